@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/*
+ * The C core of pyinit: parsers and system calls, no policy.
+ *
+ * Every function that can fail returns 0 (or a value >= 0) or -errno; none prints, exits, reads a
+ * path of its own or keeps state. A file descriptor returned is close-on-exec and owned by the
+ * caller. Parsers are pure: bytes in, values out. Words are the caller's task; where errno is too
+ * poor for that, a function gives the broken rule (`why`) or the kernel's own message (`log`).
+ */
+#ifndef CFS_H
+#define CFS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- digest.c: the text of an fs-verity digest ---------------------------------------------- */
+
+enum {
+	CFS_SHA256 = 1, /* FS_VERITY_HASH_ALG_SHA256 of <linux/fsverity.h> */
+	CFS_SHA512 = 2, /* FS_VERITY_HASH_ALG_SHA512 */
+	CFS_DIGEST_MAX = 64,
+	CFS_DIGEST_HEX_MAX = 2 * CFS_DIGEST_MAX + 1,
+};
+
+struct cfs_digest {
+	uint16_t algorithm; /* CFS_SHA256 or CFS_SHA512 */
+	uint16_t size;      /* bytes in use: 32 or 64, never 0 */
+	uint8_t bytes[CFS_DIGEST_MAX];
+};
+
+/* 64 or 128 lower-case hex digits, alone or after `sha256:`, `sha512:`, `fsverity-sha256-12:` or
+ * `fsverity-sha512-12:` (12: blocks of 2^12 bytes). `text` need not end with NUL.
+ * -ENODATA: empty; -EPROTONOSUPPORT: unknown prefix; -EMSGSIZE: wrong number of digits (for the
+ * algorithm named, or neither 64 nor 128); -EILSEQ: a character that is no lower-case hex digit. */
+int cfs_digest_parse(const char *text, size_t length, struct cfs_digest *out);
+
+/* Writes the hex digits and a NUL. -EINVAL: no digest of a known algorithm and fitting size. */
+int cfs_digest_format(const struct cfs_digest *digest, char out[CFS_DIGEST_HEX_MAX]);
+
+/* Algorithm, size and all bytes. Two values that are not valid digests are never equal. */
+bool cfs_digest_equal(const struct cfs_digest *a, const struct cfs_digest *b);
+
+/* ---- verity.c: what the kernel measured ----------------------------------------------------- */
+
+/* FS_IOC_MEASURE_VERITY. -ENODATA: no fs-verity on this file; -ENOTTY, -EOPNOTSUPP: not on this
+ * file system or kernel; -EPROTONOSUPPORT: an algorithm this program does not know. */
+int cfs_verity_measure(int fd, struct cfs_digest *found);
+
+/* FS_IOC_ENABLE_VERITY without salt or signature. -EEXIST: has it already; -ETXTBSY: open for
+ * writing somewhere. */
+int cfs_verity_enable(int fd, uint16_t algorithm, uint32_t block_size);
+
+/* ---- pe.c, pe_file.c: sections of a UKI ----------------------------------------------------- */
+
+enum { CFS_PE_SECTIONS_MAX = 96 };
+
+struct cfs_pe_section {
+	uint8_t name[8]; /* padded with NUL, all 8 bytes count */
+	uint32_t virtual_size;
+	uint32_t virtual_address;
+	uint32_t raw_size;
+	uint32_t raw_pointer;
+	uint32_t characteristics;
+};
+
+struct cfs_pe {
+	uint64_t file_size;
+	uint16_t machine;
+	uint16_t magic; /* 0x10b PE32, 0x20b PE32+ */
+	uint32_t file_alignment;
+	uint32_t section_alignment;
+	uint32_t size_of_image;
+	uint32_t size_of_headers;
+	uint64_t header_offset;         /* e_lfanew */
+	uint64_t checksum_offset;       /* of OptionalHeader.CheckSum */
+	uint64_t certificate_directory; /* offset of data directory 4 */
+	uint64_t certificate_offset;    /* 0 where there is none */
+	uint64_t certificate_size;
+	uint64_t section_table;
+	uint32_t section_count;
+	struct cfs_pe_section sections[CFS_PE_SECTIONS_MAX];
+};
+
+/* How the parser gets at the file: fills `buffer` with exactly `length` bytes from `offset`, or
+ * returns -errno. The parser asks only for ranges that lie inside the size it was given. */
+typedef int (*cfs_pe_read)(void *context, uint64_t offset, void *buffer, size_t length);
+
+/* Reads and checks headers and section table. -EBADMSG: a rule is broken, *why names it.
+ * -EFBIG, -EMSGSIZE: file over 512 MiB, under 1 KiB (why is set too). */
+int cfs_pe_parse(cfs_pe_read read, void *context, uint64_t file_size, struct cfs_pe *out,
+		 const char **why);
+
+enum { CFS_PE_BASE = -1 };
+
+/* The one section of that name (at most 8 bytes) in `profile`: CFS_PE_BASE for what precedes the
+ * first `.profile`, 0 and up for what follows it. No falling back. Gives the index in sections[].
+ * -ENOENT: not there; -EEXIST: there twice; -EINVAL: no name; -EBADMSG with *why: it is there,
+ * and 0 < VirtualSize <= SizeOfRawData does not hold. */
+int cfs_pe_find(const struct cfs_pe *pe, const char *name, int profile, const char **why);
+
+int cfs_pe_parse_buffer(const void *data, size_t size, struct cfs_pe *out, const char **why);
+
+/* Of a regular file, by pread: the headers and nothing else. -EINVAL: no regular file. */
+int cfs_pe_parse_fd(int fd, struct cfs_pe *out, const char **why);
+
+/* The VirtualSize bytes of a section. -EMSGSIZE: more than `capacity`. Returns the length. */
+int cfs_pe_section_read_fd(int fd, const struct cfs_pe *pe, uint32_t index, void *buffer,
+			   size_t capacity);
+
+/* ---- image.c: the first bytes of a composefs image ------------------------------------------ */
+
+enum { CFS_IMAGE_HEADER_SIZE = 1152 }; /* composefs header at 0, EROFS superblock (128 bytes) at 1024 */
+
+struct cfs_image_header {
+	bool composefs;             /* the composefs header is there (mkcomposefs writes one) */
+	uint32_t composefs_version; /* 0 where it is not */
+	bool has_acl;               /* true where unknown */
+	uint32_t erofs_magic;
+	uint64_t size; /* blocks * block size, of the EROFS superblock */
+};
+
+/* -EMSGSIZE: fewer than CFS_IMAGE_HEADER_SIZE bytes; -EBADMSG: no EROFS magic (out is filled);
+ * -EPROTONOSUPPORT: a composefs header of an unknown version. */
+int cfs_image_header_parse(const void *data, size_t size, struct cfs_image_header *out);
+int cfs_image_header_read(int fd, struct cfs_image_header *out);
+
+/* ---- store.c: an object store --------------------------------------------------------------- */
+
+enum cfs_layout {
+	CFS_LAYOUT_OBJECTS = 1,    /* DIR/ab/cdef... */
+	CFS_LAYOUT_REPOSITORY = 2, /* DIR/objects/ab/cdef..., DIR/images/<hex> (composefs-rs, digest store) */
+	CFS_LAYOUT_OSTREE = 3,     /* DIR/objects/ab/cdef....file */
+};
+
+enum { CFS_IMAGE_NAME_MAX = 160 };
+
+struct cfs_store {
+	int root;
+	int objects;
+	enum cfs_layout layout;
+};
+
+/* -ENOENT, -ENOTDIR, -ELOOP, ... of the path itself. Close both fds. */
+int cfs_store_open(int dir_fd, const char *path, struct cfs_store *out);
+
+/* Opens the image under the names that the layout gives its digest, and no other, beneath the
+ * store (openat2: RESOLVE_BENEATH, no magic links); a regular file, or refused without blocking.
+ * Returns the fd; `name` says, relative to the store, what was opened or refused.
+ * -ENOENT: no such name; -EINVAL: no regular file; -EXDEV: leads out of the store;
+ * -ELOOP: link loop; -EBADF: the name is there, as a dangling link. */
+int cfs_store_open_image(const struct cfs_store *store, const struct cfs_digest *digest,
+			 char name[CFS_IMAGE_NAME_MAX]);
+
+/* An image outside the store: a regular file, opened without blocking. */
+int cfs_image_open(int dir_fd, const char *path);
+
+/* ---- namespace.c: where a root is composed unseen ------------------------------------------- */
+
+struct cfs_namespace {
+	int mount_ns;
+	int root;
+	int cwd;
+};
+
+/* Moves this (single-threaded) process into a private copy of the mount namespace: what is
+ * attached there is seen by nobody, and is gone when the process leaves or dies. */
+int cfs_namespace_enter(struct cfs_namespace *saved);
+/* Back, with root and working directory as before. Closes the fds of `saved`. */
+int cfs_namespace_leave(struct cfs_namespace *saved);
+
+/* ---- mount.c: file systems by the new mount API --------------------------------------------- */
+
+struct cfs_log { /* the kernel's messages for the last failure, lines joined by "; " */
+	char text[512];
+};
+
+struct cfs_option {
+	const char *key;
+	const char *value; /* NULL: a flag */
+};
+
+/* Any file system: fsopen, the options in order, create, fsmount with MOUNT_ATTR_* `attributes`.
+ * Gives the detached mount's fd. -ENODEV: the kernel has no such file system. */
+int cfs_fs_mount(const char *type, const struct cfs_option *options, size_t count,
+		 uint64_t attributes, struct cfs_log *log);
+
+/* EROFS, read-only, from the very fd given (file-backed from Linux 6.12), else (-ENOTBLK) over a
+ * read-only loop device, which *used_loop says. */
+int cfs_erofs_mount(int image_fd, bool noacl, bool *used_loop, struct cfs_log *log);
+
+struct cfs_overlay {
+	const char *source;
+	int lower;         /* directory of an attached EROFS mount */
+	int objects;       /* data-only layer */
+	int upper;         /* -1: read-only, no upper layer */
+	int work;
+	bool require_verity;
+};
+
+/* metacopy, redirect_dir and verity are always said. `lowerdir+`/`datadir+` where the kernel has
+ * them (6.7), else `lowerdir=a::b` (6.5); never an ordinary layer in place of a data-only one. */
+int cfs_overlay_mount(const struct cfs_overlay *overlay, uint64_t attributes, struct cfs_log *log);
+
+int cfs_mount_attach(int mount_fd, int directory_fd); /* move_mount onto a directory */
+int cfs_mount_clone(int directory_fd, bool recursive); /* open_tree(OPEN_TREE_CLONE): a detached copy */
+int cfs_mount_set(int mount_fd, uint64_t set, uint64_t clear, bool recursive); /* mount_setattr */
+int cfs_mount_detach(const char *path); /* umount2(MNT_DETACH | UMOUNT_NOFOLLOW) */
+
+/* ---- loop.c --------------------------------------------------------------------------------- */
+
+/* A free loop device, read-only, auto-clearing, over fd. Gives its fd; `device` its path. */
+int cfs_loop_attach(int fd, char device[32]);
+
+/* ---- module.c, boot.c: what only PID 1 needs ------------------------------------------------- */
+
+int cfs_module_load(int fd, bool compressed); /* finit_module; -EEXIST: loaded already */
+
+/* Is the root file system of this process an initramfs (ramfs or tmpfs) that may be emptied? */
+int cfs_root_is_initramfs(void);
+/* Unlinks everything on the initramfs, never crossing into another file system. -EPERM: none. */
+int cfs_initramfs_empty(int root_fd);
+/* chdir, move the mount over "/", chroot: the new root is the caller's root after it. */
+int cfs_switch_root(const char *new_root);
+int cfs_reboot(unsigned int command); /* LINUX_REBOOT_CMD_* */
+
+#endif
