@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#define _GNU_SOURCE
+#include "sys_mount.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int result(long value)
+{
+	return value < 0 ? -errno : (int)value;
+}
+
+int sys_fsopen(const char *type)
+{
+	return result(fsopen(type, FSOPEN_CLOEXEC));
+}
+
+int sys_fsconfig(int context, unsigned int command, const char *key, const char *value)
+{
+	return result(fsconfig(context, command, key, value, 0));
+}
+
+int sys_fsmount(int context, uint64_t attributes)
+{
+	return result(fsmount(context, FSMOUNT_CLOEXEC, (unsigned int)attributes));
+}
+
+int sys_move_mount(int mount_fd, int directory_fd)
+{
+	return result(move_mount(mount_fd, "", directory_fd, "",
+				 MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
+}
+
+int sys_open_tree(int directory_fd, unsigned int flags)
+{
+	return result(open_tree(directory_fd, "", flags));
+}
+
+int sys_mount_setattr(int mount_fd, unsigned int flags, uint64_t set, uint64_t clear)
+{
+	struct mount_attr attr = { .attr_set = set, .attr_clr = clear };
+
+	return result(mount_setattr(mount_fd, "", flags, &attr, sizeof(attr)));
+}
+
+int sys_mount_propagation(const char *path, unsigned long flags)
+{
+	return result(mount(NULL, path, NULL, flags, NULL));
+}
+
+int sys_mount_move(const char *source, const char *target)
+{
+	return result(mount(source, target, NULL, MS_MOVE, NULL));
+}
+
+int sys_umount2(const char *path, int flags)
+{
+	return result(umount2(path, flags));
+}
+
+int sys_unshare(int flags)
+{
+	return result(unshare(flags));
+}
+
+int sys_setns(int fd, int type)
+{
+	return result(setns(fd, type));
+}
+
+int sys_chroot(const char *path)
+{
+	return result(chroot(path));
+}
+
+int sys_chdir(const char *path)
+{
+	return result(chdir(path));
+}
+
+int sys_fchdir(int fd)
+{
+	return result(fchdir(fd));
+}
+
+int sys_loop_get_free(int control_fd)
+{
+	return result(ioctl(control_fd, LOOP_CTL_GET_FREE));
+}
+
+int sys_loop_configure(int loop_fd, const struct loop_config *config)
+{
+	return result(ioctl(loop_fd, LOOP_CONFIGURE, config));
+}
+
+int sys_loop_clear(int loop_fd)
+{
+	return result(ioctl(loop_fd, LOOP_CLR_FD, 0));
+}
+
+int sys_finit_module(int fd, int flags)
+{
+	return result(syscall(SYS_finit_module, fd, "", flags));
+}
+
+int sys_reboot(unsigned int command)
+{
+	return result(reboot((int)command));
+}
