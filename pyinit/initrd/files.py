@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Reading small files whole, with a limit, without an io module."""
+
+import errno
+import posix
+
+_CHUNK = 65536
+
+
+def read(path: str, limit: int, dir_fd: int | None = None) -> bytes:
+    """All bytes of a file. OSError as the kernel says it; EFBIG: more than `limit` bytes.
+
+    Sizes are not asked for: sysfs, procfs and efivarfs tell wrong ones.
+    """
+    # O_NONBLOCK: a FIFO planted under the name must not hang the boot.
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK, dir_fd=dir_fd)
+    try:
+        return read_fd(fd, limit, path)
+    finally:
+        posix.close(fd)
+
+
+def read_fd(fd: int, limit: int, path: str = "") -> bytes:
+    """From the current position to the end; `path` only names the file in the error."""
+    parts: list[bytes] = []
+    total = 0
+    while part := posix.read(fd, min(_CHUNK, limit + 1 - total)):
+        parts.append(part)
+        total += len(part)
+        if total > limit:
+            raise OSError(errno.EFBIG, f"More than {limit} bytes", path)
+    return b"".join(parts)
