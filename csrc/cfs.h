@@ -2,8 +2,8 @@
 /*
  * The C core of pyinit: parsers and system calls, no policy.
  *
- * Every function that can fail returns 0 (or a value >= 0) or -errno; none prints, exits, reads a
- * path of its own or keeps state. A file descriptor returned is close-on-exec and owned by the
+ * Every function that can fail returns 0 (or a value >= 0) or -errno; none prints, exits, keeps
+ * state, or knows a path but the kernel's own interfaces below /proc and /dev. A file descriptor returned is close-on-exec and owned by the
  * caller. Parsers are pure: bytes in, values out. Words are the caller's task; where errno is too
  * poor for that, a function gives the broken rule (`why`) or the kernel's own message (`log`).
  */
@@ -198,19 +198,21 @@ struct cfs_overlay {
 	bool require_verity;
 };
 
-/* metacopy, redirect_dir and verity are always said. `lowerdir+`/`datadir+` where the kernel has
+/* metacopy and redirect_dir are always said, verity=require where asked for. `lowerdir+`/`datadir+` where the kernel has
  * them (6.7), else `lowerdir=a::b` (6.5); never an ordinary layer in place of a data-only one. */
 int cfs_overlay_mount(const struct cfs_overlay *overlay, uint64_t attributes, struct cfs_log *log);
 
 int cfs_mount_attach(int mount_fd, int directory_fd); /* move_mount onto a directory */
 int cfs_mount_clone(int directory_fd, bool recursive); /* open_tree(OPEN_TREE_CLONE): a detached copy */
 int cfs_mount_set(int mount_fd, uint64_t set, uint64_t clear, bool recursive); /* mount_setattr */
+int cfs_mount_move(const char *source, const char *target); /* mount(MS_MOVE) */
 int cfs_mount_detach(const char *path); /* umount2(MNT_DETACH | UMOUNT_NOFOLLOW) */
 
 /* ---- loop.c --------------------------------------------------------------------------------- */
 
-/* A free loop device, read-only, auto-clearing, over fd. Gives its fd; `device` its path. */
-int cfs_loop_attach(int fd, char device[32]);
+/* A free loop device, read-only, over fd; gone with the last user of the fd returned.
+ * -ENODEV: the kernel has no loop devices. */
+int cfs_loop_attach(int fd);
 
 /* ---- module.c, boot.c: what only PID 1 needs ------------------------------------------------- */
 

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#define _GNU_SOURCE
+#include "cfs.h"
+#include "scope.h"
+#include "sys.h"
+#include "sys_mount.h"
+
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <stdio.h>
+
+enum {
+	/* between asking for a free device and taking it, another process may take it */
+	ATTEMPTS = 64,
+	BLOCK_SIZE_EROFS = 4096,
+};
+
+int cfs_loop_attach(int fd)
+{
+	/* No LO_FLAGS_DIRECT_IO: ext4 and btrfs read verity files through the page cache, where
+	 * they are verified, and a file system that did not would read past the check. */
+	const struct loop_config config = {
+		.fd = (uint32_t)fd,
+		.block_size = BLOCK_SIZE_EROFS,
+		.info = { .lo_flags = LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR },
+	};
+	int control scope_fd = sys_openat(AT_FDCWD, "/dev/loop-control", O_RDWR | O_CLOEXEC);
+
+	if (control < 0)
+		return control == -ENOENT || control == -ENXIO ? -ENODEV : control;
+	for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+		char device[32];
+		int number = sys_loop_get_free(control);
+		int r;
+
+		if (number < 0)
+			return number;
+		(void)snprintf(device, sizeof(device), "/dev/loop%d", number);
+		int loop scope_fd = sys_openat(AT_FDCWD, device, O_RDONLY | O_CLOEXEC);
+		if (loop < 0)
+			return loop;
+		r = sys_loop_configure(loop, &config);
+		if (r >= 0)
+			return scope_take(&loop);
+		if (r != -EBUSY)
+			return r;
+	}
+	return -EBUSY;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#define _GNU_SOURCE
+#include "cfs.h"
+#include "scope.h"
+#include "sys.h"
+#include "sys_mount.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
+
+static int back_to(int mount_ns, int root, int cwd)
+{
+	int r = sys_setns(mount_ns, CLONE_NEWNS);
+
+	/* setns puts root and working directory at the root of the namespace: a caller in a
+	 * chroot must not be let out of it */
+	if (r >= 0)
+		r = sys_fchdir(root);
+	if (r >= 0)
+		r = sys_chroot(".");
+	if (r >= 0)
+		r = sys_fchdir(cwd);
+	return r;
+}
+
+int cfs_namespace_enter(struct cfs_namespace *saved)
+{
+	int mount_ns scope_fd = sys_openat(AT_FDCWD, "/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	int root scope_fd = sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int cwd scope_fd = sys_openat(AT_FDCWD, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int r;
+
+	if (mount_ns < 0)
+		return mount_ns;
+	if (root < 0)
+		return root;
+	if (cwd < 0)
+		return cwd;
+	r = sys_unshare(CLONE_NEWNS);
+	if (r < 0)
+		return r;
+	/* what is attached in a shared mount of the copy would show up in the original too */
+	r = sys_mount_propagation("/", MS_REC | MS_PRIVATE);
+	if (r < 0) {
+		(void)back_to(mount_ns, root, cwd);
+		return r;
+	}
+	*saved = (struct cfs_namespace){
+		.mount_ns = scope_take(&mount_ns),
+		.root = scope_take(&root),
+		.cwd = scope_take(&cwd),
+	};
+	return 0;
+}
+
+int cfs_namespace_leave(struct cfs_namespace *saved)
+{
+	int mount_ns scope_fd = saved->mount_ns;
+	int root scope_fd = saved->root;
+	int cwd scope_fd = saved->cwd;
+
+	*saved = (struct cfs_namespace){ .mount_ns = -1, .root = -1, .cwd = -1 };
+	return back_to(mount_ns, root, cwd);
+}
