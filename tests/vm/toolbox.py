@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Tools and kernels of known versions, the same on every Debian that runs the tests.
+
+Debian packages are unpacked below build/toolbox/ and run there through their own dynamic loader:
+nothing is installed, no chroot, no root rights. (QEMU 7.2 of Debian 12 corrupts guests under TCG,
+its systemd stub 252 lacks sections that are needed: hence not the machine's own.)
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .apt import PackageError, Suite, say
+from .once import BUILD, locked, made_once
+
+TOOLS_SUITE = "trixie"
+TOOLS = (
+    "btrfs-progs", "busybox-static", "dosfstools", "e2fsprogs", "erofs-utils", "fsverity",
+    "gdisk", "kmod", "mtools", "ovmf", "qemu-system-x86", "qemu-utils", "sbsigntool", "swtpm",
+    "swtpm-tools", "systemd-boot-efi", "systemd-ukify", "xz-utils", "zstd",
+)
+# mkcomposefs is in no earlier suite; its other dependency, glibc, is new enough in trixie.
+COMPOSEFS_SUITE = "forky"
+COMPOSEFS = ("composefs", "libcomposefs1")
+
+# Kernel series and where it is. The exact version is whatever the suite has today.
+KERNEL_SUITES = {"6.1": "bookworm", "6.12": "trixie", "7.2": "trixie-backports"}
+KERNEL_META = "linux-image-cloud-amd64"
+_KERNEL_PARTS = ("linux-image-", "linux-binary-", "linux-modules-")
+
+_LOADER = "usr/lib64/ld-linux-x86-64.so.2"
+_LIBRARIES = "usr/lib/x86_64-linux-gnu"
+_BINARIES = ("usr/bin", "usr/sbin")
+# Files that programs look for by absolute path, and how to tell them otherwise.
+_ARGUMENTS = {
+    "qemu-system-x86_64": '-L "$tree/usr/share/qemu" -L "$tree/usr/share/seabios"',
+}
+_ENVIRONMENT = {
+    "mke2fs": 'MKE2FS_CONFIG="$tree/etc/mke2fs.conf"',
+    "mkfs.ext4": 'MKE2FS_CONFIG="$tree/etc/mke2fs.conf"',
+}
+# Pure Python that scripts of the toolbox import; the rest of dist-packages is for one Python only.
+_PYTHON_MODULES = ("pefile.py", "ordlookup")
+
+# Counts up when this file unpacks the same packages in another way.
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """An unpacked Debian kernel."""
+
+    version: str
+    """Its release, as `uname -r` prints it."""
+    vmlinuz: Path
+    modules_dir: Path
+    """.../usr/lib/modules/<version>, with modules.dep and modules.alias."""
+
+
+class Toolbox:
+    """The tools and kernels below `root`, fetched at first use."""
+
+    def __init__(self, root: Path = BUILD / "toolbox") -> None:
+        self._root = root
+        self._tools: Path | None = None
+
+    @property
+    def tree(self) -> Path:
+        """The unpacked tools: a Debian file tree."""
+        if self._tools is None:
+            key = " ".join((str(_FORMAT), TOOLS_SUITE, *TOOLS, COMPOSEFS_SUITE, *COMPOSEFS))
+            self._tools = made_once(self._root / "tools", key, self._make_tools)
+        return self._tools
+
+    @property
+    def bin(self) -> Path:
+        """A directory for PATH: a wrapper for each program of the toolbox."""
+        return self.tree / "run"
+
+    def command(self, name: str) -> list[str]:
+        """The start of an argument list that runs program `name` of the toolbox."""
+        wrapper = self.bin / name
+        if not wrapper.exists():
+            raise FileNotFoundError(f"no program {name!r} in the toolbox ({self.tree})")
+        return [str(wrapper)]
+
+    def script(self, name: str) -> list[str]:
+        """Like `command`, for a program written in Python: it runs under /usr/bin/python3."""
+        return self.command(name)
+
+    def path(self, name: str) -> Path:
+        """File `name` ("usr/share/OVMF/...") of the toolbox."""
+        path = self.tree / name
+        if not path.exists():
+            raise FileNotFoundError(f"no {name!r} in the toolbox ({self.tree})")
+        return path
+
+    def run(self, *arguments: str | os.PathLike[str], limit: float = 300) -> str:
+        """Run a program of the toolbox to its end; its stdout. Fails with its stderr."""
+        name, *rest = [os.fspath(argument) for argument in arguments]
+        done = subprocess.run(
+            [*self.command(name), *rest], capture_output=True, stdin=subprocess.DEVNULL,
+            timeout=limit, check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(
+                f"{name} {shlex.join(rest)}: exit {done.returncode}: "
+                f"{(done.stderr + done.stdout).decode(errors='replace')[-2000:]}"
+            )
+        return done.stdout.decode(errors="replace")
+
+    def kernel(self, series: str) -> Kernel:
+        """The newest kernel of `series`, one of KERNEL_SUITES."""
+        suite = KERNEL_SUITES[series]
+        _ = self.tree  # depmod, before this thread holds a kernel's lock
+        key = f"{_FORMAT} {suite} {KERNEL_META}"
+        directory = made_once(
+            self._root / f"kernel-{series}", key,
+            lambda tree: self._make_kernel(series, suite, tree),
+        )
+        [modules] = (directory / "usr/lib/modules").iterdir()
+        version = modules.name
+        for vmlinuz in (directory / "boot" / f"vmlinuz-{version}", modules / "vmlinuz"):
+            if vmlinuz.exists():
+                return Kernel(version, vmlinuz, modules)
+        raise PackageError(f"no vmlinuz in {directory}")
+
+    @contextmanager
+    def _suite(self, name: str) -> Iterator[Suite]:
+        with locked(self._root / "apt" / f".{name}.lock"):
+            yield Suite(name, self._root / "apt" / name)
+
+    def _make_tools(self, tree: Path) -> None:
+        _merge_usr(tree)
+        with self._suite(TOOLS_SUITE) as suite:
+            suite.unpack(TOOLS, tree, dependencies=True)
+        with self._suite(COMPOSEFS_SUITE) as suite:
+            suite.unpack(COMPOSEFS, tree, dependencies=False)
+        for name in ("usr/share/doc", "usr/share/man", "usr/share/locale"):
+            shutil.rmtree(tree / name, ignore_errors=True)
+        _write_wrappers(tree)
+
+    def _make_kernel(self, series: str, suite_name: str, tree: Path) -> None:
+        _merge_usr(tree)
+        with self._suite(suite_name) as suite:
+            version = suite.version(KERNEL_META)
+            if version is None or not version.startswith(f"{series}."):
+                raise PackageError(
+                    f"kernel {series}: {suite_name} now has {version}; change KERNEL_SUITES"
+                )
+            suite.unpack(_kernel_packages(suite), tree, dependencies=False)
+        [modules] = (tree / "usr/lib/modules").iterdir()
+        say(f"depmod for {modules.name}")
+        self.run("depmod", "-b", tree, modules.name)
+
+
+def _kernel_packages(suite: Suite) -> list[str]:
+    """The packages behind the meta package: linux-image-<release>, and where it is split,
+    linux-binary-<release> and linux-modules-<release>."""
+    found: list[str] = []
+    unseen = [KERNEL_META]
+    while unseen:
+        real = [name for name in suite.depends(unseen.pop()) if name.startswith(_KERNEL_PARTS)]
+        found += real
+        unseen += real
+    return found
+
+
+def _merge_usr(tree: Path) -> None:
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (tree / "usr" / name).mkdir(parents=True, exist_ok=True)
+        (tree / name).symlink_to(f"usr/{name}")
+
+
+def _write_wrappers(tree: Path) -> None:
+    """run/NAME for each program: the tree may be renamed, so they find it by their own place."""
+    run = tree / "run"
+    run.mkdir()
+    python = run / "python"
+    python.mkdir()
+    for module in _PYTHON_MODULES:
+        source = Path("usr/lib/python3/dist-packages") / module
+        (python / module).symlink_to(Path("../..") / source)
+    libraries = f'"$tree/{_LIBRARIES}:$tree/{_LIBRARIES}/swtpm:$tree/{_LIBRARIES}/systemd"'
+    for directory in _BINARIES:
+        for program in sorted((tree / directory).iterdir()):
+            name = program.name
+            try:
+                start = program.read_bytes()[:64]
+            except OSError:  # a dangling symlink, e.g. into /etc/alternatives
+                continue
+            if start.startswith(b"\x7fELF"):
+                execute = f'exec "$tree/{_LOADER}" --library-path {libraries}'
+            elif start.startswith(b"#!") and b"python" in start.split(b"\n")[0]:
+                execute = 'exec env PYTHONPATH="$tree/run/python" /usr/bin/python3'
+            else:
+                continue
+            wrapper = run / name
+            environment = _ENVIRONMENT.get(name)
+            wrapper.write_text(
+                "#!/bin/sh\n"
+                'tree=$(dirname "$(dirname "$(readlink -f "$0")")")\n'
+                + (f"export {environment}\n" if environment else "")
+                + f'{execute} "$tree/{directory}/{name}" {_ARGUMENTS.get(name, "")} "$@"\n'
+            )
+            wrapper.chmod(0o755)
+
+
+def main(arguments: list[str]) -> int:
+    """`-m tests.vm.toolbox`: fetch everything; with arguments: run a program of the toolbox."""
+    box = Toolbox()
+    if arguments:
+        command = box.command(arguments[0])
+        os.execv(command[0], [*command, *arguments[1:]])
+    print(box.tree)
+    for series in KERNEL_SUITES:
+        print(box.kernel(series).vmlinuz)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
