@@ -32,7 +32,7 @@ COMPOSEFS = ("composefs", "libcomposefs1")
 # Kernel series and where it is. The exact version is whatever the suite has today.
 KERNEL_SUITES = {"6.1": "bookworm", "6.12": "trixie", "7.2": "trixie-backports"}
 KERNEL_META = "linux-image-cloud-amd64"
-_KERNEL_PARTS = ("linux-image-", "linux-binary-", "linux-modules-")
+_KERNEL_PARTS = ("linux-image-", "linux-base-", "linux-binary-", "linux-modules-")
 
 _LOADER = "usr/lib64/ld-linux-x86-64.so.2"
 _LIBRARIES = "usr/lib/x86_64-linux-gnu"
@@ -49,7 +49,7 @@ _ENVIRONMENT = {
 _PYTHON_MODULES = ("pefile.py", "ordlookup")
 
 # Counts up when this file unpacks the same packages in another way.
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
