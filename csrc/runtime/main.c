@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/*
+ * cfs-init: starts an interpreter that has nothing but this file, runs pyinit.initrd.main.main()
+ * and leaves with its result.
+ *
+ * The interpreter is initialized to its core only (PyConfig._init_main = 0): no sys.path, no
+ * standard streams, no site, no signal handlers; SIGINT and SIGPIPE keep the kernel's meaning. It
+ * is never finalized: the process ends or executes another program.
+ */
+#include <Python.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+enum { EXIT_INTERNAL = 4 }; /* pyinit.initrd.errors, and so mount(8)'s "internal error" */
+
+/* When nothing of Python can be relied upon: one line on stderr and, in a boot, in the log. */
+static void complain(const char *what, const char *detail)
+{
+	char line[512];
+	int length = snprintf(line, sizeof(line), "cfs-init: internal error: %s%s%s\n", what,
+			      detail ? ": " : "", detail ? detail : "");
+	size_t size = length < 0 ? 0 : strnlen(line, sizeof(line) - 1);
+
+	if (write(STDERR_FILENO, line, size) < 0)
+		errno = 0; /* nowhere left to say so */
+	if (getpid() == 1) {
+		int log = open("/dev/kmsg", O_WRONLY | O_CLOEXEC | O_NOCTTY);
+
+		if (log >= 0) {
+			if (write(log, line, size) < 0)
+				errno = 0;
+			close(log);
+		}
+	}
+}
+
+/* The kernel starts PID 1 without descriptors 0 to 2 where the initramfs has no /dev/console. What
+ * is opened next must not get their numbers, or a message would be written into it. */
+static int reserve_standard_descriptors(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		if (fcntl(fd, F_GETFD) >= 0)
+			continue;
+		if (open("/", O_PATH | O_DIRECTORY | O_CLOEXEC) != fd)
+			return -1;
+	}
+	return 0;
+}
+
+static PyStatus initialize(void)
+{
+	PyPreConfig before;
+	PyConfig config;
+	PyStatus status;
+
+	PyPreConfig_InitIsolatedConfig(&before);
+	before.utf8_mode = 1; /* undecodable bytes of names survive, whatever the locale */
+	status = Py_PreInitialize(&before);
+	if (PyStatus_Exception(status))
+		return status;
+
+	PyConfig_InitIsolatedConfig(&config);
+	config._init_main = 0;
+	config.site_import = 0;
+	config.install_signal_handlers = 0;
+	config.parse_argv = 0;
+	config.module_search_paths_set = 1; /* and empty */
+	/* Early in a boot the kernel may have no random numbers, and /dev/urandom is not there: the
+	 * interpreter would refuse to start. Nothing here hashes more than a command line. */
+	config.use_hash_seed = 1;
+	config.hash_seed = 0;
+	status = Py_InitializeFromConfig(&config);
+	PyConfig_Clear(&config);
+	return status;
+}
+
+/* Core-only initialization leaves sys.argv out. Bytes that are not UTF-8 become surrogates. */
+static PyObject *argument_list(int argc, char **argv)
+{
+	PyObject *list = PyList_New(argc);
+
+	for (int i = 0; list && i < argc; i++) {
+		PyObject *argument = PyUnicode_DecodeUTF8(argv[i], (Py_ssize_t)strlen(argv[i]),
+							  "surrogateescape");
+
+		if (!argument) {
+			Py_CLEAR(list);
+			break;
+		}
+		PyList_SET_ITEM(list, i, argument);
+	}
+	if (list && PySys_SetObject("argv", list) < 0)
+		Py_CLEAR(list);
+	return list;
+}
+
+static PyObject *call(const char *module_name, const char *function, PyObject *argument)
+{
+	PyObject *module = PyImport_ImportModule(module_name);
+	PyObject *result = NULL;
+
+	if (module)
+		result = PyObject_CallMethod(module, function, "O", argument);
+	Py_XDECREF(module);
+	return result;
+}
+
+static int run(int argc, char **argv)
+{
+	PyObject *arguments = argument_list(argc, argv);
+	PyObject *result = NULL;
+	PyObject *type, *error, *traceback;
+	int code;
+
+	if (arguments)
+		result = call("pyinit.initrd.main", "main", arguments);
+	if (result) {
+		code = (int)PyLong_AsLong(result);
+		if (!PyErr_Occurred())
+			return code;
+	}
+
+	PyErr_Fetch(&type, &error, &traceback);
+	PyErr_NormalizeException(&type, &error, &traceback);
+	if (error && traceback)
+		PyException_SetTraceback(error, traceback);
+	if (!error || !call("pyinit.initrd.report", "report", error))
+		complain(type ? ((PyTypeObject *)type)->tp_name : "no exception", NULL);
+	return EXIT_INTERNAL;
+}
+
+int main(int argc, char **argv)
+{
+	PyStatus status;
+
+	if (reserve_standard_descriptors() < 0)
+		return EXIT_INTERNAL;
+	status = initialize();
+	if (PyStatus_Exception(status)) {
+		complain(status.func ? status.func : "start", status.err_msg);
+		_exit(EXIT_INTERNAL);
+	}
+	_exit(run(argc, argv));
+}

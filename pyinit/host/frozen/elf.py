@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""What must hold of the built executable, read back from it with pyelftools."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from elftools.elf.dynamic import DynamicSegment
+from elftools.elf.elffile import ELFFile
+
+# Raw bytes; a leap means that something came back that csrc/runtime/absent.c keeps out. The budget
+# that counts, of the compressed file, is a test's.
+SIZE_MAX = 7 << 20
+
+_PF_X, _PF_W = 1, 2
+_DF_1_PIE = 0x08000000
+
+
+class ElfError(Exception):
+    """A rule that the file breaks."""
+
+
+def check(path: Path, forbidden: Iterable[str] = ()) -> None:
+    """Raises ElfError with every rule broken. `forbidden`: texts that must not be in the file."""
+    faults = list(_faults(path))
+    data = path.read_bytes()
+    if len(data) > SIZE_MAX:
+        faults.append(f"{len(data)} bytes, more than {SIZE_MAX}")
+    faults += [f"contains the text {text!r}" for text in forbidden if text.encode() in data]
+    if faults:
+        raise ElfError(f"{path}: " + "; ".join(faults))
+
+
+def _faults(path: Path) -> Iterable[str]:
+    with path.open("rb") as file:
+        elf = ELFFile(file)
+        if elf["e_type"] != "ET_DYN":
+            yield f"type {elf['e_type']}, not position-independent"
+        segments = list(elf.iter_segments())
+        kinds = {segment["p_type"] for segment in segments}
+        if "PT_INTERP" in kinds:
+            yield "asks for a dynamic loader (PT_INTERP)"
+        if "PT_GNU_RELRO" not in kinds:
+            yield "no RELRO segment"
+        if "PT_GNU_STACK" not in kinds:
+            yield "no GNU_STACK segment"
+        for segment in segments:
+            flags = segment["p_flags"]
+            if segment["p_type"] == "PT_GNU_STACK" and flags & _PF_X:
+                yield "executable stack"
+            if segment["p_type"] == "PT_LOAD" and flags & _PF_X and flags & _PF_W:
+                yield f"segment at {segment['p_vaddr']:#x} is writable and executable"
+            if isinstance(segment, DynamicSegment):
+                yield from _dynamic_faults(segment)
+        if elf.get_section_by_name(".symtab") is not None:
+            yield "not stripped"
+
+
+def _dynamic_faults(segment: DynamicSegment) -> Iterable[str]:
+    tags = list(segment.iter_tags())
+    for tag in tags:
+        if tag.entry.d_tag == "DT_NEEDED":
+            yield f"needs the library {tag.needed}"
+        if tag.entry.d_tag in {"DT_RPATH", "DT_RUNPATH", "DT_TEXTREL"}:
+            yield f"has {tag.entry.d_tag}"
+    flags = sum(tag.entry.d_val for tag in tags if tag.entry.d_tag == "DT_FLAGS_1")
+    if not flags & _DF_1_PIE:
+        yield "not marked as PIE"

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""What is frozen, and the rules that frozen code must keep."""
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+
+# The modules in C of csrc/runtime/builtins.c. Of them, `_imp` is the importer's alone.
+BUILTINS = frozenset({"_cfs", "_imp", "builtins", "errno", "marshal", "posix", "sys", "time"})
+
+# Frozen under the name by which the interpreter asks for its import system.
+IMPORTER = "pyinit.initrd.importer"
+IMPORTER_NAME = "_frozen_importlib"
+
+# The codec registry (wanted by error handlers such as backslashreplace) imports this name once
+# and is content with an empty module: utf-8, ascii and latin-1 are in the interpreter's core.
+EMPTY = "encodings"
+
+# They need what is left out of the interpreter: parser, compiler, standard streams (absent.c).
+ABSENT = frozenset({"breakpoint", "compile", "eval", "exec", "input", "open", "print"})
+
+
+class FreezeError(Exception):
+    """A source that cannot be frozen: file, line and rule."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A module to freeze."""
+
+    name: str  # as imported
+    path: Path
+    shown: str  # co_filename: relative, so that builds do not depend on where they are made
+
+    @property
+    def package(self) -> bool:
+        return self.path.name == "__init__.py"
+
+
+def collect(root: Path, replace: dict[str, Path] | None = None) -> list[Source]:
+    """`pyinit` and `pyinit.initrd.*` below `root`, sorted by name.
+
+    `replace` maps names to files that stand in for, or are added to, those found (tests).
+    """
+    files = [root / "pyinit" / "__init__.py", *(root / "pyinit" / "initrd").rglob("*.py")]
+    found: dict[str, Source] = {}
+    for path in files:
+        relative = path.relative_to(root)
+        parts = relative.with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = Source(name, path, relative.as_posix())
+    for name, path in (replace or {}).items():
+        found[name] = Source(name, path, path.name)
+    return [found[name] for name in sorted(found)]
+
+
+def parse(source: Source) -> ast.Module:
+    """The syntax tree as it will be compiled: without annotations, docstrings, typing blocks."""
+    tree = ast.parse(source.path.read_bytes(), source.shown)
+    _Strip().visit(tree)
+    return tree
+
+
+class _Strip(ast.NodeTransformer):
+    """Removes what only readers and type checkers use. Positions stay those of the file."""
+
+    def visit_Module(self, node: ast.Module) -> ast.AST:
+        return self._body(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return self._body(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self._body(node)
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        self.generic_visit(node)
+        if node.value is not None:
+            assign = ast.Assign(targets=[node.target], value=node.value)
+            return ast.copy_location(assign, node)
+        # A bare annotation makes a name local to its function: the code would mean another thing
+        # without it only where that name is never assigned, which is an error anyway.
+        return ast.copy_location(ast.Pass(), node)
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            kept = [self.visit(statement) for statement in node.orelse]
+            return kept or ast.copy_location(ast.Pass(), node)
+        return self.generic_visit(node)
+
+    def _body(self, node: ast.Module | ast.ClassDef | ast.FunctionDef) -> ast.AST:
+        while node.body and _is_text(node.body[0]):
+            first = node.body.pop(0)
+            if not node.body:
+                node.body.append(ast.copy_location(ast.Pass(), first))
+        return self.generic_visit(node)
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def check(source: Source, tree: ast.Module, frozen: set[str]) -> None:
+    """Refuses an import of what is not in the executable and a call of what it lacks."""
+    for node in ast.walk(tree):
+        fault = _fault(source, node, frozen)
+        if fault:
+            raise FreezeError(f"{source.shown}:{getattr(node, 'lineno', 0)}: {fault}")
+
+
+def _fault(source: Source, node: ast.AST, frozen: set[str]) -> str | None:
+    importer = source.name == IMPORTER
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            if not _available(alias.name, frozen):
+                return f"imports {alias.name}, which is neither frozen nor built in"
+    elif isinstance(node, ast.ImportFrom):
+        if node.level:
+            return "a relative import"
+        if not _available(node.module or "", frozen):
+            return f"imports {node.module}, which is neither frozen nor built in"
+    elif isinstance(node, ast.Name) and node.id in ABSENT:
+        # The importer's exec() of a code object needs no compiler.
+        if not (importer and node.id == "exec"):
+            return f"{node.id}() does not exist in the executable"
+    elif isinstance(node, (ast.AsyncFunctionDef, ast.Await)):
+        return "async code"
+    return None
+
+
+def _available(module: str, frozen: set[str]) -> bool:
+    return module in frozen or module in BUILTINS - {"_imp"}

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Which program this is: one executable answers to several names.
+
+The name is the last part of argv[0] (a symbolic link, or `/init`), else the first argument:
+`cfs-init cfs-mount ...`. As PID 1 a name that says nothing means `init`.
+"""
+
+import posix
+import sys
+
+import pyinit
+from pyinit.initrd.errors import EXIT_OK, EXIT_USAGE
+
+NAMES = ("cfs-mount", "mount.cfs", "cfs-setup-root", "init")
+
+_PID_1 = 1
+
+
+def main(argv: list[str]) -> int:
+    """Runs the program that `argv` names; gives its exit code."""
+    name, args = split(argv)
+    if name not in NAMES and posix.getpid() == _PID_1:
+        name = "init"
+    if args == ["--version"]:
+        return _say(1, f"{name} {pyinit.VERSION}", EXIT_OK)
+    return _run(name, args)
+
+
+def split(argv: list[str]) -> tuple[str, list[str]]:
+    """(name, arguments); the name as given where it is none of NAMES, the arguments unchanged."""
+    name = argv[0].rpartition("/")[2] if argv else ""
+    if name not in NAMES and len(argv) > 1 and argv[1] in NAMES:
+        return argv[1], argv[2:]
+    return name, argv[1:]
+
+
+def _run(name: str, args: list[str]) -> int:
+    # Imported here: each name pays for its own modules only.
+    if name in {"cfs-mount", "mount.cfs"}:
+        from pyinit.initrd import mount_command
+
+        return mount_command.main(name, args)
+    if name == "cfs-setup-root":
+        from pyinit.initrd import setup_root
+
+        return setup_root.main(args)
+    if name == "init":
+        from pyinit.initrd import init
+
+        return init.main(args)
+    return _say(2, f"usage: cfs-init {{{','.join(NAMES)}}} ...", EXIT_USAGE)
+
+
+def _say(fd: int, line: str, code: int) -> int:
+    posix.write(fd, f"{line}\n".encode("utf-8", "surrogateescape"))
+    return code
+
+
+def console_script() -> int:
+    """The entry of the commands that `pip install` makes."""
+    return main(sys.argv)
