@@ -74,11 +74,11 @@ def read_cpio(data: bytes, offset: int = 0) -> tuple[list[Entry], int]:
         found.append(Entry(name, mode, data[body:end], rdev))
 
 
-def find_archives(data: bytes) -> Iterator[tuple[int, list[Entry]]]:
-    """(offset, entries) of each uncompressed archive in an initrd, in order.
+def find_archives(data: bytes) -> Iterator[tuple[int, int, list[Entry]]]:
+    """(start, end, entries) of each uncompressed archive in an initrd, in order.
 
     An initrd is a sequence of archives, some compressed, with NULs between. A compressed one does
-    not say where it ends, so what follows it is found by its magic: 4-aligned, whole to its trailer.
+    not say where it ends, so what follows it is found by its magic: 4-aligned, with a trailer.
     """
     offset = 0
     while (offset := data.find(MAGIC, offset)) >= 0:
@@ -88,7 +88,7 @@ def find_archives(data: bytes) -> Iterator[tuple[int, list[Entry]]]:
             except CpioError:
                 pass
             else:
-                yield offset, entries
+                yield offset, end, entries
                 offset = end
                 continue
         offset += 1

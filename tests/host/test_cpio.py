@@ -187,7 +187,7 @@ def test_archives_are_found_behind_a_compressed_one(opaque: bytes, pads: int) ->
     opaque += bytes(-len(opaque) % 4)
     first = write_cpio([Entry("one", stat.S_IFREG | 0o444, b"1" + SAMPLE)])
     initrd = first + opaque + bytes(4 * pads) + SAMPLE
-    assert [(offset, entries[-1].name) for offset, entries in find_archives(initrd)] == [
+    assert [(offset, entries[-1].name) for offset, _, entries in find_archives(initrd)] == [
         (0, "one"),
         (len(first) + len(opaque) + 4 * pads, "a/file"),
     ]

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""`cfs-uki`: the digest of a root in a UKI, written and shown."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import _cfs
+
+from pyinit.host.atomic import write_file
+from pyinit.host.command import Parser, add_digests, complain, parse_digests, run
+from pyinit.host.seal import carried_archive, format_digests, seal
+from pyinit.host.uki import Uki
+from pyinit.initrd.digest import Digest
+from pyinit.initrd.errors import EXIT_OK, CfsError, printable
+from pyinit.initrd.payload import SECTION
+
+NAME = "cfs-uki"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit codes: 0, 1 wrong use, 2 system error, 32 refused."""
+    return run(NAME, _parser(), arguments)
+
+
+def _parser() -> Parser:
+    parser = Parser(prog=NAME, description="Names the root's digest in a UKI, and shows it.")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    verb = verbs.add_parser("seal", help="write the digest into a UKI, before it is signed")
+    add_digests(verb)
+    verb.add_argument("--replace", action="store_true", help="take over from an earlier sealing")
+    verb.add_argument("input", metavar="IN.efi", type=Path)
+    verb.add_argument("-o", "--output", metavar="OUT.efi", type=Path, required=True)
+    verb.set_defaults(run=_seal)
+
+    verb = verbs.add_parser("payload", help="write what ukify needs to build a sealed UKI")
+    add_digests(verb)
+    verb.add_argument("directory", metavar="DIR", type=Path)
+    verb.set_defaults(run=_payload)
+
+    verb = verbs.add_parser("show", help="sections, digests and command line of a UKI")
+    verb.add_argument("--json", action="store_true")
+    verb.add_argument("file", metavar="FILE", type=Path)
+    verb.set_defaults(run=_show)
+
+    verb = verbs.add_parser("digests", help="every digest that UKIs refer to, one a line")
+    verb.add_argument("paths", metavar="FILE|DIR", type=Path, nargs="+")
+    verb.set_defaults(run=_digests)
+    return parser
+
+
+def _seal(options: argparse.Namespace) -> int:
+    seal(options.input, options.output, parse_digests(options.digests), options.replace)
+    return EXIT_OK
+
+
+def _payload(options: argparse.Namespace) -> int:
+    data = format_digests(parse_digests(options.digests))
+    section, archive = options.directory / "cfsdig", options.directory / "cfsdig.cpio"
+    write_file(section, data, 0o644)
+    write_file(archive, carried_archive(data), 0o644)
+    # For `ukify build … $(cfs-uki payload …)`: behind the other initrds, since the last copy counts
+    print(f"--section={SECTION}:@{section}", f"--initrd={archive}", sep="\n")
+    return EXIT_OK
+
+
+def _show(options: argparse.Namespace) -> int:
+    about = describe(Uki(options.file))
+    print(json.dumps(about, indent=2) if options.json else _text(about))
+    return EXIT_OK
+
+
+def describe(uki: Uki) -> dict[str, object]:
+    """What `show --json` prints. `agree` is null where only one of the two copies is to be seen."""
+    command_line = uki.read(".cmdline")
+    return {
+        "file": str(uki.path),
+        "machine": uki.machine,
+        "signed": uki.signed,
+        "cmdline": None if command_line is None else _decoded(command_line),
+        "sections": [
+            {"name": section.name, "size": section.size, "offset": section.offset}
+            for section in uki.sections
+        ],
+        "profiles": uki.profiles,
+        "digests": [
+            digests
+            for profile in range(_cfs.PE_BASE, uki.profiles)
+            if (digests := _describe_digests(uki, profile)) is not None
+        ],
+    }
+
+
+def _describe_digests(uki: Uki, profile: int) -> dict[str, object] | None:
+    section, carried = uki.section_digests(profile), uki.carried_digests(profile)
+    if section is None and carried is None and profile != _cfs.PE_BASE:
+        return None  # what the profile has is the base's
+    return {
+        "profile": None if profile == _cfs.PE_BASE else profile,
+        "section": _strings(section),
+        "carried": _strings(carried),
+        "agree": None if section is None or carried is None else section == carried,
+    }
+
+
+def _strings(digests: list[Digest] | None) -> list[str] | None:
+    return None if digests is None else [str(digest) for digest in digests]
+
+
+def _decoded(text: bytes) -> str:
+    return text.rstrip(b"\0\n").decode("utf-8", "backslashreplace")
+
+
+_AGREE = {True: "yes", False: "NO", None: "only one copy is to be seen"}
+
+
+def _text(about: dict[str, object]) -> str:
+    command_line = about["cmdline"]
+    lines = [
+        f"file:         {printable(str(about['file']))}",
+        f"machine:      {about['machine']}",
+        f"signed:       {'yes' if about['signed'] else 'no'}",
+        f"command line: {'none' if command_line is None else printable(str(command_line))}",
+        "sections:",
+    ]
+    for section in _rows(about["sections"]):
+        lines.append(f"  {section['name']!s:8} {section['size']:>10} bytes at {section['offset']}")
+    for entry in _rows(about["digests"]):
+        profile = entry["profile"]
+        lines.append("digests:" if profile is None else f"digests of profile {profile}:")
+        for source in ("section", "carried"):
+            digests = entry[source]
+            shown = digests if isinstance(digests, list) else ["none"]
+            lines += [f"  {source}: {digest}" for digest in shown]
+        if entry["section"] is not None or entry["carried"] is not None:
+            lines.append(f"  agree:   {_AGREE[entry['agree']]}")  # type: ignore[index]
+    return "\n".join(lines)
+
+
+def _rows(value: object) -> list[dict[str, object]]:
+    assert isinstance(value, list)
+    return value
+
+
+def _digests(options: argparse.Namespace) -> int:
+    found: set[str] = set()
+    status = EXIT_OK
+    for path in _files(options.paths):
+        try:
+            uki = Uki(path)
+            for profile in range(_cfs.PE_BASE, uki.profiles):
+                for digests in (uki.section_digests(profile), uki.carried_digests(profile)):
+                    found.update(str(digest) for digest in digests or ())
+            if all(section.name != SECTION for section in uki.sections):
+                raise uki.refused(f"no {SECTION} section", "a sealed UKI")
+        except CfsError as error:
+            complain(NAME, error)
+            status = max(status, error.code)
+    for text in sorted(found):
+        print(text)
+    return status
+
+
+def _files(paths: list[Path]) -> Iterator[Path]:
+    """Files as given; of directories every *.efi below them."""
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        for directory, directories, names in os.walk(path, onerror=_raise):
+            directories.sort()
+            for name in sorted(names):
+                if name.lower().endswith(".efi"):
+                    yield Path(directory, name)
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""What the host's commands have in common: exit codes, and one line on stderr for a failure."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from pyinit.initrd.digest import Digest
+from pyinit.initrd.errors import (
+    EXIT_SYSTEM,
+    EXIT_USAGE,
+    CfsError,
+    SystemFailure,
+    os_error,
+    printable,
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with the exit code of mount(8) for wrong use: 1, not 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+
+
+def run(name: str, parser: Parser, arguments: list[str] | None) -> int:
+    """Parses, calls the verb (the namespace's `run`) and turns its errors into an exit code."""
+    try:
+        options = parser.parse_args(arguments)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else EXIT_USAGE
+    verb: Callable[[argparse.Namespace], int] = options.run
+    try:
+        status = verb(options)
+        sys.stdout.flush()
+        return status
+    except CfsError as error:
+        complain(name, error)
+        return error.code
+    except BrokenPipeError:
+        # The reader of our stdout left (`| head`); the interpreter must not flush into it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_SYSTEM
+    except OSError as error:
+        complain(name, system_failure(error))
+        return EXIT_SYSTEM
+    except KeyboardInterrupt:
+        complain(name, "interrupted")
+        return EXIT_SYSTEM
+
+
+def complain(name: str, what: object) -> None:
+    print(f"{name}: {what}", file=sys.stderr)
+
+
+def warn(name: str, text: str) -> None:
+    complain(name, f"warning: {printable(text)}")
+
+
+def system_failure(error: OSError, path: str | None = None, step: str = "source") -> SystemFailure:
+    where = path if path is not None else error.filename
+    return SystemFailure(step, os.fsdecode(where) if where else "?", os_error(error))
+
+
+def add_digests(parser: argparse.ArgumentParser) -> None:
+    """--digest, once or more: candidates in order of preference."""
+    parser.add_argument(
+        "--digest",
+        dest="digests",
+        metavar="DIGEST",
+        action="append",
+        required=True,
+        help="fs-verity digest of the image; again for further candidates, the preferred first",
+    )
+
+
+def parse_digests(texts: list[str]) -> list[Digest]:
+    return [Digest.parse(text, "--digest") for text in texts]

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Changing sections of a PE image (a UKI). Reading is the core's: `_cfs.pe_parse`.
+
+Format: Microsoft, "PE Format". Raw data is laid out anew without gaps, in the old order. In memory
+a section stays where it is unless one before it grew into it; then it moves up. That is sound for
+what ukify and objcopy add behind the stub: the stub finds those by name. A section that the headers
+point into (entry point, data directories) is never moved.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import _cfs
+
+SECTION_SIZE = 40
+_SECTION = struct.Struct("<8sIIIIIIHHI")
+_READ_ONLY_DATA = 0x40000040  # IMAGE_SCN_MEM_READ | IMAGE_SCN_CNT_INITIALIZED_DATA
+_LOCAL_SYMBOLS_STRIPPED = 0x0008
+_CERTIFICATES = 4  # the one data directory that holds a file offset, not an address
+
+# Offsets from "PE\0\0" and from the optional header; the same in PE32 and PE32+.
+_SECTION_COUNT, _SYMBOLS, _CHARACTERISTICS, _OPTIONAL = 6, 12, 22, 24
+_INITIALIZED, _ENTRY, _IMAGE_SIZE, _HEADERS_SIZE = 8, 16, 56, 60
+
+
+class PeWriteError(ValueError):
+    """An image that cannot be changed safely; the text says why."""
+
+
+@dataclass
+class _Section:
+    name: bytes
+    virtual_size: int
+    address: int
+    raw: bytes  # padded to the file alignment; empty: nothing in the file
+    order: int  # where it was in the file
+    header: bytes | None  # the 40 bytes as they were
+
+    @property
+    def memory_size(self) -> int:
+        return max(self.virtual_size, len(self.raw))
+
+
+def rewrite(
+    data: bytes,
+    *,
+    change: Mapping[int, bytes],
+    remove: Sequence[int] = (),
+    add: Sequence[tuple[bytes, bytes]] = (),
+) -> bytes:
+    """The image with the contents of some sections changed, some removed and some added at the end.
+
+    Sections are given by their index in the table. OSError: no valid PE. PeWriteError: signed, data
+    outside of sections, no room, or a section would move that the headers point into.
+    """
+    fields, table = _cfs.pe_parse(data)
+    _check_nothing_else(data, fields, table)
+    alignment = fields["file_alignment"]
+    before = [_read_section(data, fields, index) for index in range(len(table))]
+    sections = [section for index, section in enumerate(before) if index not in remove]
+    for index, content in change.items():
+        before[index].virtual_size = len(content)
+        before[index].raw = _padded(content, alignment)
+    _move(data, fields, sections)
+    for name, content in add:
+        if len(name) > 8 or not content:
+            raise PeWriteError(f"section {name!r}: no valid name or no content")
+        address = _align(_memory_end(sections), fields["section_alignment"])
+        raw = _padded(content, alignment)
+        sections.append(_Section(name.ljust(8, b"\0"), len(content), address, raw, len(data), None))
+    grown = sum(s.virtual_size for s in sections) - sum(section[1] for section in table)
+    return _lay_out(data, fields, sections, grown)
+
+
+def checksum(data: bytes, offset: int) -> int:
+    """OptionalHeader.CheckSum, itself at `offset`: folded sum of the 16-bit words, plus length."""
+    whole = data[:offset] + bytes(4) + data[offset + 4 :]
+    # 2^16 = 1 (mod 2^16 - 1): the remainder of the whole number is the folded sum of its words.
+    return (int.from_bytes(whole, "little") % 0xFFFF or 0xFFFF) + len(data)
+
+
+def _check_nothing_else(
+    data: bytes, fields: Mapping[str, int], table: list[tuple[bytes, int, int, int, int, int]]
+) -> None:
+    """Refuses what laying the file out anew would lose: certificates, data outside of sections."""
+    if fields["certificate_size"]:
+        raise PeWriteError("signed: a change would break the signature")
+    covered = fields["size_of_headers"]
+    for start, size in sorted((section[4], section[3]) for section in table if section[3]):
+        if data[covered:start].strip(b"\0"):
+            raise PeWriteError(f"data in no section at byte {covered}")
+        covered = start + size
+    # Symbols are for linkers; stubs were shipped with them by mistake, and ukify drops them too.
+    symbols, count = struct.unpack_from("<II", data, fields["header_offset"] + _SYMBOLS)
+    if symbols >= covered and count:
+        end = symbols + 18 * count
+        strings = int.from_bytes(data[end : end + 4], "little")
+        if data[covered:symbols].strip(b"\0") or end + strings != len(data):
+            raise PeWriteError(f"data in no section at byte {covered}")
+    elif data[covered:].strip(b"\0"):
+        raise PeWriteError(f"data in no section at byte {covered}")
+
+
+def _read_section(data: bytes, fields: Mapping[str, int], index: int) -> _Section:
+    offset = fields["section_table"] + SECTION_SIZE * index
+    header = data[offset : offset + SECTION_SIZE]
+    name, virtual_size, address, raw_size, pointer, *_ = _SECTION.unpack(header)
+    raw = _padded(data[pointer : pointer + raw_size], fields["file_alignment"])
+    return _Section(name, virtual_size, address, raw, pointer, header)
+
+
+def _move(data: bytes, fields: Mapping[str, int], sections: list[_Section]) -> None:
+    end = 0
+    for section in sorted(sections, key=lambda section: section.address):
+        address = max(section.address, _align(end, fields["section_alignment"]))
+        if address != section.address:
+            used = [at for at in _addresses(data, fields) if _holds(section, at)]
+            if used:
+                name = section.name.rstrip(b"\0").decode("ascii", "backslashreplace")
+                raise PeWriteError(f"section {name} would move, and the headers point into it")
+            section.address = address
+        # Only what is shown in memory: raw data may be longer than that by its padding.
+        end = address + (section.virtual_size or len(section.raw))
+
+
+def _addresses(data: bytes, fields: Mapping[str, int]) -> list[int]:
+    """The addresses that the headers point to: entry point, data directories."""
+    (entry,) = struct.unpack_from("<I", data, fields["header_offset"] + _OPTIONAL + _ENTRY)
+    first = fields["certificate_directory"] - 8 * _CERTIFICATES
+    count = int.from_bytes(data[first - 4 : first], "little")
+    pairs = [struct.unpack_from("<II", data, first + 8 * index) for index in range(count)]
+    return [entry] + [
+        address for index, (address, size) in enumerate(pairs) if index != _CERTIFICATES and size
+    ]
+
+
+def _holds(section: _Section, address: int) -> bool:
+    return section.address <= address < section.address + section.memory_size
+
+
+def _lay_out(data: bytes, fields: Mapping[str, int], sections: list[_Section], grown: int) -> bytes:
+    table_end = fields["section_table"] + SECTION_SIZE * len(sections)
+    headers_size = _align(max(fields["size_of_headers"], table_end), fields["file_alignment"])
+    if headers_size > min(section.address for section in sections):
+        raise PeWriteError("no room in the headers for another section")
+    if _memory_end(sections) > 0xFFFFFFFF:
+        raise PeWriteError("the image would not fit in 4 GiB")
+    head = _headers(data, fields, sections, headers_size, grown)
+    stored = sorted((s for s in sections if s.raw), key=lambda s: s.order)
+    offset = headers_size
+    pointers: dict[int, int] = {}
+    for section in stored:
+        pointers[id(section)] = offset
+        offset += len(section.raw)
+    for index, section in enumerate(sections):
+        at = fields["section_table"] + SECTION_SIZE * index
+        head[at : at + SECTION_SIZE] = _pack(section, pointers.get(id(section), 0))
+    image = b"".join([bytes(head), *(section.raw for section in stored)])
+    at = fields["checksum_offset"]
+    return image[:at] + struct.pack("<I", checksum(image, at)) + image[at + 4 :]
+
+
+def _headers(
+    data: bytes, fields: Mapping[str, int], sections: list[_Section], size: int, grown: int
+) -> bytearray:
+    """Everything before the first section's data, with an empty section table."""
+    table, pe = fields["section_table"], fields["header_offset"]
+    head = bytearray(data[: fields["size_of_headers"]].ljust(size, b"\0"))
+    old_size = SECTION_SIZE * fields["section_count"]
+    head[table : table + old_size] = bytes(old_size)
+    if head[table : table + SECTION_SIZE * len(sections)].strip(b"\0"):
+        raise PeWriteError("data behind the section table, where the new section would go")
+    struct.pack_into("<H", head, pe + _SECTION_COUNT, len(sections))
+    if struct.unpack_from("<I", head, pe + _SYMBOLS) != (0,):
+        struct.pack_into("<II", head, pe + _SYMBOLS, 0, 0)
+        (flags,) = struct.unpack_from("<H", head, pe + _CHARACTERISTICS)
+        struct.pack_into("<H", head, pe + _CHARACTERISTICS, flags | _LOCAL_SYMBOLS_STRIPPED)
+    optional = pe + _OPTIONAL
+    (initialized,) = struct.unpack_from("<I", head, optional + _INITIALIZED)
+    memory_size = _align(_memory_end(sections), fields["section_alignment"])
+    struct.pack_into("<I", head, optional + _INITIALIZED, max(0, initialized + grown))
+    struct.pack_into("<I", head, optional + _IMAGE_SIZE, memory_size)
+    struct.pack_into("<I", head, optional + _HEADERS_SIZE, size)
+    return head
+
+
+def _pack(section: _Section, pointer: int) -> bytes:
+    rest: tuple[int, ...] = (0, 0, 0, 0, _READ_ONLY_DATA)
+    if section.header is not None:
+        rest = _SECTION.unpack(section.header)[5:]
+    size = len(section.raw)
+    return _SECTION.pack(section.name, section.virtual_size, section.address, size, pointer, *rest)
+
+
+def _memory_end(sections: Sequence[_Section]) -> int:
+    return max(s.address + (s.virtual_size or len(s.raw)) for s in sections)
+
+
+def _align(value: int, alignment: int) -> int:
+    return -(-value // alignment) * alignment
+
+
+def _padded(content: bytes, alignment: int) -> bytes:
+    return content + bytes(-len(content) % alignment)

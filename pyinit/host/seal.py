@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Sealing: writing the digests of a root into a UKI, as a section and as a file in its initrd."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from stat import S_IFREG
+
+from pyinit.host.atomic import write_file
+from pyinit.host.cpio import Entry, write_cpio
+from pyinit.host.pe_write import PeWriteError, rewrite
+from pyinit.host.uki import CARRIED, Uki
+from pyinit.initrd import payload
+from pyinit.initrd.digest import Digest
+from pyinit.initrd.errors import UsageError
+from pyinit.initrd.payload import SECTION
+
+
+def format_digests(digests: list[Digest]) -> bytes:
+    """The payload. UsageError: too many, or one twice."""
+    try:
+        return payload.format(digests)
+    except ValueError as error:
+        raise UsageError("usage", "--digest", str(error)) from None
+
+
+def carried_archive(data: bytes) -> bytes:
+    """The cpio archive that brings the carried file into the initrd."""
+    return write_cpio([Entry(CARRIED, S_IFREG | 0o444, data)])
+
+
+def seal(source: Path, target: Path, digests: list[Digest], replace: bool = False) -> None:
+    """Writes `source`, sealed with `digests`, to `target` (which may be the same file).
+
+    The result is read back and compared before it gets its name. Refused: signed (a signature or a
+    PCR signature would not hold afterwards), sealed already unless `replace`, several profiles, no
+    initrd, a layout that cannot be changed safely.
+    """
+    uki = Uki(source)
+    _check(uki, replace)
+    data = format_digests(digests)
+    initrd_index = uki.find(".initrd")
+    assert initrd_index is not None
+    initrd = join_initrd(_unsealed_initrd(uki), carried_archive(data))
+    old = uki.find(SECTION)
+    try:
+        image = rewrite(
+            uki.data,
+            change={initrd_index: initrd},
+            remove=[] if old is None else [old],
+            add=[(SECTION.encode(), data)],
+        )
+    except PeWriteError as error:
+        raise uki.refused(str(error)) from None
+    mode = (target if target.exists() else source).stat().st_mode & 0o7777
+    write_file(target, image, mode, lambda written: _verify(uki, written, initrd, data))
+
+
+def join_initrd(first: bytes, second: bytes) -> bytes:
+    """Two initrds as one. At least 4 NULs between: the end mark of LZ4, which has none of its own
+    (Linux, lib/decompress_unlz4.c); an archive starts at a multiple of 4."""
+    end = len(first.rstrip(b"\0"))
+    length = max(len(first), end + 4)
+    return first.ljust(length + -length % 4, b"\0") + second
+
+
+def _check(uki: Uki, replace: bool) -> None:
+    if uki.signed:
+        raise uki.refused("signed", "an unsigned UKI: seal first, then sign")
+    if uki.profiles:
+        raise uki.refused(
+            f"{uki.profiles} profiles", "none: give ukify what `cfs-uki payload` writes"
+        )
+    if uki.find(".pcrsig") is not None:
+        raise uki.refused(
+            "a PCR signature (.pcrsig), which covers the initrd",
+            "none: give ukify what `cfs-uki payload` writes",
+        )
+    if uki.find(".initrd") is None:
+        raise uki.refused("no .initrd section", "a UKI with an initrd")
+    if not replace and (uki.find(SECTION) is not None or uki.carried()):
+        raise uki.refused("sealed already", "an unsealed UKI, or --replace")
+
+
+def _unsealed_initrd(uki: Uki) -> bytes:
+    """The initrd without the archive that an earlier sealing appended."""
+    initrd = uki.read(".initrd")
+    assert initrd is not None
+    copies = uki.carried()
+    if not copies:
+        return initrd
+    if len(copies) > 1 or not copies[0].alone or initrd[copies[0].end :].strip(b"\0"):
+        raise uki.refused("a carried copy that is part of the initrd", "an initrd without one")
+    return initrd[: copies[0].start]
+
+
+def _verify(before: Uki, written: Path, initrd: bytes, data: bytes) -> None:
+    """The file, read back: what was to change has changed, and nothing else."""
+    after = Uki(written)
+    kept = [index for index, section in enumerate(before.sections) if section.name != SECTION]
+    names = [before.sections[index].name for index in kept] + [SECTION]
+    if [section.name for section in after.sections] != names:
+        raise before.refused("other sections when read back", " ".join(names))
+    for position, index in enumerate(kept):
+        if names[position] != ".initrd" and after.content(position) != before.content(index):
+            raise before.refused(f"section {names[position]} differs when read back", "no change")
+    if after.read(SECTION) != data:
+        raise before.refused(f"section {SECTION} differs when read back", "what was written")
+    copies = after.carried()
+    if after.read(".initrd") != initrd or [copy.data for copy in copies] != [data]:
+        raise before.refused("another carried copy when read back", "what was written")
