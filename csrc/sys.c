@@ -7,7 +7,23 @@
 #include <linux/openat2.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
+
+static int result(long value)
+{
+	return value < 0 ? -errno : (int)value;
+}
+
+int sys_openat(int dir_fd, const char *path, int flags)
+{
+	int fd;
+
+	do {
+		fd = openat(dir_fd, path, flags | O_CLOEXEC);
+	} while (fd < 0 && errno == EINTR);
+	return result(fd);
+}
 
 int sys_openat2(int dir_fd, const char *path, uint64_t flags, uint64_t resolve)
 {
@@ -23,33 +39,48 @@ int sys_openat2(int dir_fd, const char *path, uint64_t flags, uint64_t resolve)
 	do {
 		fd = syscall(SYS_openat2, dir_fd, path, &how, sizeof(how));
 	} while (fd < 0 && (errno == EINTR || (errno == EAGAIN && races-- > 0)));
-	return fd < 0 ? -errno : (int)fd;
-}
-
-int sys_close(int fd)
-{
-	/* After EINTR the descriptor is gone on Linux: a second close could hit another's. */
-	return close(fd) < 0 ? -errno : 0;
+	return result(fd);
 }
 
 int sys_dup(int fd)
 {
-	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-
-	return copy < 0 ? -errno : copy;
+	return result(fcntl(fd, F_DUPFD_CLOEXEC, 3));
 }
 
 int sys_fstat(int fd, struct stat *out)
 {
-	return fstat(fd, out) < 0 ? -errno : 0;
+	return result(fstat(fd, out));
+}
+
+int sys_fstatfs(int fd, struct statfs *out)
+{
+	int error;
+
+	do {
+		error = fstatfs(fd, out);
+	} while (error < 0 && errno == EINTR);
+	return result(error);
+}
+
+int sys_unlinkat(int dir_fd, const char *name, int flags)
+{
+	return result(unlinkat(dir_fd, name, flags));
 }
 
 int sys_ioctl(int fd, unsigned long request, void *argument)
 {
-	int result = ioctl(fd, request, argument);
-
 	/* Not repeated: for some requests EINTR is an answer. */
-	return result < 0 ? -errno : result;
+	return result(ioctl(fd, request, argument));
+}
+
+int sys_read(int fd, void *buffer, size_t length)
+{
+	ssize_t got;
+
+	do {
+		got = read(fd, buffer, length);
+	} while (got < 0 && errno == EINTR);
+	return result(got);
 }
 
 int sys_pread_exact(int fd, void *buffer, size_t length, uint64_t offset)
@@ -72,13 +103,4 @@ int sys_pread_exact(int fd, void *buffer, size_t length, uint64_t offset)
 		length -= (size_t)got;
 	}
 	return 0;
-}
-
-void cfs_close_cleanup(int *fd)
-{
-	int saved = errno;
-
-	if (*fd >= 0)
-		(void)sys_close(*fd);
-	errno = saved;
 }

@@ -11,25 +11,17 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
-int sys_openat2(int dir_fd, const char *path, uint64_t flags, uint64_t resolve);
-int sys_close(int fd);
+struct statfs;
+
+int sys_openat(int dir_fd, const char *path, int flags); /* close-on-exec; creates nothing */
+int sys_openat2(int dir_fd, const char *path, uint64_t flags, uint64_t resolve); /* the same */
 int sys_dup(int fd); /* close-on-exec */
 int sys_fstat(int fd, struct stat *out);
+int sys_fstatfs(int fd, struct statfs *out);
+int sys_unlinkat(int dir_fd, const char *name, int flags);
 int sys_ioctl(int fd, unsigned long request, void *argument);
+int sys_read(int fd, void *buffer, size_t length); /* the kernel gives less than 2 GiB at once */
 /* Exactly `length` bytes. -ENODATA: the file ends before. */
 int sys_pread_exact(int fd, void *buffer, size_t length, uint64_t offset);
-
-/* For a variable that owns a fd: `_cleanup_close_ int fd = -1;`. Keeps errno. */
-void cfs_close_cleanup(int *fd);
-#define _cleanup_close_ __attribute__((cleanup(cfs_close_cleanup)))
-
-/* The fd, no longer owned by the variable. */
-static inline int cfs_take_fd(int *fd)
-{
-	int taken = *fd;
-
-	*fd = -1;
-	return taken;
-}
 
 #endif
