@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The mounts of a composed root: EROFS, overlayfs above it, and the checks of both.
+
+All of it happens in a private copy of the mount namespace (Stage). The finished tree is cloned out
+of it and attached by one move_mount: until then nobody sees anything, and a process that fails or
+is killed leaves nothing behind.
+"""
+
+import _cfs
+import errno
+import posix
+
+from pyinit.initrd import canary, mountinfo
+from pyinit.initrd.digest import Digest
+from pyinit.initrd.errors import CfsError, Refused, SystemFailure, os_error
+from pyinit.initrd.image import VerifiedImage
+
+# MOUNT_ATTR_* of <linux/mount.h>
+RDONLY, NOSUID, NODEV, NOEXEC = 0x1, 0x2, 0x4, 0x8
+NOATIME, NODIRATIME = 0x10, 0x80
+
+_SOURCE = "composefs:"
+_FEATURES = {
+    "erofs": "CONFIG_EROFS_FS or module erofs",
+    "overlay": "CONFIG_OVERLAY_FS or module overlay",
+    "tmpfs": "CONFIG_TMPFS",
+}
+
+
+class Stage:
+    """The private namespace, entered by `with`. `target` is where the tree will be attached."""
+
+    __slots__ = ("_saved", "base", "target")
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def __enter__(self) -> "Stage":
+        try:
+            self._saved = _cfs.namespace_enter()
+        except OSError as error:
+            expected = "CAP_SYS_ADMIN in a mount namespace of one's own (run as root)"
+            raise SystemFailure("attach", self.target, os_error(error), expected) from None
+        try:
+            self.base = open_directory(self.target)
+        except CfsError:
+            _cfs.namespace_leave(self._saved)
+            raise
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        _cfs.namespace_leave(self._saved)
+
+    def bring_in(self, mount_fd: int) -> None:
+        """Attaches a layer where overlayfs finds it: before 6.15 it takes no detached one.
+
+        All are stacked on the target, out of the way of what is attached last.
+        """
+        _cfs.mount_attach(mount_fd, self.base)
+
+
+class Root:
+    """A composed root that lies in the stage, checked."""
+
+    __slots__ = ("canary", "image", "lower", "mount", "objects", "used_loop")
+
+    image: VerifiedImage
+    lower: int
+    objects: int
+    mount: int
+    used_loop: bool
+    canary: str | None
+
+
+def compose(
+    stage: Stage,
+    image: VerifiedImage,
+    objects: int,
+    attributes: int,
+    upper: tuple[int, int] | None = None,
+) -> Root:
+    """Mounts and checks. `upper` is (upperdir, workdir). Refused by the step that failed."""
+    root = Root()
+    root.image = image
+    root.objects = objects
+    root.lower, root.used_loop = _mount_erofs(image)
+    stage.bring_in(root.lower)
+    root.mount = mount_overlay(
+        stage.target, image, (root.lower, objects), upper or (-1, -1), attributes
+    )
+    stage.bring_in(root.mount)
+    check_options(root.mount, image, stage.target)
+    root.canary = canary.check(root.lower, root.mount, stage.target)
+    return root
+
+
+def _mount_erofs(image: VerifiedImage) -> tuple[int, bool]:
+    try:
+        return _cfs.erofs_mount(image.fd, image.noacl)
+    except OSError as error:
+        raise mount_refused("erofs", image.path, error) from None
+
+
+def mount_overlay(
+    where: str,
+    image: VerifiedImage,
+    lower: tuple[int, int],
+    upper: tuple[int, int],
+    attributes: int,
+) -> int:
+    """A detached overlay of (EROFS directory, objects) and (upperdir, workdir)."""
+    require = image.verity == "require"
+    source = _SOURCE + image.digest.hex
+    try:
+        return _cfs.overlay_mount(source, *lower, *upper, require, attributes)
+    except OSError as error:
+        expected = ""
+        if error.errno == errno.EINVAL and require:
+            expected = "an overlayfs with verity=require and data-only layers (Linux 6.6)"
+        raise mount_refused("overlay", where, error, expected) from None
+
+
+def mount_refused(kind: str, where: str, error: OSError, expected: str = "") -> CfsError:
+    """What the kernel said of a mount, and what it lacks."""
+    step = kind if kind in ("erofs", "overlay") else "state"
+    if error.errno in (errno.EPERM, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+        return SystemFailure(step, where, os_error(error))
+    if error.errno == errno.ENODEV:
+        found = f"kernel {posix.uname().release} has no {kind}: {os_error(error)}"
+        return Refused(step, where, found, _FEATURES.get(kind, f"file system {kind}"))
+    found = os_error(error)
+    if expected:
+        found += f" by kernel {posix.uname().release}"
+    return Refused(step, where, found, expected)
+
+
+def check_options(mount_fd: int, image: VerifiedImage, where: str) -> None:
+    """The kernel's own account of an overlay: Refused("check") unless it says verity=require.
+
+    overlayfs shows options that differ from its defaults, so the word must be there.
+    """
+    mount = mountinfo.of(mount_fd)
+    if mount is None:
+        raise Refused("check", where, f"not in {mountinfo.PATH}", "the mount just made")
+    if image.verity == "require" and "verity=require" not in mount.super_options:
+        found = f"mount options {','.join(mount.super_options)!r}"
+        raise Refused("check", where, found, "verity=require among them")
+
+
+def attach(tree: int, target: str, image: VerifiedImage) -> None:
+    """The one change that others see; taken back unless mountinfo shows what is expected."""
+    directory = open_directory(target)
+    try:
+        _cfs.mount_attach(tree, directory)
+    except OSError as error:
+        raise Refused("attach", target, os_error(error), "a directory to mount on") from None
+    try:
+        check_options(tree, image, target)
+    except CfsError:
+        _cfs.mount_detach(target)
+        raise
+
+
+def mounted_at(directory: int) -> Digest | None:
+    """The digest of the composed root that is already mounted on a directory, if any is."""
+    parent = posix.open("..", posix.O_PATH | posix.O_CLOEXEC, dir_fd=directory)
+    if mountinfo.mount_id(parent) == mountinfo.mount_id(directory):
+        return None  # inside a mount, or the root of all: no mount point
+    mount = mountinfo.of(directory)
+    if mount is None or mount.fstype != "overlay" or not mount.source.startswith(_SOURCE):
+        return None
+    if "verity=require" not in mount.super_options:
+        return None
+    try:
+        return Digest.parse(mount.source.removeprefix(_SOURCE), mountinfo.PATH)
+    except CfsError:
+        return None
+
+
+def open_directory(path: str, dir_fd: int = -100) -> int:
+    """O_PATH descriptor of a mount point. Refused("attach")."""
+    flags = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
+    try:
+        return posix.open(path, flags, dir_fd=None if dir_fd == -100 else dir_fd)
+    except OSError as error:
+        raise Refused("attach", path, os_error(error), "a directory to mount on") from None

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""`init`: PID 1 of an initrd without systemd. boot() is the whole way, from nothing to the init
+of the sealed root."""
+
+import _cfs
+import errno
+import posix
+import time
+
+from pyinit.initrd import (
+    cmdline,
+    compose,
+    config,
+    devices,
+    filesystem,
+    mountinfo,
+    output,
+    report,
+    setup_root,
+)
+from pyinit.initrd.cmdline import CommandLine
+from pyinit.initrd.config import Config
+from pyinit.initrd.errors import EXIT_USAGE, CfsError, Refused, os_error
+from pyinit.initrd.modules import Modules
+
+_NAME = "init"
+_SYSROOT = "/sysroot"
+_SHELL = "/bin/sh"
+_RESTART, _POWER_OFF = 0x01234567, 0x4321FEDC  # LINUX_REBOOT_CMD_* of <linux/reboot.h>
+
+# (where, type, options, attributes); /run is where the status record and systemd's state lie
+_SECURE = compose.NOSUID | compose.NODEV
+_MOUNTS: tuple[tuple[str, str, list[tuple[str, str | None]], int], ...] = (
+    ("/proc", "proc", [], _SECURE | compose.NOEXEC),
+    ("/sys", "sysfs", [], _SECURE | compose.NOEXEC),
+    ("/dev", "devtmpfs", [("mode", "0755")], compose.NOSUID),
+    ("/run", "tmpfs", [("mode", "0755")], _SECURE),
+)
+_MODULES = ("loop", "erofs", "overlay")
+
+
+def main(arguments: list[str]) -> int:
+    """Does not return from PID 1 unless the kernel refuses to end the machine."""
+    if posix.getpid() != 1:
+        output.err(f"{_NAME}: error: usage: this is PID 1 of an initrd and nothing else\n")
+        return EXIT_USAGE
+    settings = Config()  # what to do after a failure, until the configuration is read
+    try:
+        mount_kernel_interfaces()
+        settings = config.load()
+        boot(settings)
+    except CfsError as error:
+        output.err(f"{_NAME}: {error}\n")
+        report.log_lines([str(error)])
+    except BaseException as error:
+        report.report(error)
+    return give_up(settings)
+
+
+def boot(settings: Config) -> None:
+    """Never returns: CfsError, or the new root's init in our place."""
+    line = cmdline.load()
+    modules = Modules()
+    modules.coldplug()
+    for name in _MODULES:
+        modules.load(name)
+    mount_disk(settings, line, modules)
+    moved = tuple(where.removeprefix("/") for where, *_ in _MOUNTS)
+    record = setup_root.setup(settings, line, _SYSROOT, moved)
+    setup_root.announce(_NAME, record)
+    switch_root(line)
+
+
+def mount_kernel_interfaces() -> None:
+    """/proc, /sys, /dev and /run, where they are not yet."""
+    for where, fstype, options, attributes in _MOUNTS:
+        _make_directory(where)
+        if posix.stat(where).st_dev != posix.stat("/").st_dev:
+            continue
+        try:
+            mount = _cfs.fs_mount(fstype, [("source", fstype), *options], attributes)
+            _cfs.mount_attach(mount, compose.open_directory(where))
+        except OSError as error:
+            raise compose.mount_refused(fstype, where, error) from None
+
+
+def mount_disk(settings: Config, line: CommandLine, modules: Modules) -> None:
+    """The file system that `root=` names, read-only, at /sysroot."""
+    device = devices.find(line.first("root") or "", settings.root_wait, modules.coldplug)
+    fstype = line.first("rootfstype") or filesystem.of_device(device)
+    modules.load(fstype)
+    _make_directory(_SYSROOT)
+    options: list[tuple[str, str | None]] = [("ro", None), ("source", device)]
+    try:
+        disk = _cfs.fs_mount(fstype, options, _SECURE | compose.RDONLY)
+    except OSError as error:
+        found = f"{fstype}: {os_error(error)}"
+        raise Refused("store", device, found, "a root file system to mount") from None
+    _cfs.mount_attach(disk, compose.open_directory(_SYSROOT))
+
+
+def switch_root(line: CommandLine) -> None:
+    """Moves the kernel interfaces over, makes the composed root `/`, executes its init.
+
+    Only what was checked before is irreversible here; the initramfs is emptied last.
+    """
+    if mountinfo.read()[0].fstype != "rootfs" or not _cfs.root_is_initramfs():
+        raise Refused("switch-root", "/", "not the initramfs that the kernel unpacked", "rootfs")
+    program = line.first("init") or "/sbin/init"
+    old_root = posix.open("/", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:
+        for where, *_ in _MOUNTS:
+            _cfs.mount_move(where, _SYSROOT + where)
+        _cfs.switch_root(_SYSROOT)
+    except OSError as error:
+        raise Refused("switch-root", _SYSROOT, os_error(error)) from None
+    if not posix.access(program, posix.X_OK):
+        raise Refused("switch-root", program, "missing in the image, or not executable")
+    _cfs.initramfs_empty(old_root)
+    try:
+        posix.execv(program, [program, *line.init_args])
+    except OSError as error:
+        raise Refused("switch-root", program, os_error(error), "a program to execute") from None
+
+
+def give_up(settings: Config) -> int:
+    """The configured end. A shell only where the initrd was built with one."""
+    action = settings.failure
+    if action == "shell":
+        try:
+            output.err(f"{_NAME}: {_SHELL}, since the configuration says so\n")
+            posix.execv(_SHELL, [_SHELL])
+        except OSError as error:
+            output.err(f"{_NAME}: {_SHELL}: {os_error(error)}\n")
+            action = "reboot"
+    delay = settings.failure_delay
+    output.err(f"{_NAME}: {action} in {delay} s\n")
+    time.sleep(delay)
+    try:
+        _cfs.reboot(_POWER_OFF if action == "poweroff" else _RESTART)
+    except OSError as error:
+        output.err(f"{_NAME}: {action}: {os_error(error)}\n")
+    return 1  # the kernel panics, and says so
+
+
+def _make_directory(path: str) -> None:
+    try:
+        posix.mkdir(path, 0o755)
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            raise Refused("switch-root", path, os_error(error), "a directory") from None

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The status record: what was mounted, from which source, checked how. /run/cfs/root.json."""
+
+import posix
+
+DIRECTORY = "/run/cfs"
+PATH = DIRECTORY + "/root.json"
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Value = str | int | None | list["Value"] | dict[str, "Value"]
+
+
+def to_json(value: "Value") -> str:
+    """RFC 8259, ASCII, on one line."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return '"' + "".join(map(_character, value)) + '"'
+    if isinstance(value, list):
+        return "[" + ", ".join(map(to_json, value)) + "]"
+    return "{" + ", ".join(f"{to_json(key)}: {to_json(item)}" for key, item in value.items()) + "}"
+
+
+def _character(character: str) -> str:
+    code = ord(character)
+    if character in '"\\':
+        return "\\" + character
+    if 0x20 <= code < 0x7F:
+        return character
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    code -= 0x10000
+    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+
+
+def write(record: dict[str, "Value"]) -> None:
+    """Whole or not at all. OSError as it is: a boot does not stop for it."""
+    try:
+        posix.mkdir(DIRECTORY, 0o755)
+    except FileExistsError:
+        pass
+    temporary = PATH + ".new"
+    fd = posix.open(
+        temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o444
+    )
+    try:
+        posix.write(fd, (to_json(record) + "\n").encode("ascii"))
+    finally:
+        posix.close(fd)
+    posix.rename(temporary, PATH)
