@@ -8,7 +8,7 @@ importlib's own would work, and costs 0.4 ms at every start. No search path, no 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import ModuleType
+    from types import CodeType, ModuleType
 
     class Sys(ModuleType):
         modules: dict[str, ModuleType]
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         def exec_builtin(self, module: ModuleType, /) -> int: ...
         def is_frozen(self, name: str, /) -> bool: ...
         def is_frozen_package(self, name: str, /) -> bool: ...
-        def get_frozen_object(self, name: str, /) -> object: ...
+        def get_frozen_object(self, name: str, /) -> CodeType: ...
 
     sys: Sys
     imp: Imp
@@ -81,7 +81,7 @@ def _load_frozen(name: str, parent: str) -> "ModuleType":
         module.__path__ = spec.submodule_search_locations = []
     sys.modules[name] = module
     try:
-        exec(imp.get_frozen_object(name), module.__dict__)  # type: ignore[call-overload]
+        exec(imp.get_frozen_object(name), module.__dict__)
     except BaseException:
         del sys.modules[name]
         raise

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""What pyproject.toml cannot say: the extension module, and the command `build_frozen`."""
+
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+from setuptools import Command, Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+
+# One binary for Python 3.11 and later: the extension keeps to the limited API of 3.11.
+LIMITED_API = "0x030B0000"
+
+
+class BuildExtension(build_ext):  # type: ignore[misc]  # untyped base
+    """Puts the type stub beside the module: `_cfs` is a top-level module, in no package."""
+
+    def build_extension(self, ext: Extension) -> None:
+        super().build_extension(ext)
+        if not self.inplace:
+            target = Path(self.get_ext_fullpath(ext.name)).parent
+            self.copy_file("csrc/extension/_cfs.pyi", str(target / "_cfs.pyi"))
+
+
+class BuildFrozen(Command):  # type: ignore[misc]  # untyped base
+    """`python setup.py build_frozen`: build/cfs-init, the executable for the initrd."""
+
+    description = "build the static executable for the initrd (build/cfs-init)"
+    user_options: ClassVar[list[Any]] = []
+
+    def initialize_options(self) -> None:
+        """No options."""
+
+    def finalize_options(self) -> None:
+        """No options."""
+
+    def run(self) -> None:
+        sys.path.insert(0, str(ROOT))
+        from pyinit.host.frozen import build
+
+        build.main(ROOT)
+
+
+setup(
+    ext_modules=[
+        Extension(
+            "_cfs",
+            sources=[
+                *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").glob("*.c")),
+                "csrc/extension/_cfs.c",
+            ],
+            depends=sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").glob("*.h")),
+            include_dirs=["csrc"],
+            define_macros=[("Py_LIMITED_API", LIMITED_API)],
+            extra_compile_args=["-std=gnu17", "-Wall", "-Wextra", "-fvisibility=hidden"],
+            py_limited_api=True,
+        )
+    ],
+    cmdclass={"build_ext": BuildExtension, "build_frozen": BuildFrozen},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)
