@@ -66,7 +66,9 @@ def _already(
         raise Refused("attach", wanted.target, f"{mounted} is mounted there already", str(digest))
     if wanted.verbose:
         output.err(printable(f"{name}: {digest} is mounted on {wanted.target} already") + "\n")
-    return {"digest": str(digest), "target": wanted.target, "already": True} if wanted.json else None
+    if not wanted.json:
+        return None
+    return {"digest": str(digest), "target": wanted.target, "already": True}
 
 
 def _upper(wanted: MountOptions) -> tuple[int, int] | None:

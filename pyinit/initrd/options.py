@@ -94,31 +94,36 @@ def parse_command(arguments: list[str]) -> MountOptions:
         if argument == "--":
             positional += rest
             break
-        if not argument.startswith("-"):
+        if argument.startswith("-"):
+            _take(options, seen, argument, rest)
+        else:
             positional.append(argument)
-            continue
-        name, equals, value = argument.partition("=")
-        if name in _FLAGS or name in _WRITABLE:
-            if equals:
-                raise UsageError("usage", name, "takes no value")
-            if name in _FLAGS:
-                setattr(options, _FLAGS[name], True)
-            elif options.writable not in (None, _WRITABLE[name]):
-                raise UsageError("usage", name, "--ro and --rw exclude each other")
-            else:
-                options.writable = _WRITABLE[name]
-            continue
-        if name not in _STRINGS and name not in ("--digest", "--verity"):
-            raise UsageError("usage", name, "unknown option", "one of --help")
-        if not equals:
-            if not rest:
-                raise UsageError("usage", name, "its value is missing")
-            value = rest.pop(0)
-        _set(options, seen, name, value)
     if len(positional) != 1:
         raise UsageError("usage", "TARGET", f"{len(positional)} arguments", "one")
     options.target = positional[0]
     return options.finish()
+
+
+def _take(options: MountOptions, seen: set[str], argument: str, rest: list[str]) -> None:
+    """One option, and its value from `rest` where it is not `--name=value`."""
+    name, equals, value = argument.partition("=")
+    if name in _FLAGS or name in _WRITABLE:
+        if equals:
+            raise UsageError("usage", name, "takes no value")
+        if name in _FLAGS:
+            setattr(options, _FLAGS[name], True)
+        elif options.writable not in (None, _WRITABLE[name]):
+            raise UsageError("usage", name, "--ro and --rw exclude each other")
+        else:
+            options.writable = _WRITABLE[name]
+        return
+    if name not in _STRINGS and name not in ("--digest", "--verity"):
+        raise UsageError("usage", name, "unknown option", "one of --help")
+    if not equals:
+        if not rest:
+            raise UsageError("usage", name, "its value is missing")
+        value = rest.pop(0)
+    _set(options, seen, name, value)
 
 
 def _set(options: MountOptions, seen: set[str], name: str, value: str) -> None:
