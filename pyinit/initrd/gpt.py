@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Partition tables, as far as PARTUUID= needs them: GPT (UEFI 5.3) and MBR.
+
+No CRC is computed: without zlib it costs milliseconds of bytecode for 16 KiB of entries, and
+proves nothing against who can write the disk. The kernel has checked it before it made the
+partitions, and devices.py takes an entry only where the kernel has a partition of that number
+and start. What is broken raises ValueError with the rule.
+"""
+
+HEADER_SIZE = 92
+ENTRIES_MAX = 256
+SECTOR_SIZES = (512, 4096)
+
+_EMPTY = "00000000-0000-0000-0000-000000000000"
+
+
+class Entry:
+    """A partition in use: number from 1, first and last LBA (inclusive) in sectors of the disk."""
+
+    __slots__ = ("first", "index", "last", "part_guid", "type_guid")
+
+    def __init__(self, index: int, type_guid: str, part_guid: str, first: int, last: int) -> None:
+        self.index = index
+        self.type_guid = type_guid
+        self.part_guid = part_guid
+        self.first = first
+        self.last = last
+
+
+class Header:
+    """Where the entries lie, in bytes, and how many of what size."""
+
+    __slots__ = ("count", "entry_size", "first_usable", "last_usable", "offset")
+
+    def __init__(
+        self, offset: int, count: int, entry_size: int, first_usable: int, last_usable: int
+    ) -> None:
+        self.offset = offset
+        self.count = count
+        self.entry_size = entry_size
+        self.first_usable = first_usable
+        self.last_usable = last_usable
+
+
+def guid(data: bytes) -> str:
+    """16 bytes as text: the first three fields are little-endian (UEFI appendix A)."""
+    swapped = (data[3::-1] + data[5:3:-1] + data[7:5:-1] + data[8:]).hex()
+    return "-".join((swapped[:8], swapped[8:12], swapped[12:16], swapped[16:20], swapped[20:]))
+
+
+def is_gpt(data: bytes) -> bool:
+    """Does the first sector say that a GPT follows: a protective MBR (or hybrid one)?"""
+    return any(kind == 0xEE for _, kind, _, _ in _mbr_entries(data))
+
+
+def header(data: bytes, sector_size: int) -> Header:
+    """Of the disk's first two sectors."""
+    if sector_size not in SECTOR_SIZES:
+        raise ValueError(f"sectors of {sector_size} bytes")
+    if len(data) < sector_size + HEADER_SIZE:
+        raise ValueError("the disk ends before its GPT header")
+    if not is_gpt(data):
+        raise ValueError("no protective MBR")
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(data[sector_size + at : sector_size + at + size], "little")
+
+    if data[sector_size : sector_size + 8] != b"EFI PART":
+        raise ValueError("no GPT signature")
+    if number(8, 4) != 0x10000:
+        raise ValueError(f"GPT revision 0x{number(8, 4):x}")
+    if not HEADER_SIZE <= number(12, 4) <= sector_size:
+        raise ValueError(f"GPT header of {number(12, 4)} bytes")
+    if number(24, 8) != 1:
+        raise ValueError(f"GPT header says that it is at LBA {number(24, 8)}")
+    first, last, lba = number(40, 8), number(48, 8), number(72, 8)
+    count, entry_size = number(80, 4), number(84, 4)
+    if count > ENTRIES_MAX:
+        raise ValueError(f"{count} GPT entries")
+    if not 128 <= entry_size <= 512 or entry_size % 8:
+        raise ValueError(f"GPT entries of {entry_size} bytes")
+    if not (2 <= lba < 1 << 48 and first <= last < 1 << 48):
+        raise ValueError(f"GPT entries at LBA {lba}, usable are {first} to {last}")
+    return Header(lba * sector_size, count, entry_size, first, last)
+
+
+def entries(table: Header, data: bytes) -> list[Entry]:
+    """Of the `count * entry_size` bytes at `offset`; unused ones are left out."""
+    if len(data) < table.count * table.entry_size:
+        raise ValueError("the disk ends before its GPT entries do")
+    result = []
+    for index in range(table.count):
+        raw = data[index * table.entry_size : (index + 1) * table.entry_size]
+        type_guid = guid(raw[:16])
+        if type_guid == _EMPTY:
+            continue
+        first = int.from_bytes(raw[32:40], "little")
+        last = int.from_bytes(raw[40:48], "little")
+        # As the kernel: such an entry makes no partition, but is no reason to lose the others.
+        if table.first_usable <= first <= last <= table.last_usable:
+            result.append(Entry(index + 1, type_guid, guid(raw[16:32]), first, last))
+    return result
+
+
+def mbr(data: bytes) -> list[Entry]:
+    """Primary partitions of an MBR disk; their UUID is the kernel's `<disk signature>-<number>`."""
+    signature = int.from_bytes(data[440:444], "little")
+    return [
+        Entry(index, f"{kind:02x}", f"{signature:08x}-{index:02x}", first, first + size - 1)
+        for index, kind, first, size in _mbr_entries(data)
+        if kind and size
+    ]
+
+
+def _mbr_entries(data: bytes) -> list[tuple[int, int, int, int]]:
+    """(number, type, first sector, sectors) of the four slots, or nothing without the 55 AA."""
+    if len(data) < 512 or data[510:512] != b"\x55\xaa":
+        return []
+    result = []
+    for index in range(4):
+        raw = data[446 + 16 * index : 462 + 16 * index]
+        first = int.from_bytes(raw[8:12], "little")
+        result.append((index + 1, raw[4], first, int.from_bytes(raw[12:16], "little")))
+    return result
