@@ -96,7 +96,7 @@ def _compile(root: Path, work: Path, source: Path) -> Path:
     target = work / (source.name if source.parent == work else str(source.relative_to(root)))
     target = target.with_suffix(".o")
     target.parent.mkdir(parents=True, exist_ok=True)
-    includes = [f"-I{root / 'csrc'}", f"-I{sysconfig.get_path('include')}"]
+    includes = [f"-I{root / 'csrc'}", "-isystem", sysconfig.get_path("include")]
     prefix = [f"-ffile-prefix-map={root}=.", f"-ffile-prefix-map={work}=frozen"]
     limited = ["-DPy_LIMITED_API=0x030B0000"] if source.parent.name == "extension" else []
     _run(

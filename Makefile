@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+# Everything is built under build/. PYTHON is the distribution's own: its libpython is linked.
+PYTHON ?= /usr/bin/python3
+VENV := build/venv
+RUN := $(VENV)/bin/python
+
+.PHONY: frozen check lint demo bench extension tools clean
+
+# build/cfs-init, the executable for the initrd
+frozen: tools
+	$(PYTHON) setup.py -q build_frozen
+
+check: lint extension frozen
+	$(RUN) -m pytest
+
+lint: tools $(VENV)/.done
+	tests/lint.sh $(VENV)/bin
+
+demo: extension frozen
+	$(RUN) -m tests.demo
+
+bench: extension frozen
+	$(RUN) -m tests.bench
+
+# _cfs, where pytest and the targets above find it
+extension: tools $(VENV)/.done
+	$(RUN) setup.py -q build_ext --build-lib build/lib --build-temp build/temp
+
+tools:
+	@tests/setup-debian.sh
+
+$(VENV)/.done: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) tests/requirements.py | $(RUN) -m pip install -q --disable-pip-version-check -r /dev/stdin
+	touch $@
+
+clean:
+	rm -rf build

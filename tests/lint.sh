@@ -1,0 +1,28 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+# Everything that reads the sources without running them. $1: where ruff and mypy are.
+set -eu
+bin=$1
+
+say() {
+	printf '%s\n' "lint: $*"
+}
+
+say ruff
+"$bin/ruff" check --quiet .
+"$bin/ruff" format --check --quiet .
+
+say mypy
+"$bin/mypy" --no-error-summary --cache-dir build/mypy
+
+say shellcheck
+find tests dracut-module .ci -type f \( -name '*.sh' -o -path .ci/run \) -exec shellcheck {} +
+
+include=$("$bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+for source in csrc/*.c csrc/extension/*.c csrc/runtime/*.c; do
+	say "$source"
+	set -- -std=gnu17 -O2 -Wall -Wextra -Wconversion -Wformat=2 -Wimplicit-fallthrough -Werror \
+		-Icsrc -isystem "$include" -c -o /dev/null "$source"
+	gcc -fanalyzer "$@"
+	clang "$@"
+done

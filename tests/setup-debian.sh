@@ -1,0 +1,38 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+# Installs what building and testing need and the machine lacks. The names are those of Debian 12
+# and 13 alike. As an ordinary user it only says what is missing.
+set -eu
+
+packages="
+	clang
+	gcc
+	libc6-dev
+	libpython3-dev
+	linux-libc-dev
+	make
+	mmdebstrap
+	python3
+	python3-pyelftools
+	python3-setuptools
+	python3-venv
+	shellcheck
+	strace
+	zstd
+"
+
+missing=
+for package in $packages; do
+	status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) || status=
+	[ "$status" = installed ] || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" != 0 ]; then
+	echo "missing Debian packages, to be installed by root: apt-get install$missing" >&2
+	exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get -q update
+# shellcheck disable=SC2086 # a list of words
+apt-get -q -y install --no-install-recommends $missing
