@@ -30,7 +30,7 @@ _FEATURES = {
 class Stage:
     """The private namespace, entered by `with`. `target` is where the tree will be attached."""
 
-    __slots__ = ("_saved", "base", "target")
+    __slots__ = ("_saved", "_top", "base", "target")
 
     def __init__(self, target: str) -> None:
         self.target = target
@@ -42,6 +42,7 @@ class Stage:
             expected = "CAP_SYS_ADMIN in a mount namespace of one's own (run as root)"
             raise SystemFailure("attach", self.target, os_error(error), expected) from None
         try:
+            self._top = open_directory("/")
             self.base = open_directory(self.target)
         except CfsError:
             _cfs.namespace_leave(self._saved)
@@ -51,12 +52,17 @@ class Stage:
     def __exit__(self, *_exception: object) -> None:
         _cfs.namespace_leave(self._saved)
 
-    def bring_in(self, mount_fd: int) -> None:
+    def bring_in(self, layer: int) -> None:
         """Attaches a layer where overlayfs finds it: before 6.15 it takes no detached one.
 
-        All are stacked on the target, out of the way of what is attached last.
+        All are stacked on "/": paths begin below them, so they hide nothing, and they lie outside
+        the tree that is handed over.
         """
-        _cfs.mount_attach(mount_fd, self.base)
+        _cfs.mount_attach(layer, self._top)
+
+    def attach(self, root: int) -> None:
+        """The composed root, at its place."""
+        _cfs.mount_attach(root, self.base)
 
 
 class Root:
@@ -88,7 +94,7 @@ def compose(
     root.mount = mount_overlay(
         stage.target, image, (root.lower, objects), upper or (-1, -1), attributes
     )
-    stage.bring_in(root.mount)
+    stage.attach(root.mount)
     check_options(root.mount, image, stage.target)
     root.canary = canary.check(root.lower, root.mount, stage.target)
     return root

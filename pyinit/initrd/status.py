@@ -40,10 +40,11 @@ def _character(character: str) -> str:
 
 def write(record: dict[str, "Value"]) -> None:
     """Whole or not at all. OSError as it is: a boot does not stop for it."""
-    try:
-        posix.mkdir(DIRECTORY, 0o755)
-    except FileExistsError:
-        pass
+    for directory in ("/run", DIRECTORY):
+        try:
+            posix.mkdir(directory, 0o755)
+        except FileExistsError:
+            pass
     temporary = PATH + ".new"
     fd = posix.open(
         temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o444
