@@ -36,10 +36,9 @@ _MOUNTS: tuple[tuple[str, str, list[tuple[str, str | None]], int], ...] = (
     ("/dev", "devtmpfs", [("mode", "0755")], compose.NOSUID),
     ("/run", "tmpfs", [("mode", "0755")], _SECURE),
 )
-_MODULES = ("loop", "erofs", "overlay")
 
 
-def main(arguments: list[str]) -> int:
+def main(_arguments: list[str]) -> int:
     """Does not return from PID 1 unless the kernel refuses to end the machine."""
     if posix.getpid() != 1:
         output.err(f"{_NAME}: error: usage: this is PID 1 of an initrd and nothing else\n")
@@ -62,11 +61,10 @@ def boot(settings: Config) -> None:
     line = cmdline.load()
     modules = Modules()
     modules.coldplug()
-    for name in _MODULES:
-        modules.load(name)
+    load_modules(modules)
     mount_disk(settings, line, modules)
     moved = tuple(where.removeprefix("/") for where, *_ in _MOUNTS)
-    record = setup_root.setup(settings, line, _SYSROOT, moved)
+    record = setup_root.setup(settings, line, _SYSROOT, moved, modules)
     setup_root.announce(_NAME, record)
     switch_root(line)
 
@@ -84,11 +82,21 @@ def mount_kernel_interfaces() -> None:
             raise compose.mount_refused(fstype, where, error) from None
 
 
+def load_modules(modules: Modules) -> None:
+    """Those that the mounts will need: the kernel finds no modprobe here to call by itself."""
+    modules.load_filesystem("erofs", "erofs")
+    modules.load_filesystem("overlay", "overlay")
+    try:
+        modules.load("loop", "erofs")
+    except Refused:
+        pass  # needed by kernels before 6.12 only, and the mount says then that it is missing
+
+
 def mount_disk(settings: Config, line: CommandLine, modules: Modules) -> None:
     """The file system that `root=` names, read-only, at /sysroot."""
     device = devices.find(line.first("root") or "", settings.root_wait, modules.coldplug)
     fstype = line.first("rootfstype") or filesystem.of_device(device)
-    modules.load(fstype)
+    modules.load_filesystem(fstype)
     _make_directory(_SYSROOT)
     options: list[tuple[str, str | None]] = [("ro", None), ("source", device)]
     try:

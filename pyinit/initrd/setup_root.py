@@ -12,18 +12,27 @@ from pyinit.initrd.config import Config
 from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import EXIT_OK, CfsError, Refused, UsageError, os_error
 from pyinit.initrd.image import ImageMissing, Store, VerifiedImage
+from pyinit.initrd.modules import Modules
+
+# The root's own disk is there by now; the ESP is on it as a rule, or on one found with it.
+_ESP_SECONDS = 5
 
 USAGE = "usage: cfs-setup-root [--sysroot DIR] [--config FILE]\n"
 
 
 def setup(
-    settings: Config, line: CommandLine, sysroot: str, mount_points: tuple[str, ...]
+    settings: Config,
+    line: CommandLine,
+    sysroot: str,
+    mount_points: tuple[str, ...] = (),
+    modules: Modules | None = None,
 ) -> "dict[str, status.Value]":
     """Composes the root over the disk mounted at `sysroot`; the status record.
 
-    `mount_points` must be directories of the image. CfsError: nothing has changed.
+    `mount_points` must be directories of the image; `modules` loads drivers where the kernel has
+    no modprobe to call. CfsError: nothing has changed.
     """
-    uki = esp.find(settings.uki)
+    uki = esp.look(modules, _ESP_SECONDS, settings.uki != "off")
     decision = sources.decide(settings, sources.carried(), uki, line)
     with compose.Stage(sysroot) as stage:
         store = Store(sysroot + settings.store)
@@ -84,7 +93,7 @@ def main(arguments: list[str]) -> int:
         done = compose.mounted_at(compose.open_directory(sysroot))
         if done is not None:
             return _already(name, sysroot, done)
-        record = setup(config.load(path), cmdline.load(), sysroot, ())
+        record = setup(config.load(path), cmdline.load(), sysroot)
     except CfsError as error:
         output.err(f"{name}: {error}\n")
         return error.code
