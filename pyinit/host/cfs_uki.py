@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
+import _cfs
 import argparse
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-
-import _cfs
 
 from pyinit.host.atomic import write_file
 from pyinit.host.command import Parser, add_digests, complain, parse_digests, run

@@ -9,11 +9,10 @@ point into (entry point, data directories) is never moved.
 
 from __future__ import annotations
 
+import _cfs
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import _cfs
 
 SECTION_SIZE = 40
 _SECTION = struct.Struct("<8sIIIIIIHHI")

@@ -7,12 +7,11 @@ the carried file in the initrd.
 
 from __future__ import annotations
 
+import _cfs
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
-
-import _cfs
 
 from pyinit.host.command import system_failure
 from pyinit.host.cpio import Entry, find_archives
