@@ -588,6 +588,25 @@ static PyObject *mount_detach(PyObject *module, PyObject *args)
 	return none_or_fail(error, NULL, path);
 }
 
+static PyObject *mount_move(PyObject *module, PyObject *args)
+{
+	PyObject *source, *target, *from = NULL, *to = NULL;
+	int error;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "OO:mount_move", &source, &target) ||
+	    !PyUnicode_FSConverter(source, &from))
+		return NULL;
+	if (!PyUnicode_FSConverter(target, &to)) {
+		Py_DECREF(from);
+		return NULL;
+	}
+	UNLOCKED(error, cfs_mount_move(PyBytes_AsString(from), PyBytes_AsString(to)));
+	Py_DECREF(from);
+	Py_DECREF(to);
+	return none_or_fail(error, NULL, target);
+}
+
 /* ---- PID 1 ----------------------------------------------------------------------------------- */
 
 static PyObject *module_load(PyObject *module, PyObject *args)
@@ -670,6 +689,7 @@ static PyMethodDef methods[] = {
 	{ "mount_attach", mount_attach, METH_VARARGS, NULL },
 	{ "mount_clone", mount_clone, METH_VARARGS, NULL },
 	{ "mount_set", mount_set, METH_VARARGS, NULL },
+	{ "mount_move", mount_move, METH_VARARGS, NULL },
 	{ "mount_detach", mount_detach, METH_VARARGS, NULL },
 	{ "module_load", module_load, METH_VARARGS, NULL },
 	{ "root_is_initramfs", root_is_initramfs, METH_NOARGS, NULL },
