@@ -33,14 +33,15 @@ class Digest:
     @classmethod
     def parse(cls, text: str | bytes, where: str) -> "Digest":
         """Strict. `where` (an option, a file) is the path of the UsageError."""
-        raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+        # Any surrogate passes: what it becomes is no hex digit, and that is said below.
+        raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
         try:
             return cls(*_cfs.digest_parse(raw))
         except OSError as error:
             found = _FAULTS[error.errno or 0]
             if raw:
-                shown = raw[:200].decode("ascii", "backslashreplace")
-                found = f"{found} ({len(raw)} characters: {shown!r})"
+                shown = text if isinstance(text, str) else raw.decode("latin-1")
+                found = f"{found} ({len(shown)} characters: '{shown[:200]}')"
             raise UsageError("usage", where, found, _EXPECTED) from None
 
     @property
