@@ -25,7 +25,10 @@ def check(lower: int, root: int, where: str) -> str | None:
     `lower` is a directory descriptor of the EROFS mount, `root` of the overlay above it, `where`
     names the root in Refused("check").
     """
-    path = find(lower)
+    try:
+        path = find(lower)
+    except OSError as error:
+        raise Refused("check", where, os_error(error), "an image that can be listed") from None
     if path is not None:
         try:
             _read_whole(root, path)
