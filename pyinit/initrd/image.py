@@ -13,6 +13,7 @@ from pyinit.initrd.errors import Refused, SystemFailure, os_error
 
 AT_FDCWD = -100
 
+_LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _OPEN_FAULTS = {
     errno.EINVAL: "not a regular file",
     errno.ENXIO: "not a regular file",
@@ -20,6 +21,11 @@ _OPEN_FAULTS = {
     errno.ELOOP: "a link loop, or a link where none is followed",
     errno.EBADF: "a dangling link",
     errno.ENOSYS: "openat2 is not there (Linux 5.6; or a seccomp filter refuses it)",
+}
+_HEADER_FAULTS = {
+    errno.EMSGSIZE: "too short for an EROFS superblock",
+    errno.EBADMSG: "no EROFS superblock",
+    errno.EPROTONOSUPPORT: "a composefs header of an unknown version",
 }
 
 
@@ -34,7 +40,8 @@ class Store:
         try:
             self.fds = _cfs.store_open(dir_fd, path)
         except OSError as error:
-            raise Refused("store", path, os_error(error), "an object store") from None
+            kind = SystemFailure if error.errno in _LACKS else Refused
+            raise kind("store", path, os_error(error), "an object store") from None
 
     @property
     def objects(self) -> int:
@@ -69,7 +76,7 @@ def open_file(path: str, dir_fd: int = AT_FDCWD) -> int:
 
 
 def _open_error(path: str, error: OSError) -> Refused | SystemFailure:
-    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+    if error.errno in _LACKS:
         return SystemFailure("open", path, os_error(error))
     found = os_error(error)
     if error.errno in _OPEN_FAULTS:
@@ -124,6 +131,8 @@ def _measure_fault(error: OSError) -> str:
         return "no fs-verity on this file (ENODATA)"
     if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP):
         return f"this kernel or file system has no fs-verity: {os_error(error)}"
+    if error.errno == errno.EPROTONOSUPPORT:
+        return "measured by another algorithm than SHA-256 or SHA-512"
     return os_error(error)
 
 
@@ -132,5 +141,6 @@ def _read_header(fd: int, path: str) -> bool:
     try:
         composefs, _version, has_acl, _magic, _size = _cfs.image_header(fd)
     except OSError as error:
-        raise Refused("erofs", path, os_error(error), "an EROFS image") from None
+        found = _HEADER_FAULTS.get(error.errno or 0) or os_error(error)
+        raise Refused("erofs", path, found, "an EROFS image") from None
     return composefs and not has_acl
