@@ -37,6 +37,9 @@ def carried(path: str = payload.CARRIED) -> list[Digest] | None:
     except OSError as error:
         if error.errno == errno.ENOENT:
             return None
+        if error.errno == errno.EFBIG:
+            found = f"more than {payload.MAX} bytes"
+            raise Refused("source", path, found, f"at most {payload.MAX}") from None
         raise SystemFailure("source", path, os_error(error)) from None
     return payload.parse(data, path)
 
