@@ -50,7 +50,9 @@ def write(record: dict[str, "Value"]) -> None:
         temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o444
     )
     try:
-        posix.write(fd, (to_json(record) + "\n").encode("ascii"))
+        data = (to_json(record) + "\n").encode("ascii")
+        while data:  # a full file system takes a part before it says so
+            data = data[posix.write(fd, data) :]
     finally:
         posix.close(fd)
     posix.rename(temporary, PATH)
