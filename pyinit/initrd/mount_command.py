@@ -36,7 +36,8 @@ def mount(name: str, wanted: MountOptions) -> "dict[str, status.Value] | None":
     digest = wanted.digest
     assert digest is not None
     if wanted.verity == "off":
-        output.err(f"{name}: warning: --verity off: nothing of {wanted.target} is checked\n")
+        text = f"{name}: warning: --verity off: nothing of {wanted.target} is checked"
+        output.err(printable(text) + "\n")
     mounted = compose.mounted_at(compose.open_directory(wanted.target))
     if mounted is not None:
         return _already(name, wanted, mounted, digest)
