@@ -57,9 +57,8 @@ class MountOptions:
 
     def finish(self) -> "MountOptions":
         """Checks what belongs together; UsageError."""
-        for name, value in (("--object-store", self.store), ("TARGET", self.target)):
-            if not value:
-                raise UsageError("usage", name, "missing")
+        if not self.store:
+            raise UsageError("usage", "--object-store", "missing")
         if self.digest is None:
             raise UsageError("usage", "--digest", "missing")
         if (self.upperdir is None) != (self.workdir is None):
@@ -100,7 +99,7 @@ def parse_command(arguments: list[str]) -> MountOptions:
             positional.append(argument)
     if len(positional) != 1:
         raise UsageError("usage", "TARGET", f"{len(positional)} arguments", "one")
-    options.target = positional[0]
+    options.target = _not_empty("TARGET", positional[0])
     return options.finish()
 
 
@@ -132,14 +131,20 @@ def _set(options: MountOptions, seen: set[str], name: str, value: str) -> None:
     seen.add(name)
     if name == "--digest":
         options.digest = Digest.parse(value, name)
-    elif not value:
-        raise UsageError("usage", name, "an empty value")
-    elif name == "--verity":
+        return
+    _not_empty(name, value)
+    if name == "--verity":
         if value not in ("require", "off"):
             raise UsageError("usage", name, repr(value), "require or off")
         options.verity = value
     else:
         setattr(options, _STRINGS[name], value)
+
+
+def _not_empty(name: str, value: str) -> str:
+    if not value:
+        raise UsageError("usage", name, "an empty value")
+    return value
 
 
 _ATTRIBUTES = {
@@ -185,7 +190,8 @@ def parse_helper(arguments: list[str]) -> MountOptions:
                 options.verbose = options.verbose or letter == "v"
     if len(positional) != 2:
         raise UsageError("usage", "mount.cfs", f"{len(positional)} arguments", "SPEC and DIR")
-    options.store, options.target = positional
+    options.store = _not_empty("SPEC", positional[0])
+    options.target = _not_empty("DIR", positional[1])
     _take_mount_options(options, mount_options, sloppy)
     return options.finish()
 
