@@ -23,7 +23,7 @@ class Mount:
         self.parent = int(fields[1])
         self.target = unescape(fields[4])
         self.options = _text(fields[5]).split(",")
-        self.fstype = _text(tail[0])
+        self.fstype = unescape(tail[0])  # FUSE: any subtype
         self.source = unescape(tail[1])
         self.super_options = _text(tail[2]).split(",")
 
@@ -54,7 +54,7 @@ def of(fd: int) -> Mount | None:
 
 
 def unescape(field: bytes) -> str:
-    r"""Space, tab, newline and backslash stand as \040, \011, \012 and \134."""
+    r"""Space, tab, newline, backslash and # stand as \040, \011, \012, \134 and \043."""
     parts = field.split(b"\\")
     out = parts[0]
     for part in parts[1:]:
