@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""A small composefs repository on sealed disks.
+
+What is on each disk (all sealed files with 4096-byte blocks and no salt):
+
+    /repo/meta.json, /repo/objects/ab/..., /repo/images/<digest> -> ../objects/ab/...
+    /image.cfs      the same image outside the repository, sealed with SHA-256
+    /unsealed.cfs   the same bytes without fs-verity
+    /state          empty, for upper and work directories
+
+The image is in the repository twice, sealed with SHA-256 and with SHA-512: the same bytes under two
+digests. Objects are named by SHA-256, as mkcomposefs writes them.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .cases import Case, CaseError, run_cases
+from .disks import MAKERS, overlay
+from .guest import Disk
+from .initrd import FILE_SYSTEM_MODULES, GUEST_MODULES, HASH_MODULES
+from .once import BUILD, made_once
+from .toolbox import Toolbox
+from .tools import guest_tools
+
+CACHE = BUILD / "vm-cache"
+# It can all that sealing needs; any kernel reads what it sealed.
+SEALING_KERNEL = "6.12"
+
+_MTIME = 1_700_000_000
+
+# Longer than 64 bytes: below, mkcomposefs keeps content inside the image.
+LARGE = {
+    "etc/os-release": b"ID=fixture\nNAME='A small root'\n" + b"# padding\n" * 10,
+    "usr/bin/program": b"#!/bin/sh\necho program\n" + b"# padding\n" * 2000,
+    "usr/lib/deep/er/data": bytes(range(256)) * 64,
+}
+SMALL = {"etc/hostname": b"fixture\n"}
+DIRECTORIES = ("var", "sysroot", "run", "proc", "sys", "dev", "tmp", "usr/sbin")
+LINKS = {"bin": "usr/bin", "etc/link": "hostname"}
+XATTR = ("usr/bin/program", "user.fixture", b"value")
+
+
+@dataclass(frozen=True)
+class Store:
+    """The fixture, on the host and as sealed disks."""
+
+    toolbox: Toolbox
+    source: Path
+    """The tree that the image shows."""
+    image: Path
+    tree: Path
+    """What the disks are filled with."""
+    sha256: str
+    sha512: str
+    objects: dict[str, str]
+    """File of the source ("usr/bin/program") to the digest of its object."""
+
+    def disk(self, file_system: str) -> Path:
+        """The sealed raw disk ("ext4", "btrfs"), made at first use. Boot overlays of it."""
+        return sealed_disk(self.toolbox, self.tree, SEAL, file_system)
+
+    def overlay(self, file_system: str, path: Path) -> Disk:
+        """A new copy-on-write disk at `path`."""
+        return Disk(overlay(self.toolbox, self.disk(file_system), path), format="qcow2")
+
+
+# Run in the root of the disk. An object's name tells its algorithm: 62 or 126 digits after "ab/".
+SEAL = """
+set -e
+for file in repo/objects/*/*; do
+    name=${file##*/}
+    if [ ${#name} = 126 ]; then hash=sha512; else hash=sha256; fi
+    verity-enable --hash $hash "$file"
+done
+verity-enable image.cfs
+"""
+
+
+def object_path(digest: str) -> str:
+    """Where a repository keeps the object `digest`."""
+    return f"objects/{digest[:2]}/{digest[2:]}"
+
+
+def verity_digest(toolbox: Toolbox, file: Path, algorithm: str = "sha256") -> str:
+    """The fs-verity digest in hex (4096-byte blocks, no salt), calculated on the host."""
+    out = toolbox.run("fsverity", "digest", "--compact", f"--hash-alg={algorithm}", file)
+    return out.strip()
+
+
+def make_store(toolbox: Toolbox) -> Store:
+    """Build (or find) the fixture."""
+    key = _hash(Path(__file__).read_bytes(), toolbox.tree.joinpath(".stamp").read_bytes())
+    directory = made_once(CACHE / "store", key, lambda new: _make(toolbox, new))
+    facts = json.loads((directory / "facts.json").read_text())
+    return Store(
+        toolbox, directory / "source", directory / "image.cfs", directory / "tree",
+        facts["sha256"], facts["sha512"], facts["objects"],
+    )
+
+
+def _make(toolbox: Toolbox, directory: Path) -> None:
+    source, image, tree = directory / "source", directory / "image.cfs", directory / "tree"
+    _fill(source)
+    repository = tree / "repo"
+    (repository / "objects").mkdir(parents=True)
+    toolbox.run("mkcomposefs", f"--digest-store={repository / 'objects'}", source, image)
+    facts = {
+        "sha256": verity_digest(toolbox, image),
+        "sha512": verity_digest(toolbox, image, "sha512"),
+        "objects": {name: verity_digest(toolbox, source / name) for name in LARGE},
+    }
+    (directory / "facts.json").write_text(json.dumps(facts))
+    (repository / "images").mkdir()
+    for algorithm in ("sha256", "sha512"):
+        digest = str(facts[algorithm])
+        place = repository / object_path(digest)
+        place.parent.mkdir(exist_ok=True)
+        shutil.copyfile(image, place)
+        (repository / "images" / digest).symlink_to(f"../{object_path(digest)}")
+    features: dict[str, list[str]] = {"compatible": [], "ro-compatible": [], "incompatible": []}
+    meta = {"version": 1, "algorithm": "fsverity-sha256-12", "features": features}
+    (repository / "meta.json").write_text(json.dumps(meta))
+    shutil.copyfile(image, tree / "image.cfs")
+    shutil.copyfile(image, tree / "unsealed.cfs")
+    (tree / "state").mkdir()
+
+
+def _fill(source: Path) -> None:
+    for name in DIRECTORIES:
+        (source / name).mkdir(parents=True)
+    for name, content in {**LARGE, **SMALL}.items():
+        path = source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(0o755 if name.startswith("usr/bin") else 0o644)
+    for name, target in LINKS.items():
+        (source / name).symlink_to(target)
+    os.setxattr(source / XATTR[0], XATTR[1], XATTR[2])
+    for path in [source, *source.rglob("*")]:
+        os.utime(path, (_MTIME, _MTIME), follow_symlinks=False)
+
+
+def sealed_disk(
+    toolbox: Toolbox, tree: Path, script: str, file_system: str = "ext4", **size: int
+) -> Path:
+    """A raw disk filled with `tree` on which `script` was run once, in a guest, in its root.
+
+    The way to make hostile disks too: copy a Store's `tree`, change it, seal it otherwise. Cached
+    by content; do not write to it, boot overlays. CaseError: the script failed.
+    """
+    tools = b"".join(path.read_bytes() for path in sorted(set(guest_tools().values())))
+    key = _hash(tools, repr((script, file_system, size)).encode(), *_describe(tree))
+
+    def make(directory: Path) -> None:
+        disk = directory / "disk.raw"
+        MAKERS[file_system](toolbox, disk, tree, **size)
+        modules = (*GUEST_MODULES, *FILE_SYSTEM_MODULES[file_system], *HASH_MODULES)
+        _in_guest(toolbox, Disk(disk), script, file_system, modules)
+
+    return made_once(CACHE / f"disk-{key[:16]}", key, make) / "disk.raw"
+
+
+def _in_guest(
+    toolbox: Toolbox, disk: Disk, script: str, file_system: str, modules: Sequence[str]
+) -> None:
+    # The script is a process of its own, so that its "exit" does not skip the unmounting.
+    whole = (
+        f"mount -t {file_system} /dev/vda /disk && cd /disk || exit\n"
+        "sh /guest/seal; code=$?\n"
+        "cd /; umount /disk || exit\nexit $code\n"
+    )
+    results = run_cases(
+        toolbox, toolbox.kernel(SEALING_KERNEL), [Case("seal", whole, limit=300)],
+        disks=[disk], modules=modules, files={"guest/seal": script},
+    )
+    result = results["seal"]
+    if result.code:
+        raise CaseError(
+            f"sealing on {file_system}: exit {result.code}: {result.stdout}{result.stderr}\n"
+            f"{result.kernel}"
+        )
+
+
+def _describe(tree: Path) -> list[bytes]:
+    parts = []
+    for path in sorted(tree.rglob("*")):
+        status = path.lstat()
+        content = b""
+        if stat.S_ISREG(status.st_mode):
+            content = path.read_bytes()
+        elif stat.S_ISLNK(status.st_mode):
+            content = os.fsencode(path.readlink())
+        name = str(path.relative_to(tree))
+        parts += [repr((name, status.st_mode, status.st_nlink, status.st_rdev)).encode(), content]
+    return parts
+
+
+def _hash(*parts: bytes) -> str:
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(len(part).to_bytes(8, "big") + part)
+    return whole.hexdigest()

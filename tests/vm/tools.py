@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The small static C programs that guests use, compiled once."""
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+from .once import BUILD, made_once
+
+SOURCES = Path(__file__).parent / "guest-tools"
+
+PROGRAMS = {
+    "verity.c": ("verity-enable", "measure", "readall", "fds"),
+    "runner.c": ("limit", "snapshot"),
+}
+
+_FLAGS = ("-std=c17", "-static", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror")
+
+
+def guest_tools() -> dict[str, Path]:
+    """Name in the guest to executable; several names may be one file."""
+    sources = {name: (SOURCES / name).read_bytes() for name in PROGRAMS}
+    key = hashlib.sha256(repr((_FLAGS, sources)).encode()).hexdigest()
+    directory = made_once(BUILD / "vm-cache" / "guest-tools", key, _compile)
+    return {
+        program: directory / source.removesuffix(".c")
+        for source, programs in PROGRAMS.items()
+        for program in programs
+    }
+
+
+def _compile(directory: Path) -> None:
+    for source in PROGRAMS:
+        output = directory / source.removesuffix(".c")
+        subprocess.run(
+            ["gcc", *_FLAGS, "-s", "-o", output, SOURCES / source], check=True, timeout=120
+        )
