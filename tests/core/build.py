@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The C core and the extension module as shared objects under ASan and UBSan, in build/test/."""
+
+import fcntl
+import os
+import subprocess
+import sysconfig
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build" / "test"
+CSRC = ROOT / "csrc"
+HERE = Path(__file__).resolve().parent
+CORE = sorted(CSRC.glob("*.c"))
+
+CC = os.environ.get("CC", "gcc")
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+FLAGS = [
+    "-std=c17", "-O1", "-g", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Wconversion",
+    "-Werror", "-shared", "-fPIC", *SANITIZE,
+]  # fmt: skip
+
+
+def runtime() -> str:
+    """The shared libasan of the compiler, for LD_PRELOAD."""
+    return _run(CC, "-print-file-name=libasan.so").strip()
+
+
+def core() -> Path:
+    """libcfs.so: the core, and fault.c in front of its system calls."""
+    hook = ["-Wl,--wrap=sys_ioctl"]
+    return _build("libcfs.so", [*CORE, HERE / "fault.c"], hook)
+
+
+def extension() -> Path:
+    """_cfs.abi3.so."""
+    include = [f"-I{sysconfig.get_path('include')}"]
+    return _build("_cfs.abi3.so", [*CORE, CSRC / "extension" / "_cfs.c"], include)
+
+
+def declarations() -> str:
+    """cfs.h as cffi wants it: without comments, directives and the system's own headers."""
+    lines = (CSRC / "cfs.h").read_text().splitlines()
+    source = "\n".join(line for line in lines if not line.startswith("#include"))
+    return _run(CC, "-E", "-P", "-", text=source)
+
+
+def _build(name: str, sources: list[Path], flags: list[str]) -> Path:
+    BUILD.mkdir(parents=True, exist_ok=True)
+    target = BUILD / name
+    inputs = [*sources, *CSRC.glob("*.h"), Path(__file__)]
+    with (BUILD / f".{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        newest = max(path.stat().st_mtime_ns for path in inputs)
+        if not target.exists() or target.stat().st_mtime_ns < newest:
+            new = target.with_suffix(".new")
+            _run(CC, *FLAGS, *flags, *map(str, sources), "-o", str(new))
+            new.rename(target)
+    return target
+
+
+def _run(*command: str, text: str | None = None) -> str:
+    # Sanitizers are for the code under test, not for the compiler.
+    environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
+    done = subprocess.run(
+        command, input=text, capture_output=True, text=True, timeout=300, env=environment,
+        check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"{command[0]}: {done.stderr[-4000:]}")
+    return done.stdout

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The C core by cffi in ABI mode, with buffers that end exactly where their content does."""
+
+from typing import Any
+
+import cffi
+
+from . import build
+
+
+class Core:
+    """`lib` has the functions and constants of cfs.h, `ffi` its types."""
+
+    def __init__(self) -> None:
+        self.ffi = ffi = cffi.FFI()
+        ffi.cdef(build.declarations())
+        ffi.cdef("extern int (*fault_sys_ioctl)(int, unsigned long, void *);")
+        ffi.cdef("void *malloc(size_t); void free(void *);")
+        self.lib = ffi.dlopen(str(build.core()))
+        # ASan's malloc: a byte too far is a report. The memory of ffi.new() and of bytes objects
+        # has a tail.
+        allocator = ffi.dlopen(None)
+        self._new = ffi.new_allocator(allocator.malloc, allocator.free, False)
+
+    def buffer(self, content: bytes) -> Any:
+        """A copy in a heap block of just that size (for an empty one: of which no byte may be
+        read)."""
+        block = self._new("uint8_t[]", max(len(content), 1))
+        if not content:
+            return block + 1
+        self.ffi.buffer(block)[:] = content
+        return block
+
+    def room(self, size: int) -> Any:
+        """Uninitialized, to be written to."""
+        return self._new("uint8_t[]", size)
+
+    def text(self, pointer: Any) -> str | None:
+        if pointer == self.ffi.NULL:
+            return None
+        text = self.ffi.string(pointer)
+        assert isinstance(text, bytes)
+        return text.decode("ascii")
+
+    # ---- digest.c
+
+    def digest_parse(self, text: bytes) -> tuple[int, Any]:
+        digest = self.ffi.new("struct cfs_digest *")
+        block = self.buffer(text)
+        return self.lib.cfs_digest_parse(self.ffi.cast("char *", block), len(text), digest), digest
+
+    def digest_format(self, digest: Any) -> tuple[int, str]:
+        out = self.room(self.lib.CFS_DIGEST_HEX_MAX)
+        result = self.lib.cfs_digest_format(digest, self.ffi.cast("char *", out))
+        text = self.ffi.string(self.ffi.cast("char *", out)) if result == 0 else b""
+        return result, text.decode("ascii")
+
+    def digest(self, algorithm: int, value: bytes, size: int | None = None) -> Any:
+        digest = self.ffi.new("struct cfs_digest *")
+        digest.algorithm = algorithm
+        digest.size = len(value) if size is None else size
+        self.ffi.buffer(digest.bytes)[: len(value)] = value
+        return digest
+
+    # ---- pe.c
+
+    def pe_parse(self, data: bytes) -> tuple[int, Any, str | None]:
+        """(result, struct cfs_pe, why)"""
+        pe = self.ffi.new("struct cfs_pe *")
+        why = self.ffi.new("const char **")
+        block = self.buffer(data)
+        result = self.lib.cfs_pe_parse_buffer(block, len(data), pe, why)
+        return result, pe, self.text(why[0])
+
+    def pe_parse_fd(self, fd: int) -> tuple[int, Any, str | None]:
+        pe = self.ffi.new("struct cfs_pe *")
+        why = self.ffi.new("const char **")
+        return self.lib.cfs_pe_parse_fd(fd, pe, why), pe, self.text(why[0])
+
+    def pe_find(self, pe: Any, name: bytes, profile: int = -1) -> tuple[int, str | None]:
+        why = self.ffi.new("const char **")
+        block = self.buffer(name + b"\0")
+        result = self.lib.cfs_pe_find(pe, self.ffi.cast("char *", block), profile, why)
+        return result, self.text(why[0])
+
+    def sections(self, pe: Any) -> list[tuple[bytes, int, int, int, int, int]]:
+        return [
+            (
+                bytes(self.ffi.buffer(s.name)), s.virtual_size, s.virtual_address, s.raw_size,
+                s.raw_pointer, s.characteristics,
+            )
+            for s in pe.sections[0 : pe.section_count]
+        ]  # fmt: skip
