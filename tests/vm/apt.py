@@ -46,14 +46,15 @@ def machine_mirror() -> str:
     return DEFAULT_MIRROR
 
 
-def _keyring() -> str:
+def keyring() -> str:
+    """The file with the keys of Debian's archives."""
     for name in _KEYRINGS:
         if os.path.exists(name):
             return name
     raise PackageError("no debian-archive-keyring on this machine (apt install it)")
 
 
-def _machine_acquire_settings() -> str:
+def machine_acquire_settings() -> str:
     """Proxies and the like of the machine: the Acquire:: part of its apt configuration."""
     dump = subprocess.run(
         ["apt-config", "dump"], capture_output=True, text=True, timeout=60, check=True
@@ -96,7 +97,7 @@ class Suite:
         # Empty: nothing counts as installed, so dependencies are resolved down to libc.
         (base / "status").write_text("")
         (base / "sources.list").write_text(
-            f"deb [signed-by={_keyring()}] {machine_mirror()} {self.name} main\n"
+            f"deb [signed-by={keyring()}] {machine_mirror()} {self.name} main\n"
         )
         own = {
             "Dir::Etc::sourcelist": base / "sources.list",
@@ -124,7 +125,7 @@ class Suite:
             "Dir::Cache::srcpkgcache": "",
         }
         (base / "apt.conf").write_text(
-            _machine_acquire_settings()
+            machine_acquire_settings()
             + 'APT::Architectures { "amd64"; };\n'
             + "".join(f'{key} "{value}";\n' for key, value in own.items())
         )
