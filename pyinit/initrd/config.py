@@ -46,9 +46,6 @@ class Config:
         self.canary = "first-object"  # the rule that chooses the file read before hand-over
         self.sysroot_readonly = True  # /sysroot of the new root
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Config) and self.values() == other.values()
-
     def values(self) -> dict[str, str | int]:
         """By key, for messages and the status record; booleans are True and False."""
         return {key: getattr(self, key.replace("-", "_")) for key in KEYS}
@@ -80,12 +77,11 @@ def load(path: str = PATH) -> Config:
 
 
 def format(config: Config) -> bytes:
-    """All keys with their values; parse() gives an equal Config or raises what is wrong."""
+    """All keys with their values; parse() gives the same values or raises what is wrong."""
     lines = [_FIRST]
     for key, value in config.values().items():
-        if isinstance(value, bool):
-            value = "yes" if value else "no"
-        lines.append(f"{key}={value}")
+        text = ("no", "yes")[value] if isinstance(value, bool) else str(value)
+        lines.append(f"{key}={text}")
     return "".join(line + "\n" for line in lines).encode("ascii")
 
 

@@ -36,7 +36,7 @@ def find(spec: str, seconds: int, each: "Callable[[], object] | None" = None) ->
         raise Refused("store", spec or "root=", "no form that is known here", _EXPECTED)
     if path.startswith("disk/"):
         raise Refused("store", spec, "a link that udev makes, and there is none here", _EXPECTED)
-    return _wait(spec, seconds, each, lambda problems: _node(spec))
+    return _wait(spec, seconds, each, lambda _: _node(spec))
 
 
 def find_partition(uuid: str, seconds: int, each: "Callable[[], object] | None" = None) -> str:

@@ -62,23 +62,16 @@ def header(data: bytes, sector_size: int) -> Header:
     if not is_gpt(data):
         raise ValueError("no protective MBR")
 
-    def number(at: int, size: int) -> int:
-        return int.from_bytes(data[sector_size + at : sector_size + at + size], "little")
-
-    if data[sector_size : sector_size + 8] != b"EFI PART":
+    raw = data[sector_size : sector_size + HEADER_SIZE]
+    if raw[:8] != b"EFI PART":
         raise ValueError("no GPT signature")
-    if number(8, 4) != 0x10000:
-        raise ValueError(f"GPT revision 0x{number(8, 4):x}")
-    if not HEADER_SIZE <= number(12, 4) <= sector_size:
-        raise ValueError(f"GPT header of {number(12, 4)} bytes")
-    if number(24, 8) != 1:
-        raise ValueError(f"GPT header says that it is at LBA {number(24, 8)}")
-    first, last, lba = number(40, 8), number(48, 8), number(72, 8)
-    count, entry_size = number(80, 4), number(84, 4)
-    if count > ENTRIES_MAX:
-        raise ValueError(f"{count} GPT entries")
-    if not 128 <= entry_size <= 512 or entry_size % 8:
-        raise ValueError(f"GPT entries of {entry_size} bytes")
+    revision, size, here = _number(raw, 8, 4), _number(raw, 12, 4), _number(raw, 24, 8)
+    if revision != 0x10000 or not HEADER_SIZE <= size <= sector_size or here != 1:
+        raise ValueError(f"GPT revision 0x{revision:x}, header of {size} bytes, at LBA {here}")
+    lba, count, entry_size = _number(raw, 72, 8), _number(raw, 80, 4), _number(raw, 84, 4)
+    if count > ENTRIES_MAX or not 128 <= entry_size <= 512 or entry_size % 8:
+        raise ValueError(f"{count} GPT entries of {entry_size} bytes")
+    first, last = _number(raw, 40, 8), _number(raw, 48, 8)
     if not (2 <= lba < 1 << 48 and first <= last < 1 << 48):
         raise ValueError(f"GPT entries at LBA {lba}, usable are {first} to {last}")
     return Header(lba * sector_size, count, entry_size, first, last)
@@ -94,8 +87,8 @@ def entries(table: Header, data: bytes) -> list[Entry]:
         type_guid = guid(raw[:16])
         if type_guid == _EMPTY:
             continue
-        first = int.from_bytes(raw[32:40], "little")
-        last = int.from_bytes(raw[40:48], "little")
+        first = _number(raw, 32, 8)
+        last = _number(raw, 40, 8)
         # As the kernel: such an entry makes no partition, but is no reason to lose the others.
         if table.first_usable <= first <= last <= table.last_usable:
             result.append(Entry(index + 1, type_guid, guid(raw[16:32]), first, last))
@@ -104,7 +97,7 @@ def entries(table: Header, data: bytes) -> list[Entry]:
 
 def mbr(data: bytes) -> list[Entry]:
     """Primary partitions of an MBR disk; their UUID is the kernel's `<disk signature>-<number>`."""
-    signature = int.from_bytes(data[440:444], "little")
+    signature = _number(data, 440, 4)
     return [
         Entry(index, f"{kind:02x}", f"{signature:08x}-{index:02x}", first, first + size - 1)
         for index, kind, first, size in _mbr_entries(data)
@@ -119,6 +112,9 @@ def _mbr_entries(data: bytes) -> list[tuple[int, int, int, int]]:
     result = []
     for index in range(4):
         raw = data[446 + 16 * index : 462 + 16 * index]
-        first = int.from_bytes(raw[8:12], "little")
-        result.append((index + 1, raw[4], first, int.from_bytes(raw[12:16], "little")))
+        result.append((index + 1, raw[4], _number(raw, 8, 4), _number(raw, 12, 4)))
     return result
+
+
+def _number(data: bytes, at: int, size: int) -> int:
+    return int.from_bytes(data[at : at + size], "little")

@@ -68,8 +68,11 @@ def parse_softdep(data: bytes) -> dict[str, list[str]]:
     return result
 
 
-def order(names: list[str], needs: "Callable[[str], list[str]]") -> list[str]:
-    """These and all that they need, each once, what is needed first. ValueError: a circle."""
+def order(names: list[str], needs: "Callable[[str], list[str]]", strict: bool = True) -> list[str]:
+    """These and all that they need, each once, what is needed first.
+
+    A circle is a ValueError, or, where not `strict`, opened where it would close.
+    """
     result: list[str] = []
     done: set[str] = set()
     open_: set[str] = set()
@@ -84,7 +87,8 @@ def order(names: list[str], needs: "Callable[[str], list[str]]") -> list[str]:
             done.add(name)
             result.append(name)
         elif name in open_:
-            raise ValueError(f"module {name} needs itself")
+            if strict:
+                raise ValueError(f"module {name} needs itself")
         else:
             open_.add(name)
             stack.append((name, True))
@@ -156,11 +160,8 @@ class Modules:
             required = order(names, self._hard)
         except ValueError as error:
             raise Refused(step, f"{self.root}/modules.dep", str(error)) from None
-        try:
-            wanted = order(names, self._needs)
-        except ValueError:  # soft ones go round in some kernels, and can be left out
-            wanted = required
-        for name in wanted:
+        # Soft ones go round in some kernels.
+        for name in order(names, self._needs, strict=False):
             try:
                 self._insert(name, step)
             except Refused as error:

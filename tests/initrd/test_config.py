@@ -34,7 +34,7 @@ def test_the_defaults_are_the_strict_ones() -> None:
         "canary": "first-object",
         "sysroot-readonly": True,
     }
-    assert parse() == Config()
+    assert parse().values() == Config().values()
 
 
 def test_each_key() -> None:
@@ -56,7 +56,6 @@ def test_each_key() -> None:
     )
     assert (found.uki, found.failure, found.failure_delay) == ("require", "shell", 0)
     assert (found.root_wait, found.canary, found.sysroot_readonly) == (3600, "first-object", False)
-    assert found != Config()
 
 
 @pytest.mark.parametrize(
@@ -113,7 +112,7 @@ def test_root_directory_as_store() -> None:
 
 def test_missing_empty_and_unreadable_files_differ(tmp_path: Path) -> None:
     path = tmp_path / "setup-root.conf"
-    assert config.load(str(path)) == Config()
+    assert config.load(str(path)).values() == Config().values()
     path.write_bytes(b"")
     with pytest.raises(UsageError, match="empty"):
         config.load(str(path))
@@ -140,7 +139,7 @@ def test_round_trip(cmdline: bool, uki: str, wait: int, store: list[str]) -> Non
     wanted = Config()
     wanted.cmdline_digest, wanted.uki, wanted.root_wait = cmdline, uki, wait
     wanted.store = "/" + "/".join(store)
-    assert config.parse(config.format(wanted), "x") == wanted
+    assert config.parse(config.format(wanted), "x").values() == wanted.values()
 
 
 @given(st.binary(max_size=100).map(lambda tail: b"cfsconf1\n" + tail) | st.binary(max_size=100))
