@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pyinit.host.atomic import write_file
 from pyinit.host.command import Parser, add_digests, complain, parse_digests, run
-from pyinit.host.seal import carried_archive, format_digests, seal
+from pyinit.host.seal import carried_initrd, format_digests, seal
 from pyinit.host.uki import Uki
 from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import EXIT_OK, CfsError, printable
@@ -60,11 +60,11 @@ def _seal(options: argparse.Namespace) -> int:
 
 def _payload(options: argparse.Namespace) -> int:
     data = format_digests(parse_digests(options.digests))
-    section, archive = options.directory / "cfsdig", options.directory / "cfsdig.cpio"
+    section, initrd = options.directory / "cfsdig", options.directory / "cfsdig.initrd"
     write_file(section, data, 0o644)
-    write_file(archive, carried_archive(data), 0o644)
+    write_file(initrd, carried_initrd(data), 0o644)
     # For `ukify build … $(cfs-uki payload …)`: behind the other initrds, since the last copy counts
-    print(f"--section={SECTION}:@{section}", f"--initrd={archive}", sep="\n")
+    print(f"--section={SECTION}:@{section}", f"--initrd={initrd}", sep="\n")
     return EXIT_OK
 
 

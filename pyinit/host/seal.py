@@ -15,6 +15,10 @@ from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import UsageError
 from pyinit.initrd.payload import SECTION
 
+# The kernel takes 4 NULs for the end of LZ4 data, which has no end mark of its own, and else takes
+# what follows for more of it (Linux, lib/decompress_unlz4.c). Between archives it skips them.
+END_OF_LZ4 = bytes(4)
+
 
 def format_digests(digests: list[Digest]) -> bytes:
     """The payload. UsageError: too many, or one twice."""
@@ -29,6 +33,11 @@ def carried_archive(data: bytes) -> bytes:
     return write_cpio([Entry(CARRIED, S_IFREG | 0o444, data)])
 
 
+def carried_initrd(data: bytes) -> bytes:
+    """The archive, to be put behind any initrd at a multiple of 4."""
+    return END_OF_LZ4 + carried_archive(data)
+
+
 def seal(source: Path, target: Path, digests: list[Digest], replace: bool = False) -> None:
     """Writes `source`, sealed with `digests`, to `target` (which may be the same file).
 
@@ -41,7 +50,7 @@ def seal(source: Path, target: Path, digests: list[Digest], replace: bool = Fals
     data = format_digests(digests)
     initrd_index = uki.find(".initrd")
     assert initrd_index is not None
-    initrd = join_initrd(_unsealed_initrd(uki), carried_archive(data))
+    initrd = _unsealed_initrd(uki) + carried_archive(data)
     old = uki.find(SECTION)
     try:
         image = rewrite(
@@ -54,14 +63,6 @@ def seal(source: Path, target: Path, digests: list[Digest], replace: bool = Fals
         raise uki.refused(str(error)) from None
     mode = (target if target.exists() else source).stat().st_mode & 0o7777
     write_file(target, image, mode, lambda written: _verify(uki, written, initrd, data))
-
-
-def join_initrd(first: bytes, second: bytes) -> bytes:
-    """Two initrds as one. At least 4 NULs between: the end mark of LZ4, which has none of its own
-    (Linux, lib/decompress_unlz4.c); an archive starts at a multiple of 4."""
-    end = len(first.rstrip(b"\0"))
-    length = max(len(first), end + 4)
-    return first.ljust(length + -length % 4, b"\0") + second
 
 
 def _check(uki: Uki, replace: bool) -> None:
@@ -83,12 +84,12 @@ def _check(uki: Uki, replace: bool) -> None:
 
 
 def _unsealed_initrd(uki: Uki) -> bytes:
-    """The initrd without the archive that an earlier sealing appended."""
+    """The initrd, up to where the archive goes; without the one that an earlier sealing added."""
     initrd = uki.read(".initrd")
     assert initrd is not None
     copies = uki.carried()
     if not copies:
-        return initrd
+        return initrd + bytes(-len(initrd) % 4) + END_OF_LZ4
     if len(copies) > 1 or not copies[0].alone or initrd[copies[0].end :].strip(b"\0"):
         raise uki.refused("a carried copy that is part of the initrd", "an initrd without one")
     return initrd[: copies[0].start]
