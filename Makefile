@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 
 # build/cfs-init, the executable for the initrd
 frozen: tools
-	$(PYTHON) setup.py -q build_frozen
+	$(PYTHON) -W ignore setup.py -q build_frozen
 
 check: lint extension frozen
 	$(RUN) -m pytest
@@ -24,7 +24,7 @@ bench: extension frozen
 
 # _cfs, where pytest and the targets above find it
 extension: tools $(VENV)/.done
-	$(RUN) setup.py -q build_ext --build-lib build/lib --build-temp build/temp
+	$(RUN) -W ignore setup.py -q build_ext --build-lib build/lib --build-temp build/temp
 
 tools:
 	@tests/setup-debian.sh

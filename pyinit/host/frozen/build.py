@@ -31,7 +31,7 @@ LINK = (
 LEFT_OUT = frozenset(
     "config.o frozen.o deepfreeze.o getpath.o faulthandler.o compile.o symtable.o pegen.o "
     "parser.o peg_api.o tokenizer.o Python-ast.o ast.o ast_opt.o _iomodule.o fileio.o "
-    "bufferedio.o textio.o signalmodule.o main.o frozenmain.o".split()
+    "bufferedio.o textio.o signalmodule.o timemodule.o main.o frozenmain.o".split()
 )
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 # The modules in C of csrc/runtime/builtins.c. Of them, `_imp` is the importer's alone.
 BUILTINS = frozenset({"_cfs", "_imp", "builtins", "errno", "marshal", "posix", "sys", "time"})
 
+# What csrc/runtime/time.c has of the module `time`.
+TIME = frozenset({"monotonic", "sleep"})
+
 # Frozen under the name by which the interpreter asks for its import system.
 IMPORTER = "pyinit.initrd.importer"
 IMPORTER_NAME = "_frozen_importlib"
@@ -126,12 +129,17 @@ def _fault(source: Source, node: ast.AST, frozen: set[str]) -> str | None:
     elif isinstance(node, ast.ImportFrom):
         if node.level:
             return "a relative import"
+        if node.module == "time":
+            return "names taken out of time, which is in parts: write time.NAME"
         if not _available(node.module or "", frozen):
             return f"imports {node.module}, which is neither frozen nor built in"
     elif isinstance(node, ast.Name) and node.id in ABSENT:
         # The importer's exec() of a code object needs no compiler.
         if not (importer and node.id == "exec"):
             return f"{node.id}() does not exist in the executable"
+    elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        if node.value.id == "time" and node.attr not in TIME:
+            return f"time.{node.attr} does not exist in the executable"
     elif isinstance(node, (ast.AsyncFunctionDef, ast.Await)):
         return "async code"
     return None

@@ -5,6 +5,7 @@ import ast
 import marshal
 import platform
 import sys
+from collections.abc import Iterator
 from types import CodeType
 
 from pyinit.host.frozen.sources import EMPTY, IMPORTER, IMPORTER_NAME, Source, check, parse
@@ -30,9 +31,26 @@ def compile_sources(sources: list[Source]) -> list[tuple[str, bytes, bool]]:
 
 
 def _dump(code: CodeType) -> bytes:
-    # marshal marks what is referred to more than once by reference counts, which depend on what
-    # else this process holds: a round trip leaves only what the code itself refers to.
-    return marshal.dumps(marshal.loads(marshal.dumps(code)))
+    # marshal marks an object as one that may be referred to again unless nobody else holds it,
+    # so that the bytes depend on what this process has seen before. Hold them all. It also marks
+    # interned strings: those of one character, which all code shares, may or may not be.
+    for character in range(256):
+        sys.intern(chr(character))
+    held = list(_parts(code))
+    data = marshal.dumps(code)
+    del held
+    return data
+
+
+def _parts(value: object) -> Iterator[object]:
+    yield value
+    if isinstance(value, CodeType):
+        for name in dir(value):
+            if name.startswith("co_") and name != "co_lnotab":  # deprecated, and made on demand
+                yield from _parts(getattr(value, name))
+    elif isinstance(value, (tuple, frozenset)):
+        for item in value:
+            yield from _parts(item)
 
 
 def render(modules: list[tuple[str, bytes, bool]]) -> str:

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Builds: the executable as it is delivered, and one whose main module is programs/stand_in.py."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pyinit.host.frozen import build
+
+ROOT = Path(__file__).resolve().parents[2]
+STAND_IN = Path(__file__).with_name("programs") / "stand_in.py"
+
+
+@pytest.fixture(scope="session")
+def executable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build.build(ROOT, tmp_path_factory.mktemp("frozen"))
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("stand-in")
+    return build.build(ROOT, out, replace={"pyinit.initrd.main": STAND_IN})
+
+
+def run(*command: str | bytes | Path) -> subprocess.CompletedProcess[str]:
+    """The command with an empty environment and a time limit."""
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env={})

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The file that comes out: what it holds, what it weighs, and that it always comes out the same."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyinit.host.frozen import build, elf
+from tests.frozen.conftest import ROOT
+
+# zstd -19, bytes. What an initrd pays; Debian 12 has 3.11, Debian 13 has 3.13.
+BUDGETS = {(3, 11): 1_900_000, (3, 13): 2_100_000}
+
+
+def test_the_executable_keeps_the_rules(executable: Path) -> None:
+    elf.check(executable)
+
+
+def test_a_dynamic_program_breaks_them() -> None:
+    with pytest.raises(elf.ElfError, match=r"PT_INTERP.*needs the library libc"):
+        elf.check(Path("/bin/true"))
+
+
+EXECUTABLE_DATA = '__asm__(".section both, \\"awx\\"\\n.byte 0\\n.text");'
+
+
+@pytest.mark.parametrize(
+    ("flags", "extra", "fault"),
+    [
+        (["-static-pie", "-zexecstack"], "", "executable stack"),
+        (["-static", "-no-pie"], "", "not position-independent"),
+        (["-static-pie", "-znorelro"], "", "no RELRO"),
+        (["-static-pie"], EXECUTABLE_DATA, "writable and executable"),
+        (["-static-pie"], "", "not stripped"),
+    ],
+)
+def test_each_rule_is_checked(tmp_path: Path, flags: list[str], extra: str, fault: str) -> None:
+    program = tmp_path / "program"
+    source = f"{extra} int main(void) {{ return 0; }}"
+    command = ["gcc", "-fPIE", *flags, "-x", "c", "-", "-o", str(program)]
+    subprocess.run(command, input=source, text=True, check=True, timeout=60, capture_output=True)
+    with pytest.raises(elf.ElfError, match=fault):
+        elf.check(program)
+
+
+def test_a_path_of_the_build_is_found(executable: Path) -> None:
+    with pytest.raises(elf.ElfError, match="contains the text"):
+        elf.check(executable, forbidden=["pyinit/initrd/main.py"])
+
+
+def test_nothing_left_out_comes_back(tmp_path: Path) -> None:
+    link_map = tmp_path / "map"
+    link_map.write_text("libpython3.11-pic.a(compile.o)\n\nDiscarded input sections\n")
+    with pytest.raises(build.BuildError, match=r"compile\.o came back"):
+        build._check_map(link_map)
+
+
+def test_the_size_keeps_its_budget(executable: Path) -> None:
+    packed = subprocess.run(
+        ["zstd", "-19", "-q", "-c", executable], capture_output=True, check=True, timeout=120
+    )
+    assert len(packed.stdout) <= BUDGETS[sys.version_info[:2]]
+
+
+def test_two_builds_are_identical(executable: Path, tmp_path: Path) -> None:
+    """Elsewhere, by another process with other hashes of strings."""
+    tree = tmp_path / "another" / "tree"
+    for part in ("csrc", "pyinit"):
+        shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+    program = (
+        "import sys; from pathlib import Path; from pyinit.host.frozen import build;"
+        "build.build(Path(sys.argv[1]), Path(sys.argv[2]))"
+    )
+    out = tmp_path / "out"
+    subprocess.run(
+        [sys.executable, "-c", program, tree, out],
+        check=True,
+        timeout=300,
+        capture_output=True,
+        env={**os.environ, "PYTHONHASHSEED": "1234", "PYTHONPATH": f"{tree}"},
+        cwd=tree,
+    )
+    assert (out / build.NAME).read_bytes() == executable.read_bytes()

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The frozen executable as it runs: names, exit codes, imports, last words."""
+
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import pyinit
+from pyinit.host.frozen import sources
+from tests.frozen.conftest import ROOT, STAND_IN, run
+
+NAMES = ("cfs-mount", "mount.cfs", "cfs-setup-root", "init")
+
+# glibc's malloc asks for it while the program starts, before main().
+LIBC_OPENS = {"/proc/sys/vm/overcommit_memory"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_name_may_be_the_first_argument(executable: Path, name: str) -> None:
+    done = run(executable, name, "--version")
+    assert (done.returncode, done.stdout) == (0, f"{name} {pyinit.VERSION}\n")
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_name_may_be_that_of_a_link(executable: Path, tmp_path: Path, name: str) -> None:
+    link = tmp_path / name
+    link.symlink_to(executable)
+    done = run(link, "--version")
+    assert (done.returncode, done.stdout) == (0, f"{name} {pyinit.VERSION}\n")
+
+
+@pytest.mark.parametrize("args", [[], ["ls"], ["--help", "cfs-mount"], [""]])
+def test_without_a_name_it_says_how_to_use_it(executable: Path, args: list[str]) -> None:
+    done = run(executable, *args)
+    assert done.returncode == 1
+    assert done.stderr.startswith("usage: cfs-init {cfs-mount,")
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 4, 32])
+def test_the_result_of_main_is_the_exit_code(stand_in: Path, code: int) -> None:
+    assert run(stand_in, "exit", str(code)).returncode == code
+
+
+def test_arguments_arrive_byte_by_byte(stand_in: Path) -> None:
+    raw = b"caf\xe9 \xc3\xa9\xff"
+    done = subprocess.run(
+        [bytes(stand_in), b"arguments", raw, b""], capture_output=True, timeout=60, check=True
+    )
+    assert done.stdout == raw + b"\n\n"
+
+
+def test_the_language_is_all_there(stand_in: Path) -> None:
+    done = run(stand_in, "language")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def line_of(mark: str) -> int:
+    (found,) = (
+        number
+        for number, line in enumerate(STAND_IN.read_text().splitlines(), 1)
+        if line.endswith(f"# LINE: {mark}")
+    )
+    return found
+
+
+def test_a_traceback_names_files_and_lines(stand_in: Path) -> None:
+    done = run(stand_in, "chain")
+    assert done.returncode == 4
+    lines = done.stderr.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    deeper = f'  File "stand_in.py", line {line_of("deeper")}, in deep'
+    assert lines.count(deeper) == 3
+    first = lines.index("ValueError: first")
+    assert lines[first - 1] == f'  File "stand_in.py", line {line_of("first")}, in deep'
+    link = "The above exception was the direct cause of the following exception:"
+    assert first < lines.index(link)
+    assert lines[-2] == f'  File "stand_in.py", line {line_of("second")}, in chain'
+    # Escaped: it may go to a serial console.
+    assert lines[-1].startswith("KeyError: ")
+    assert "\x1b" not in done.stderr
+
+
+def test_an_exception_while_another_is_handled(stand_in: Path) -> None:
+    done = run(stand_in, "context")
+    assert done.returncode == 4
+    assert "During handling of the above exception" in done.stderr
+    assert done.stderr.index("ValueError: seen") < done.stderr.index("KeyError: 'missing'")
+
+
+def test_an_endless_recursion_is_reported_briefly(stand_in: Path) -> None:
+    done = run(stand_in, "endless")
+    assert done.returncode == 4
+    assert "RecursionError" in done.stderr
+    assert "frames left out" in done.stderr
+    assert len(done.stderr.splitlines()) < 80
+
+
+@pytest.mark.parametrize(
+    ("mode", "last"),
+    [
+        ("no-number", "TypeError: "),
+        ("no-text", "Mute: <str() raised OSError>"),
+        ("no-report", "cfs-init: internal error: LookupError"),
+        ("leave", "SystemExit: 0"),
+        ("no-such-mode", "KeyError: 'no-such-mode'"),
+    ],
+)
+def test_whatever_goes_wrong_is_an_internal_error(stand_in: Path, mode: str, last: str) -> None:
+    done = run(stand_in, mode)
+    assert done.returncode == 4
+    assert done.stderr.splitlines()[-1].startswith(last)
+
+
+def test_what_is_absent_ends_the_program_by_name(stand_in: Path) -> None:
+    done = run(stand_in, "compiler")
+    assert done.returncode == -signal.SIGABRT
+    assert "absent: _PyArena_New" in done.stderr
+
+
+def test_pid_1_writes_its_last_words_to_the_kernel_log(stand_in: Path, tmp_path: Path) -> None:
+    """A file stands in for /dev/kmsg, in mount and PID namespaces of its own."""
+    log = tmp_path / "kmsg"
+    log.touch()
+    script = 'mount --bind "$0" /dev/kmsg && exec "$1" context'
+    namespaces = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork"]
+    command = [*namespaces, "sh", "-c", script, str(log), str(stand_in)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 4, done.stderr
+    written = log.read_text().splitlines()
+    assert written == [f"<2>cfs-init: {line}" for line in done.stderr.splitlines()]
+    assert written[-1] == "<2>cfs-init: KeyError: 'missing'"
+
+
+def frozen_names() -> list[str]:
+    return [m.name for m in sources.collect(ROOT) if m.name != sources.IMPORTER]
+
+
+def test_all_modules_come_from_the_executable(stand_in: Path) -> None:
+    names = frozen_names()
+    done = run(stand_in, "modules", *names)
+    assert done.returncode == 0, done.stderr
+    found = dict(line.split(" ") for line in done.stdout.splitlines())
+    inherent = {sources.IMPORTER_NAME, "__main__", "_imp", "builtins", "sys"}
+    assert set(names) <= set(found)
+    assert set(found) <= set(names) | sources.BUILTINS | inherent | {sources.EMPTY}
+    for name in set(found) - inherent:
+        assert found[name] == ("built-in" if name in sources.BUILTINS else "frozen"), name
+
+
+def test_no_file_is_opened_for_an_import(stand_in: Path, tmp_path: Path) -> None:
+    """Nor looked for: the only path that libc looks up is its own /proc/self/exe."""
+    trace = tmp_path / "trace"
+    names = frozen_names()
+    done = run("strace", "-f", "-o", trace, "-e", "trace=%file", stand_in, "modules", *names)
+    assert done.returncode == 0, done.stderr
+    lines = trace.read_text().splitlines()
+    assert "execve(" in lines[0]
+    paths = {path for line in lines[1:] for path in re.findall(r'\((?:AT_FDCWD, )?"([^"]*)"', line)}
+    assert paths <= LIBC_OPENS | {"/proc/self/exe"}
+
+
+def test_it_sleeps_and_the_clock_goes_on(stand_in: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    done = run("strace", "-o", trace, "-e", "trace=clock_nanosleep", stand_in, "sleep")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "clock_nanosleep(CLOCK_MONOTONIC, 0, {tv_sec=0, tv_nsec=12500000}" in trace.read_text()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_missing_standard_descriptors_are_not_taken(stand_in: Path, closed: str) -> None:
+    """The kernel gives PID 1 none where the initramfs has no /dev/console."""
+    done = run("/bin/sh", "-c", f'exec "$0" next-descriptor {closed}', stand_in)
+    assert done.returncode == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_as_it_ends_any_program(stand_in: Path, number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [stand_in, "spin"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(number)
+        assert process.wait(60) == -number
+
+
+def test_a_closed_pipe_ends_it_too(executable: Path) -> None:
+    with subprocess.Popen(["/bin/true"], stdin=subprocess.PIPE) as reader:
+        reader.wait(60)
+        assert reader.stdin is not None
+        done = subprocess.run(
+            [executable, "cfs-mount", "--version"],
+            stdout=reader.stdin,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == -signal.SIGPIPE

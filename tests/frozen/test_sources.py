@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""What may be frozen, and what freezing takes away."""
+
+import ast
+from pathlib import Path
+from types import CodeType
+
+import pytest
+
+from pyinit.host.frozen import sources, table
+from tests.frozen.conftest import ROOT
+
+TEXT = '''\
+"""Module."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from os import PathLike
+
+
+def f(a: "PathLike[str]", *rest: int, key: str = "k") -> str:
+    """Function,
+    of two lines."""
+    local: int = 1
+    bare: list[int]
+    return f"{a}{key}{local}"
+
+
+class C:
+    """Class."""
+
+    attribute: int = 2
+    declared: str
+
+    def empty(self) -> None:
+        """Nothing else."""
+
+
+if TYPE_CHECKING:
+    pass
+else:
+    chosen = 1
+'''
+
+
+def source(tmp_path: Path, text: str, name: str = "pyinit.initrd.x") -> sources.Source:
+    path = tmp_path / "x.py"
+    path.write_text(text)
+    return sources.Source(name, path, "x.py")
+
+
+def fault(tmp_path: Path, text: str, name: str = "pyinit.initrd.x") -> str:
+    module = source(tmp_path, text, name)
+    with pytest.raises(sources.FreezeError) as raised:
+        sources.check(module, sources.parse(module), {"pyinit", "pyinit.initrd"})
+    return str(raised.value)
+
+
+def test_readers_things_are_stripped(tmp_path: Path) -> None:
+    tree = sources.parse(source(tmp_path, TEXT))
+    left = ast.unparse(tree)
+    for gone in ("Module.", "Function", "Class.", "Nothing else", "PathLike", "int", "str"):
+        assert gone not in left
+    assert "TYPE_CHECKING" in left.splitlines()[0]
+
+
+def test_what_is_left_means_the_same_and_stands_where_it_stood(tmp_path: Path) -> None:
+    code = compile(sources.parse(source(tmp_path, TEXT)), "x.py", "exec")
+    names: dict[str, object] = {}
+    exec(code, names)
+    function, cls = names["f"], names["C"]
+    assert callable(function)
+    assert function("a") == "ak1"
+    assert function.__annotations__ == {}
+    assert function.__doc__ is None
+    assert getattr(cls, "attribute") == 2  # noqa: B009
+    assert names["chosen"] == 1
+    wanted = ("return f", "attribute", "chosen")
+    assert {number_of(text) for text in wanted} <= lines_of(code)
+
+
+def number_of(text: str) -> int:
+    (found,) = (n for n, line in enumerate(TEXT.splitlines(), 1) if text in line)
+    return found
+
+
+def lines_of(code: CodeType) -> set[int]:
+    found = {line for _, _, line in code.co_lines() if line}
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            found |= lines_of(constant)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("import os", "x.py:1: imports os"),
+        ("\n\ndef f():\n    from re import match", "x.py:4: imports re"),
+        ("from . import errors", "relative"),
+        ("import pyinit.host", "imports pyinit.host"),
+        ("import _imp", "imports _imp"),
+        ("from __future__ import annotations", "__future__"),
+        ("print(1)", r"print()"),
+        ("x = open", "open()"),
+        ("eval('1')", "eval()"),
+        ("exec('1')", "exec()"),
+        ("import time\ntime.strftime('%c')", "x.py:2: time.strftime"),
+        ("from time import sleep", "time.NAME"),
+        ("async def f(): pass", "async"),
+    ],
+)
+def test_what_the_executable_lacks_is_refused(tmp_path: Path, text: str, rule: str) -> None:
+    assert rule in fault(tmp_path, text)
+
+
+def test_an_import_for_types_only_is_allowed(tmp_path: Path) -> None:
+    module = source(tmp_path, "TYPE_CHECKING = False\nif TYPE_CHECKING:\n    import os\n")
+    sources.check(module, sources.parse(module), set())
+
+
+def test_all_of_the_initrd_keeps_the_rules() -> None:
+    """Every import statement of every frozen file, in every branch."""
+    modules = sources.collect(ROOT)
+    names = {module.name for module in modules}
+    assert {"pyinit", "pyinit.initrd", "pyinit.initrd.main", sources.IMPORTER} <= names
+    assert not any(name.startswith("pyinit.host") for name in names)
+    for module in modules:
+        sources.check(module, sources.parse(module), names)
+
+
+def test_the_table_of_builtins_is_that_of_the_check() -> None:
+    text = (ROOT / "csrc" / "runtime" / "builtins.c").read_text()
+    for name in sources.BUILTINS:
+        assert f'{{"{name}", ' in text, name
+    assert text.count('\t{"') == len(sources.BUILTINS)
+
+
+def test_the_table_depends_on_the_sources_alone() -> None:
+    first = table.render(table.compile_sources(sources.collect(ROOT)))
+    assert first == table.render(table.compile_sources(sources.collect(ROOT)))
