@@ -62,6 +62,10 @@ class Store:
     objects: dict[str, str]
     """File of the source ("usr/bin/program") to the digest of its object."""
 
+    def copy_tree(self, directory: Path) -> Path:
+        """A copy of `tree` at `directory`, to be changed and sealed by `sealed_disk`."""
+        return Path(shutil.copytree(self.tree, directory, symlinks=True))
+
     def disk(self, file_system: str) -> Path:
         """The sealed raw disk ("ext4", "btrfs"), made at first use. Boot overlays of it."""
         return sealed_disk(self.toolbox, self.tree, SEAL, file_system)
@@ -152,8 +156,9 @@ def sealed_disk(
 ) -> Path:
     """A raw disk filled with `tree` on which `script` was run once, in a guest, in its root.
 
-    The way to make hostile disks too: copy a Store's `tree`, change it, seal it otherwise. Cached
-    by content; do not write to it, boot overlays. CaseError: the script failed.
+    The way to make hostile disks too: `Store.copy_tree`, change it, seal it otherwise. Cached by
+    content; do not write to it, boot overlays (or `Disk(discard_writes=True)`).
+    CaseError: the script failed.
     """
     tools = b"".join(path.read_bytes() for path in sorted(set(guest_tools().values())))
     key = _hash(tools, repr((script, file_system, size)).encode(), *_describe(tree))
