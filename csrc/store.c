@@ -72,6 +72,18 @@ int cfs_store_open(int dir_fd, const char *path, struct cfs_store *out)
 	return 0;
 }
 
+/* Why opening `name` failed: the errno of a socket or a device, which its driver chose, would say
+ * nothing of that. */
+static int why_not(int dir_fd, const char *name, uint64_t resolve, int error)
+{
+	int fd scope_fd = sys_openat2(dir_fd, name, O_PATH, resolve);
+	struct stat status;
+
+	if (fd >= 0 && sys_fstat(fd, &status) >= 0 && !S_ISREG(status.st_mode))
+		return -EINVAL;
+	return error;
+}
+
 /* A regular file at the end of `name`. One open, which neither waits for a FIFO's writer nor takes
  * a terminal. */
 static int open_regular(int dir_fd, const char *name, uint64_t resolve)
@@ -81,11 +93,8 @@ static int open_regular(int dir_fd, const char *name, uint64_t resolve)
 	int error;
 
 	fd = sys_openat2(dir_fd, name, O_RDONLY | O_NONBLOCK | O_NOCTTY, resolve);
-	/* A socket, a device without driver. */
-	if (fd == -ENXIO || fd == -ENODEV)
-		return -EINVAL;
 	if (fd < 0)
-		return fd;
+		return why_not(dir_fd, name, resolve, fd);
 	error = sys_fstat(fd, &status);
 	if (error < 0)
 		return error;
