@@ -98,6 +98,8 @@ def lines_of(code: CodeType) -> set[int]:
         ("\n\ndef f():\n    from re import match", "x.py:4: imports re"),
         ("from . import errors", "relative"),
         ("import pyinit.host", "imports pyinit.host"),
+        ("from pyinit import host", "imports pyinit.host"),
+        ("from pyinit.initrd import missing", "imports pyinit.initrd.missing"),
         ("import _imp", "imports _imp"),
         ("from __future__ import annotations", "__future__"),
         ("print(1)", r"print()"),
@@ -125,7 +127,7 @@ def test_all_of_the_initrd_keeps_the_rules() -> None:
     assert {"pyinit", "pyinit.initrd", "pyinit.initrd.main", sources.IMPORTER} <= names
     assert not any(name.startswith("pyinit.host") for name in names)
     for module in modules:
-        sources.check(module, sources.parse(module), names)
+        sources.check(module, sources.parse(module), sources.names(modules))
 
 
 def test_the_table_of_builtins_is_that_of_the_check() -> None:

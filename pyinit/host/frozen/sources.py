@@ -4,6 +4,7 @@
 import ast
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 # The modules in C of csrc/runtime/builtins.c. Of them, `_imp` is the importer's alone.
 BUILTINS = frozenset({"_cfs", "_imp", "builtins", "errno", "marshal", "posix", "sys", "time"})
@@ -55,6 +56,17 @@ def collect(root: Path, replace: dict[str, Path] | None = None) -> list[Source]:
     for name, path in (replace or {}).items():
         found[name] = Source(name, path, path.name)
     return [found[name] for name in sorted(found)]
+
+
+def names(modules: list[Source]) -> set[str]:
+    """What import statements may name: the modules, and `package.NAME` of what packages assign."""
+    found = {module.name for module in modules}
+    for module in modules:
+        if module.package:
+            for node in ast.walk(parse(module)):
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    found.add(f"{module.name}.{node.id}")
+    return found
 
 
 def parse(source: Source) -> ast.Module:
@@ -113,37 +125,47 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def check(source: Source, tree: ast.Module, frozen: set[str]) -> None:
-    """Refuses an import of what is not in the executable and a call of what it lacks."""
-    for node in ast.walk(tree):
-        fault = _fault(source, node, frozen)
-        if fault:
-            raise FreezeError(f"{source.shown}:{getattr(node, 'lineno', 0)}: {fault}")
+    """Refuses an import of what is not in the executable and the use of what it lacks."""
+    _Rules(source, frozen).visit(tree)
 
 
-def _fault(source: Source, node: ast.AST, frozen: set[str]) -> str | None:
-    importer = source.name == IMPORTER
-    if isinstance(node, ast.Import):
+class _Rules(ast.NodeVisitor):
+    def __init__(self, source: Source, frozen: set[str]) -> None:
+        self.source = source
+        self.available = frozen | BUILTINS - {"_imp"}
+
+    def refuse(self, node: ast.stmt | ast.expr, fault: str) -> NoReturn:
+        raise FreezeError(f"{self.source.shown}:{node.lineno}: {fault}")
+
+    def need(self, node: ast.stmt, module: str) -> None:
+        if module not in self.available:
+            self.refuse(node, f"imports {module}, which is neither frozen nor built in")
+
+    def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
-            if not _available(alias.name, frozen):
-                return f"imports {alias.name}, which is neither frozen nor built in"
-    elif isinstance(node, ast.ImportFrom):
-        if node.level:
-            return "a relative import"
+            self.need(node, alias.name)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        if node.level or not node.module:
+            self.refuse(node, "a relative import")
         if node.module == "time":
-            return "names taken out of time, which is in parts: write time.NAME"
-        if not _available(node.module or "", frozen):
-            return f"imports {node.module}, which is neither frozen nor built in"
-    elif isinstance(node, ast.Name) and node.id in ABSENT:
-        # The importer's exec() of a code object needs no compiler.
-        if not (importer and node.id == "exec"):
-            return f"{node.id}() does not exist in the executable"
-    elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        if node.value.id == "time" and node.attr not in TIME:
-            return f"time.{node.attr} does not exist in the executable"
-    elif isinstance(node, (ast.AsyncFunctionDef, ast.Await)):
-        return "async code"
-    return None
+            self.refuse(node, "names taken out of time, which is in parts: write time.NAME")
+        self.need(node, node.module)
+        if node.module in {"pyinit", "pyinit.initrd"}:  # a name may be that of a module
+            for alias in node.names:
+                self.need(node, f"{node.module}.{alias.name}")
 
+    def visit_Name(self, node: ast.Name) -> None:
+        # The importer's exec() is of code objects, and needs no compiler.
+        allowed = self.source.name == IMPORTER and node.id == "exec"
+        if node.id in ABSENT and not allowed:
+            self.refuse(node, f"{node.id}() does not exist in the executable")
 
-def _available(module: str, frozen: set[str]) -> bool:
-    return module in frozen or module in BUILTINS - {"_imp"}
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        module = node.value.id if isinstance(node.value, ast.Name) else ""
+        if module == "time" and node.attr not in TIME:
+            self.refuse(node, f"time.{node.attr} does not exist in the executable")
+        self.generic_visit(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
+        self.refuse(node, "async code")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from types import CodeType
 
-from pyinit.host.frozen.sources import EMPTY, IMPORTER, IMPORTER_NAME, Source, check, parse
+from pyinit.host.frozen.sources import EMPTY, IMPORTER, IMPORTER_NAME, Source, check, names, parse
 
 _LINE = 16
 
@@ -19,7 +19,7 @@ def compile_sources(sources: list[Source]) -> list[tuple[str, bytes, bool]]:
     Assertions stay in: frozen code does what the tested code does, and a check that somebody wrote
     as an assertion must not vanish on the way into the initrd.
     """
-    frozen = {source.name for source in sources}
+    frozen = names(sources)
     modules = [(EMPTY, _dump(compile(ast.Module([], []), EMPTY, "exec")), False)]
     for source in sources:
         tree = parse(source)
@@ -66,17 +66,17 @@ def render(modules: list[tuple[str, bytes, bool]]) -> str:
         f'#error "frozen by Python {platform.python_version()}, which these headers are not of"',
         "#endif",
     ]
-    names = {module[0]: f"code_{index}" for index, module in enumerate(modules)}
+    labels = {module[0]: f"code_{index}" for index, module in enumerate(modules)}
     for name, data, _ in modules:
-        parts.append(f"static const unsigned char {names[name]}[] = {{ /* {name} */")
+        parts.append(f"static const unsigned char {labels[name]}[] = {{ /* {name} */")
         parts += [
             ",".join(str(byte) for byte in data[at : at + _LINE]) + ","
             for at in range(0, len(data), _LINE)
         ]
         parts.append("};")
-    parts += _table("bootstrap", bootstrap, names)
-    parts += _table("application", others, names)
-    parts += _table("none", [], names)
+    parts += _table("bootstrap", bootstrap, labels)
+    parts += _table("application", others, labels)
+    parts += _table("none", [], labels)
     parts += [
         "static const struct _module_alias aliases[1];",
         "const struct _frozen *_PyImport_FrozenBootstrap = bootstrap;",
@@ -88,10 +88,10 @@ def render(modules: list[tuple[str, bytes, bool]]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _table(name: str, modules: list[tuple[str, bytes, bool]], names: dict[str, str]) -> list[str]:
+def _table(name: str, modules: list[tuple[str, bytes, bool]], labels: dict[str, str]) -> list[str]:
     lines = [f"static const struct _frozen {name}[] = {{"]
     for module, _, package in modules:
-        code = names[module]
+        code = labels[module]
         fields = f'.name = "{module}", .code = {code}, .size = sizeof({code})'
         lines.append(f"\t{{{fields}, .is_package = {int(package)}}},")
     return [*lines, "\t{0},", "};"]
