@@ -296,13 +296,14 @@ static PyObject *pe_find(PyObject *module, PyObject *args)
 	PyObject *source;
 	const char *name;
 	struct cfs_pe pe;
-	int profile;
+	int profile, index;
 
 	(void)module;
 	if (!PyArg_ParseTuple(args, "Osi:pe_find", &source, &name, &profile) ||
 	    pe_from(source, &pe) < 0)
 		return NULL;
-	return int_or_fail(cfs_pe_find(&pe, name, profile, &why), why, PyTuple_GetItem(args, 1));
+	index = cfs_pe_find(&pe, name, profile, &why);
+	return int_or_fail(index, why, PyTuple_GetItem(args, 1));
 }
 
 static PyObject *pe_section_read(PyObject *module, PyObject *args)
@@ -491,7 +492,8 @@ static PyObject *fs_mount(PyObject *module, PyObject *args)
 	int fd;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "sOO&:fs_mount", &type, &list, to_u64, &attributes))
+	if (!PyArg_ParseTuple(args, "sO!O&:fs_mount", &type, &PyList_Type, &list, to_u64,
+			      &attributes))
 		return NULL;
 	keep = PyList_New(0);
 	if (!keep)
