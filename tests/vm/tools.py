@@ -12,6 +12,9 @@ SOURCES = Path(__file__).parent / "guest-tools"
 PROGRAMS = {
     "verity.c": ("verity-enable", "measure", "readall", "fds"),
     "runner.c": ("limit", "snapshot"),
+    "tree.c": ("dumptree",),
+    "swap.c": ("swap",),
+    "root-init.c": (),  # for root images, not for guests
 }
 
 _FLAGS = ("-std=c17", "-static", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror")
@@ -19,14 +22,23 @@ _FLAGS = ("-std=c17", "-static", "-O2", "-Wall", "-Wextra", "-Wconversion", "-We
 
 def guest_tools() -> dict[str, Path]:
     """Name in the guest to executable; several names may be one file."""
-    sources = {name: (SOURCES / name).read_bytes() for name in PROGRAMS}
-    key = hashlib.sha256(repr((_FLAGS, sources)).encode()).hexdigest()
-    directory = made_once(BUILD / "vm-cache" / "guest-tools", key, _compile)
+    directory = _compiled()
     return {
         program: directory / source.removesuffix(".c")
         for source, programs in PROGRAMS.items()
         for program in programs
     }
+
+
+def root_init() -> Path:
+    """/sbin/init for a root image: shows what it finds and powers off."""
+    return _compiled() / "root-init"
+
+
+def _compiled() -> Path:
+    sources = {name: (SOURCES / name).read_bytes() for name in PROGRAMS}
+    key = hashlib.sha256(repr((_FLAGS, sources)).encode()).hexdigest()
+    return made_once(BUILD / "vm-cache" / "guest-tools", key, _compile)
 
 
 def _compile(directory: Path) -> None:

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+/*
+ * /sbin/init of a root image: shows on the console what it finds, each line after its file's name,
+ * and powers off.
+ */
+#include <dirent.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/reboot.h>
+#include <unistd.h>
+
+static void show(const char *path)
+{
+	char line[4096];
+	FILE *file = fopen(path, "re");
+
+	if (!file)
+		printf("%s: missing\n", path);
+	while (file && fgets(line, sizeof(line), file)) {
+		line[strcspn(line, "\n")] = '\0';
+		printf("%s: %s\n", path, line);
+	}
+	if (file)
+		fclose(file);
+}
+
+static void list(const char *path)
+{
+	DIR *directory = opendir(path);
+	const struct dirent *entry;
+
+	while (directory && (entry = readdir(directory)))
+		printf("%s has: %s\n", path, entry->d_name);
+	if (directory)
+		closedir(directory);
+}
+
+static void write_to(const char *path)
+{
+	FILE *file = fopen(path, "we");
+
+	printf("%s: %s\n", path, file ? "writable" : "not writable");
+	if (file)
+		fclose(file);
+}
+
+int main(int argc, char **argv)
+{
+	printf("root-init: pid %d\n", (int)getpid());
+	for (int i = 1; i < argc; i++)
+		printf("argument: %s\n", argv[i]);
+	show("/proc/self/mountinfo");
+	show("/run/cfs/root.json");
+	show("/etc/hostname");
+	show("/sysroot/marker");
+	list("/");
+	list("/proc/self/fd");
+	write_to("/etc/new");
+	write_to("/var/new");
+	write_to("/usr/new");
+	write_to("/sysroot/new");
+	printf("root-init: done\n");
+	fflush(stdout);
+	reboot(RB_POWER_OFF);
+	return 1;
+}

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Unified kernel images by ukify, on disks that UEFI firmware boots."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from .disks import esp, gpt
+from .toolbox import Kernel, Toolbox
+
+STUB = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
+BOOT_PATH = "EFI/BOOT/BOOTX64.EFI"
+
+
+def build_uki(
+    toolbox: Toolbox,
+    kernel: Kernel,
+    output: Path,
+    *,
+    initrd: bytes,
+    cmdline: str,
+    sections: Mapping[str, Path] | None = None,
+    more_initrds: tuple[Path, ...] = (),
+) -> Path:
+    """A UKI with the stub of the toolbox; `sections` (".cfsdig" to file) as ukify's --section."""
+    with tempfile.TemporaryDirectory() as name:
+        first = Path(name) / "initrd"
+        first.write_bytes(initrd)
+        arguments = [f"--initrd={path}" for path in (first, *more_initrds)]
+        arguments += [
+            f"--section={section}:@{path}" for section, path in (sections or {}).items()
+        ]
+        toolbox.run(
+            "ukify", "build", f"--linux={kernel.vmlinuz}", f"--uname={kernel.version}",
+            f"--stub={toolbox.path(STUB)}", f"--cmdline={cmdline}", "--os-release=ID=test\n",
+            *arguments, f"--output={output}",
+        )
+    return output
+
+
+def boot_disk(
+    toolbox: Toolbox,
+    path: Path,
+    uki: Path,
+    root_image: Path,
+    *,
+    esp_partuuid: str,
+    root_partuuid: str,
+    files: Mapping[str, Path] | None = None,
+) -> dict[str, int]:
+    """A GPT disk whose ESP has `uki` as default boot file and `files`; offsets as `gpt`."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as name:
+        image = esp(toolbox, Path(name) / "esp", {BOOT_PATH: uki, **(files or {})})
+        return gpt(
+            toolbox, path, esp_image=image, root_image=root_image,
+            esp_partuuid=esp_partuuid, root_partuuid=root_partuuid,
+        )
