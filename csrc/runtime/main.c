@@ -7,7 +7,11 @@
  * standard streams, no site, no signal handlers; SIGINT and SIGPIPE keep the kernel's meaning. It
  * is never finalized: the process ends or executes another program.
  */
+#define Py_BUILD_CORE 1
 #include <Python.h>
+#if PY_VERSION_HEX >= 0x030d0000
+#include <internal/pycore_codecs.h>
+#endif
 
 #include <errno.h>
 #include <fcntl.h>
@@ -75,6 +79,12 @@ static PyStatus initialize(void)
 	config.hash_seed = 0;
 	status = Py_InitializeFromConfig(&config);
 	PyConfig_Clear(&config);
+#if PY_VERSION_HEX >= 0x030d0000
+	/* Of the rest of the initialization, what error handlers need (a surrogate in a constant is
+	 * enough); 3.11 does this by itself when it is first wanted. */
+	if (!PyStatus_Exception(status))
+		status = _PyCodec_InitRegistry(PyInterpreterState_Get());
+#endif
 	return status;
 }
 
