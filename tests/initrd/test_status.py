@@ -14,7 +14,8 @@ from tests.initrd.harness import any_text, is_one_printable_line
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | any_text,
-    lambda inner: st.lists(inner) | st.dictionaries(any_text, inner),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(any_text, inner, max_size=4),
+    max_leaves=10,
 )
 
 
@@ -33,14 +34,8 @@ def joined(value: object) -> object:
 def test_any_value_is_read_back(value: "status.Value") -> None:
     text = status.to_json(value)
     assert is_one_printable_line(text)
-    assert json.loads(text) == joined(value)
-
-
-@given(values)
-def test_types_are_kept(value: "status.Value") -> None:
-    # 1 == True: compare what the reference writes too
-    assert json.loads(status.to_json([value, True, 1])) == [joined(value), True, 1]
-    assert json.dumps(json.loads(status.to_json(value))) == json.dumps(joined(value))
+    # as text, since 1 == True
+    assert json.dumps(json.loads(text)) == json.dumps(joined(value))
 
 
 def test_the_text() -> None:
