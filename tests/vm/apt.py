@@ -37,7 +37,10 @@ def machine_mirror() -> str:
     codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
     targets = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(RELEASE) $(COMPONENT) $(REPO_URI)"],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     ).stdout
     for line in targets.splitlines():
         release, component, uri = line.split(" ", 2)
@@ -78,8 +81,12 @@ class Suite:
         done = subprocess.run(
             arguments,
             env={**os.environ, "APT_CONFIG": str(self._directory / "apt.conf"), "LC_ALL": "C"},
-            cwd=directory, capture_output=True, stdin=subprocess.DEVNULL, text=True,
-            timeout=_LIMIT_SECONDS, check=False,
+            cwd=directory,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            timeout=_LIMIT_SECONDS,
+            check=False,
         )
         if done.returncode:
             raise PackageError(
@@ -179,7 +186,9 @@ def _unpack(package: Path, tree: Path) -> None:
     ) as archive:
         subprocess.run(
             ["tar", "-x", "--keep-directory-symlink", "--no-same-owner", "-C", str(tree)],
-            stdin=archive.stdout, timeout=_LIMIT_SECONDS, check=True,
+            stdin=archive.stdout,
+            timeout=_LIMIT_SECONDS,
+            check=True,
         )
     if archive.returncode:
         raise PackageError(f"{package}: dpkg-deb: exit {archive.returncode}")

@@ -181,22 +181,34 @@ def run_cases(
         raise ValueError(f"case names must be plain and unique: {names}")
     listed = [Case(_SETUP, setup, limit=60), *cases]
     entries = [
-        Entry("guest/modules", stat.S_IFREG | 0o644,
-              "\n".join(modules if load is None else load).encode()),
+        Entry(
+            "guest/modules",
+            stat.S_IFREG | 0o644,
+            "\n".join(modules if load is None else load).encode(),
+        ),
         Entry("guest/runner", stat.S_IFREG | 0o755, _RUNNER.encode()),
     ]
     for number, case in enumerate(listed):
         directory = f"guest/cases/{number:04}"
         for name, text in (
-            ("name", case.name + "\n"), ("limit", f"{case.limit}\n"), ("script", case.script)
+            ("name", case.name + "\n"),
+            ("limit", f"{case.limit}\n"),
+            ("script", case.script),
         ):
             entries.append(Entry(f"{directory}/{name}", stat.S_IFREG | 0o644, text.encode()))
     initrd = guest_initrd(toolbox, kernel, _INIT, modules=modules, files=files)
     if limit is None:
         limit = _BOOT_SECONDS + sum(case.limit for case in listed)
     console = boot(
-        toolbox, kernel=kernel.vmlinuz, initrd=initrd + write_cpio(entries), disks=disks,
-        append=f"loglevel=4 {append}", memory=memory, cpus=cpus, icount=icount, limit=limit,
+        toolbox,
+        kernel=kernel.vmlinuz,
+        initrd=initrd + write_cpio(entries),
+        disks=disks,
+        append=f"loglevel=4 {append}",
+        memory=memory,
+        cpus=cpus,
+        icount=icount,
+        limit=limit,
         log=log,
     )
     return Results(console, cases)
@@ -229,8 +241,14 @@ def _parse(data: bytes) -> tuple[dict[str, Result], set[str]]:
         if kind == "end":
             code, start, stop = fields["end"].split()
             found[name] = Result(
-                name, int(code), float(stop) - float(start), fields["stdout"], fields["stderr"],
-                fields["kernel"], fields["before"].splitlines(), fields["after"].splitlines(),
+                name,
+                int(code),
+                float(stop) - float(start),
+                fields["stdout"],
+                fields["stderr"],
+                fields["kernel"],
+                fields["before"].splitlines(),
+                fields["after"].splitlines(),
             )
     return found, begun
 

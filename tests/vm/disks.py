@@ -27,8 +27,20 @@ def ext4(toolbox: Toolbox, path: Path, tree: Path, size: int = 64 * MIB) -> Path
     """An ext4 file system that can do fs-verity, filled with `tree`."""
     sparse_file(path, size)
     toolbox.run(
-        "mke2fs", "-q", "-F", "-t", "ext4", "-O", "verity", "-b", str(BLOCK),
-        "-E", "root_owner=0:0", "-d", tree, path,
+        "mke2fs",
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        "-O",
+        "verity",
+        "-b",
+        str(BLOCK),
+        "-E",
+        "root_owner=0:0",
+        "-d",
+        tree,
+        path,
     )
     return path
 

@@ -101,14 +101,32 @@ def boot(
         results.touch()
         secure = firmware is not None and firmware.secure_boot
         command = [
-            *toolbox.command("qemu-system-x86_64"), "-nodefaults", "-no-user-config",
-            "-machine", f"q35,accel={'kvm' if kvm else 'tcg'}" + (",smm=on" if secure else ""),
-            "-cpu", "host" if kvm else "max", "-smp", str(cpus), "-m", f"{memory}M",
-            "-display", "none", "-no-reboot", "-serial", "stdio", "-monitor", "none",
-            "-device", "virtio-serial-pci",
-            "-chardev", f"file,id=results,path={results}",
-            "-device", "virtserialport,chardev=results,name=results",
-            "-device", "virtio-rng-pci",
+            *toolbox.command("qemu-system-x86_64"),
+            "-nodefaults",
+            "-no-user-config",
+            "-machine",
+            f"q35,accel={'kvm' if kvm else 'tcg'}" + (",smm=on" if secure else ""),
+            "-cpu",
+            "host" if kvm else "max",
+            "-smp",
+            str(cpus),
+            "-m",
+            f"{memory}M",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-serial",
+            "stdio",
+            "-monitor",
+            "none",
+            "-device",
+            "virtio-serial-pci",
+            "-chardev",
+            f"file,id=results,path={results}",
+            "-device",
+            "virtserialport,chardev=results,name=results",
+            "-device",
+            "virtio-rng-pci",
         ]
         if icount:
             command += ["-icount", "shift=0,sleep=off"]
@@ -137,8 +155,10 @@ def _disk_arguments(number: int, disk: Disk) -> list[str]:
     if disk.discard_writes:
         drive += ",snapshot=on"
     return [
-        "-drive", drive,
-        "-device", f"virtio-blk-pci,drive=disk{number},bootindex={number + 1}",
+        "-drive",
+        drive,
+        "-device",
+        f"virtio-blk-pci,drive=disk{number},bootindex={number + 1}",
     ]
 
 
@@ -150,8 +170,10 @@ def _firmware_arguments(toolbox: Toolbox, firmware: Firmware, work: Path) -> lis
     if not variables.exists():
         shutil.copyfile(template, variables)
     arguments = [
-        "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}",
-        "-drive", f"if=pflash,unit=1,format=raw,file={variables}",
+        "-drive",
+        f"if=pflash,unit=0,format=raw,readonly=on,file={code}",
+        "-drive",
+        f"if=pflash,unit=1,format=raw,file={variables}",
     ]
     if secure:
         arguments += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
@@ -164,11 +186,20 @@ def _tpm(toolbox: Toolbox, state: Path, work: Path) -> Iterator[list[str]]:
     control = work / "tpm.sock"
     with subprocess.Popen(
         [
-            *_dies_with_us(), *toolbox.command("swtpm"), "socket", "--tpm2",
-            "--tpmstate", f"dir={state}", "--ctrl", f"type=unixio,path={control}",
-            "--flags", "startup-clear",
+            *_dies_with_us(),
+            *toolbox.command("swtpm"),
+            "socket",
+            "--tpm2",
+            "--tpmstate",
+            f"dir={state}",
+            "--ctrl",
+            f"type=unixio,path={control}",
+            "--flags",
+            "startup-clear",
         ],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     ) as swtpm:
         try:
             deadline = time.monotonic() + 30
@@ -179,8 +210,12 @@ def _tpm(toolbox: Toolbox, state: Path, work: Path) -> Iterator[list[str]]:
                     raise GuestError(f"swtpm did not start: {output!r}")
                 time.sleep(0.01)
             yield [
-                "-chardev", f"socket,id=tpm,path={control}",
-                "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-tis,tpmdev=tpm0",
+                "-chardev",
+                f"socket,id=tpm,path={control}",
+                "-tpmdev",
+                "emulator,id=tpm0,chardev=tpm",
+                "-device",
+                "tpm-tis,tpmdev=tpm0",
             ]
         finally:
             swtpm.kill()
@@ -192,9 +227,19 @@ def sign(toolbox: Toolbox, image: Path, output: Path) -> Path:
         # The key of the package is encrypted; its passphrase is public: "snakeoil".
         key = Path(name) / "key"
         subprocess.run(
-            ["openssl", "rsa", "-passin", "pass:snakeoil", "-out", key,
-             "-in", toolbox.path("usr/share/ovmf/PkKek-1-snakeoil.key")],
-            check=True, capture_output=True, timeout=60,
+            [
+                "openssl",
+                "rsa",
+                "-passin",
+                "pass:snakeoil",
+                "-out",
+                key,
+                "-in",
+                toolbox.path("usr/share/ovmf/PkKek-1-snakeoil.key"),
+            ],
+            check=True,
+            capture_output=True,
+            timeout=60,
         )
         certificate = toolbox.path("usr/share/ovmf/PkKek-1-snakeoil.pem")
         toolbox.run("sbsign", "--key", key, "--cert", certificate, "--output", output, image)
@@ -215,8 +260,10 @@ def _run(
         out = stack.enter_context(log.open("wb")) if log else None
         qemu = stack.enter_context(
             subprocess.Popen(
-                [*_dies_with_us(), *command], stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                [*_dies_with_us(), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
             )
         )
         stack.callback(qemu.kill)
@@ -257,7 +304,8 @@ def kvm_works(toolbox: Toolbox) -> bool:
             [
                 Entry("init", stat.S_IFREG | 0o755, init),
                 Entry(
-                    "bin/busybox", stat.S_IFREG | 0o755,
+                    "bin/busybox",
+                    stat.S_IFREG | 0o755,
                     toolbox.path("usr/bin/busybox").read_bytes(),
                 ),
                 Entry("dev/console", stat.S_IFCHR | 0o600, b"", (5, 1)),
@@ -265,8 +313,12 @@ def kvm_works(toolbox: Toolbox) -> bool:
         )
         try:
             console = boot(
-                toolbox, kernel=toolbox.kernel("6.12").vmlinuz, initrd=initrd,
-                kvm=True, limit=15, until="kvm-works",
+                toolbox,
+                kernel=toolbox.kernel("6.12").vmlinuz,
+                initrd=initrd,
+                kvm=True,
+                limit=15,
+                until="kvm-works",
             )
             works = "kvm-works" in console.text
         except GuestError:

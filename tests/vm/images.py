@@ -37,7 +37,11 @@ class Member:
 
 
 def metacopy(
-    digest: str, *, algorithm: int = SHA256, version: int = 0, length: int | None = None,
+    digest: str,
+    *,
+    algorithm: int = SHA256,
+    version: int = 0,
+    length: int | None = None,
     flags: int = 0,
 ) -> bytes:
     """The value of METACOPY; an empty digest gives the old empty kind with header only."""
@@ -49,7 +53,8 @@ def metacopy(
 def redirected(name: str, digest: str, size: int, **changes: int) -> Member:
     """A file as mkcomposefs writes it; `changes` go to `metacopy`."""
     return Member(
-        name, size=size,
+        name,
+        size=size,
         xattrs={
             REDIRECT: f"/{digest[:2]}/{digest[2:]}".encode(),
             METACOPY: metacopy(digest, **changes),

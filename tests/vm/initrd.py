@@ -79,11 +79,13 @@ def module_entries(kernel: Kernel, names: Iterable[str]) -> list[Entry]:
         for path in wanted
     )
     alias = "".join(
-        f"{line}\n" for line in _lines(kernel, "modules.alias")
+        f"{line}\n"
+        for line in _lines(kernel, "modules.alias")
         if line.startswith("alias ") and line.split()[-1] in loaded
     )
     softdep = "".join(
-        f"{line}\n" for line in _lines(kernel, "modules.softdep")
+        f"{line}\n"
+        for line in _lines(kernel, "modules.softdep")
         if line.startswith("softdep ") and line.split()[1].replace("-", "_") in loaded
     )
     return [
@@ -114,10 +116,7 @@ def guest_initrd(
         link_entry("lib", "usr/lib"),
         file_entry("init", init, 0o755),
         file_entry("usr/bin/busybox", toolbox.path("usr/bin/busybox"), 0o755),
-        *(
-            file_entry(f"usr/bin/{name}", path, 0o755)
-            for name, path in guest_tools().items()
-        ),
+        *(file_entry(f"usr/bin/{name}", path, 0o755) for name, path in guest_tools().items()),
         *(file_entry(name, content, 0o755) for name, content in (files or {}).items()),
         *module_entries(kernel, modules),
     ]
@@ -173,6 +172,8 @@ def _module(kernel: Kernel, path: str) -> bytes:
     if path.endswith(".zst"):
         return subprocess.run(
             [*Toolbox().command("zstd"), "-dc", str(file)],
-            capture_output=True, timeout=60, check=True,
+            capture_output=True,
+            timeout=60,
+            check=True,
         ).stdout
     return file.read_bytes()

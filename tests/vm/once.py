@@ -40,9 +40,7 @@ def made_once(destination: Path, key: str, make: Callable[[Path], None]) -> Path
     with locked(destination.parent / f".{destination.name}.lock"):
         if _text(stamp) == key:
             return destination
-        temporary = Path(
-            tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent)
-        )
+        temporary = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
         try:
             temporary.chmod(0o755)
             make(temporary)

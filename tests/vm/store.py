@@ -104,8 +104,13 @@ def make_store(toolbox: Toolbox) -> Store:
     directory = made_once(CACHE / "store", key, lambda new: _make(toolbox, new))
     facts = json.loads((directory / "facts.json").read_text())
     return Store(
-        toolbox, directory / "source", directory / "image.cfs", directory / "tree",
-        facts["sha256"], facts["sha512"], facts["objects"],
+        toolbox,
+        directory / "source",
+        directory / "image.cfs",
+        directory / "tree",
+        facts["sha256"],
+        facts["sha512"],
+        facts["objects"],
     )
 
 
@@ -182,8 +187,12 @@ def _in_guest(
         "cd /; umount /disk || exit\nexit $code\n"
     )
     results = run_cases(
-        toolbox, toolbox.kernel(SEALING_KERNEL), [Case("seal", whole, limit=300)],
-        disks=[disk], modules=modules, files={"guest/seal": script},
+        toolbox,
+        toolbox.kernel(SEALING_KERNEL),
+        [Case("seal", whole, limit=300)],
+        disks=[disk],
+        modules=modules,
+        files={"guest/seal": script},
     )
     result = results["seal"]
     if result.code:

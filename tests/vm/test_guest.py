@@ -6,10 +6,15 @@ import pytest
 from .cases import Case, CaseError, LazyResults, run_cases
 from .toolbox import Toolbox
 
+pytestmark = pytest.mark.vm
+
 CASES = (
     Case("streams", "echo out; echo err >&2; exit 3", code=3, stdout="^out$", stderr="^err$"),
-    Case("unclean", "mount -t tmpfs x /mnt; truncate -s 1M /tmp/f; losetup /dev/loop3 /tmp/f;"
-         "sleep 1000 & :", leaks=True),
+    Case(
+        "unclean",
+        "mount -t tmpfs x /mnt; truncate -s 1M /tmp/f; losetup /dev/loop3 /tmp/f;sleep 1000 & :",
+        leaks=True,
+    ),
     Case("clean", "mount -t tmpfs x /mnt; umount /mnt; ! pidof sleep"),
     Case("hangs", "echo begun; sleep 1000", limit=1, code=124, stdout="begun", leaks=True),
     Case("binary", "head -c 3 /dev/zero; echo '@ clean end 3'", stdout="@ clean end 3"),

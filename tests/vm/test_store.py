@@ -13,6 +13,8 @@ from .initrd import FILE_SYSTEM_MODULES, GUEST_MODULES, HASH_MODULES
 from .store import LARGE, SEAL, Store, object_path, sealed_disk
 from .toolbox import KERNEL_SUITES, Toolbox
 
+pytestmark = pytest.mark.vm
+
 PROGRAM = "usr/bin/program"
 MOUNTED = """
 mkdir -p /mnt/image /mnt/root
@@ -27,18 +29,30 @@ def _cases(store: Store) -> list[Case]:
     image = MOUNTED.format(image="/disk/image.cfs")
     own = MOUNTED.format(image="/disk/own.erofs")
     return [
-        Case("sha256", f"measure /disk/repo/images/{store.sha256}",
-             stdout=f"^sha256:{store.sha256}$"),
-        Case("sha512", f"measure /disk/repo/images/{store.sha512}",
-             stdout=f"^sha512:{store.sha512}$"),
+        Case(
+            "sha256", f"measure /disk/repo/images/{store.sha256}", stdout=f"^sha256:{store.sha256}$"
+        ),
+        Case(
+            "sha512", f"measure /disk/repo/images/{store.sha512}", stdout=f"^sha512:{store.sha512}$"
+        ),
         Case("unsealed", "measure /disk/unsealed.cfs", code=1, stderr="ENODATA"),
-        Case("reads", f"{image} cmp /mnt/root/{PROGRAM} "
-             f"/disk/repo/{object_path(store.objects[PROGRAM])} {UNMOUNTED}"),
+        Case(
+            "reads",
+            f"{image} cmp /mnt/root/{PROGRAM} "
+            f"/disk/repo/{object_path(store.objects[PROGRAM])} {UNMOUNTED}",
+        ),
         Case("inline", f"{image} cat /mnt/root/etc/hostname {UNMOUNTED}", stdout="^fixture$"),
-        Case("own-image", f"{own} readall /mnt/root/good {UNMOUNTED}",
-             stdout=f"^{len(LARGE[PROGRAM])}$"),
-        Case("own-image-wrong-digest", f"{own} readall /mnt/root/bad {UNMOUNTED}", code=1,
-             stderr="EIO"),
+        Case(
+            "own-image",
+            f"{own} readall /mnt/root/good {UNMOUNTED}",
+            stdout=f"^{len(LARGE[PROGRAM])}$",
+        ),
+        Case(
+            "own-image-wrong-digest",
+            f"{own} readall /mnt/root/bad {UNMOUNTED}",
+            code=1,
+            stderr="EIO",
+        ),
     ]
 
 
@@ -55,8 +69,11 @@ def tree(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     bad = redirected("bad", digest, size)
     wrong = redirected("bad", store.objects["etc/os-release"], size)
     bad.xattrs.update({name: wrong.xattrs[name] for name in list(bad.xattrs)[1:]})
-    erofs(store.toolbox, directory / "own.erofs",
-          [Member("etc/", mode=0o755), redirected("good", digest, size), bad])
+    erofs(
+        store.toolbox,
+        directory / "own.erofs",
+        [Member("etc/", mode=0o755), redirected("good", digest, size), bad],
+    )
     return directory
 
 
@@ -68,15 +85,17 @@ def guests(toolbox: Toolbox, store: Store, tree: Path) -> dict[tuple[str, str], 
         modules = (*GUEST_MODULES, *FILE_SYSTEM_MODULES[file_system], *HASH_MODULES)
         return LazyResults(
             lambda: run_cases(
-                toolbox, toolbox.kernel(series), _cases(store),
-                setup=f"mount -t {file_system} /dev/vda /disk", modules=modules,
+                toolbox,
+                toolbox.kernel(series),
+                _cases(store),
+                setup=f"mount -t {file_system} /dev/vda /disk",
+                modules=modules,
                 disks=[Disk(sealed_disk(toolbox, tree, SEAL, file_system), discard_writes=True)],
             )
         )
 
     return {
-        (series, name): run(series, name)
-        for series in KERNEL_SUITES for name in ("ext4", "btrfs")
+        (series, name): run(series, name) for series in KERNEL_SUITES for name in ("ext4", "btrfs")
     }
 
 
@@ -105,12 +124,14 @@ def test_tampered_on_the_raw_disk(toolbox: Toolbox, store: Store, tmp_path: Path
     toolbox.run("qemu-img", "convert", "-O", "raw", store.disk("ext4"), raw)
     flip_byte(raw, ext4_offset(toolbox, raw, file, block=1))
     results = run_cases(
-        toolbox, toolbox.kernel("6.12"),
+        toolbox,
+        toolbox.kernel("6.12"),
         [
             Case("measures", f"measure /disk{file}", stdout=store.objects[PROGRAM]),
             Case("reads", f"readall /disk{file}", code=1, stdout="^4096$", stderr="EIO"),
         ],
-        setup="mount -t ext4 /dev/vda /disk", disks=[Disk(raw)],
+        setup="mount -t ext4 /dev/vda /disk",
+        disks=[Disk(raw)],
     )
     results.check("measures")
     results.check("reads")
@@ -119,8 +140,11 @@ def test_tampered_on_the_raw_disk(toolbox: Toolbox, store: Store, tmp_path: Path
 def test_overlay_leaves_the_base_alone(toolbox: Toolbox, store: Store, tmp_path: Path) -> None:
     before = store.disk("ext4").stat().st_mtime_ns
     results = run_cases(
-        toolbox, toolbox.kernel("6.12"), [Case("writes", "echo x >/disk/state/x && sync")],
-        setup="mount -t ext4 /dev/vda /disk", disks=[store.overlay("ext4", tmp_path / "disk")],
+        toolbox,
+        toolbox.kernel("6.12"),
+        [Case("writes", "echo x >/disk/state/x && sync")],
+        setup="mount -t ext4 /dev/vda /disk",
+        disks=[store.overlay("ext4", tmp_path / "disk")],
     )
     results.check("writes")
     assert store.disk("ext4").stat().st_mtime_ns == before

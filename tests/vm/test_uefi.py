@@ -13,12 +13,14 @@ from .initrd import EFI_MODULES, FILE_SYSTEM_MODULES, GUEST_MODULES, guest_initr
 from .toolbox import Toolbox
 from .uki import boot_disk, build_uki
 
+pytestmark = pytest.mark.vm
+
 ESP = "abcdef01-2222-4333-8444-555555555555"
 ROOT = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
 LIMIT = 240
 
-# EFI variables: 4 bytes of attributes, then UTF-16 or, for SecureBoot (which firmware without secure
-# boot does not have), one byte. The stub writes its partition in upper case.
+# EFI variables: 4 bytes of attributes, then UTF-16 or, for SecureBoot (which firmware without
+# secure boot lacks), one byte. The stub writes its partition in upper case.
 INIT = """#!/usr/bin/busybox sh
 export PATH=/usr/bin
 /usr/bin/busybox --install -s /usr/bin
@@ -45,7 +47,9 @@ def uki(toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> Path:
     kernel = toolbox.kernel("6.12")
     modules = (*GUEST_MODULES, *EFI_MODULES, *FILE_SYSTEM_MODULES["vfat"])
     return build_uki(
-        toolbox, kernel, tmp_path_factory.mktemp("uki") / "uki.efi",
+        toolbox,
+        kernel,
+        tmp_path_factory.mktemp("uki") / "uki.efi",
         initrd=guest_initrd(toolbox, kernel, INIT, modules=modules),
         cmdline="console=ttyS0 loglevel=4 panic=-1 from=uki",
     )
@@ -53,20 +57,31 @@ def uki(toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _disk(toolbox: Toolbox, directory: Path, uki: Path) -> Disk:
     disk = directory / "disk.raw"
-    boot_disk(toolbox, disk, uki, sparse_file(directory / "root", MIB),
-              esp_partuuid=ESP, root_partuuid=ROOT)
+    boot_disk(
+        toolbox,
+        disk,
+        uki,
+        sparse_file(directory / "root", MIB),
+        esp_partuuid=ESP,
+        root_partuuid=ROOT,
+    )
     return Disk(disk)
 
 
 def test_uki_with_tpm(toolbox: Toolbox, uki: Path, tmp_path: Path) -> None:
     console = boot(
-        toolbox, disks=[_disk(toolbox, tmp_path, uki)], limit=LIMIT,
+        toolbox,
+        disks=[_disk(toolbox, tmp_path, uki)],
+        limit=LIMIT,
         firmware=Firmware(tpm=tmp_path / "tpm"),
     )
     assert not console.timed_out, console.tail
     for line in (
-        "StubInfo=systemd-stub 257", f"LoaderDevicePartUUID={ESP.upper()}", "from=uki",
-        r"StubImageIdentifier=\EFI\BOOT\BOOTX64.EFI", "partitions=vda vda1 vda2",
+        "StubInfo=systemd-stub 257",
+        f"LoaderDevicePartUUID={ESP.upper()}",
+        "from=uki",
+        r"StubImageIdentifier=\EFI\BOOT\BOOTX64.EFI",
+        "partitions=vda vda1 vda2",
     ):
         assert line in console.text, console.tail
     measured = re.search(r"pcr11=([0-9A-Fa-f]{64})", console.text)
@@ -77,17 +92,18 @@ def test_uki_with_tpm(toolbox: Toolbox, uki: Path, tmp_path: Path) -> None:
 def test_secure_boot_takes_signed_only(toolbox: Toolbox, uki: Path, tmp_path: Path) -> None:
     secure = Firmware(secure_boot=True)
     signed = sign(toolbox, uki, tmp_path / "signed.efi")
-    console = boot(
-        toolbox, disks=[_disk(toolbox, tmp_path, signed)], firmware=secure, limit=LIMIT
-    )
+    console = boot(toolbox, disks=[_disk(toolbox, tmp_path, signed)], firmware=secure, limit=LIMIT)
     assert not console.timed_out, console.tail
     assert "SecureBoot=01" in console.text, console.tail
 
     other = tmp_path / "unsigned"
     other.mkdir()
     refused = boot(
-        toolbox, disks=[replace(_disk(toolbox, other, uki), read_only=True)], firmware=secure,
-        limit=LIMIT, until="Access Denied|Security Violation|from=uki",
+        toolbox,
+        disks=[replace(_disk(toolbox, other, uki), read_only=True)],
+        firmware=secure,
+        limit=LIMIT,
+        until="Access Denied|Security Violation|from=uki",
     )
     assert re.search("Access Denied|Security Violation", refused.text), refused.tail
     assert "from=uki" not in refused.text

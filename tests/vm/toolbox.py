@@ -21,9 +21,25 @@ from .once import BUILD, locked, made_once
 
 TOOLS_SUITE = "trixie"
 TOOLS = (
-    "btrfs-progs", "busybox-static", "dosfstools", "e2fsprogs", "erofs-utils", "fsverity",
-    "gdisk", "kmod", "mtools", "ovmf", "qemu-system-x86", "qemu-utils", "sbsigntool", "swtpm",
-    "swtpm-tools", "systemd-boot-efi", "systemd-ukify", "xz-utils", "zstd",
+    "btrfs-progs",
+    "busybox-static",
+    "dosfstools",
+    "e2fsprogs",
+    "erofs-utils",
+    "fsverity",
+    "gdisk",
+    "kmod",
+    "mtools",
+    "ovmf",
+    "qemu-system-x86",
+    "qemu-utils",
+    "sbsigntool",
+    "swtpm",
+    "swtpm-tools",
+    "systemd-boot-efi",
+    "systemd-ukify",
+    "xz-utils",
+    "zstd",
 )
 # mkcomposefs is in no earlier suite; its other dependency, glibc, is new enough in trixie.
 COMPOSEFS_SUITE = "forky"
@@ -105,8 +121,11 @@ class Toolbox:
         """Run a program of the toolbox to its end; its stdout. Fails with its stderr."""
         name, *rest = [os.fspath(argument) for argument in arguments]
         done = subprocess.run(
-            [*self.command(name), *rest], capture_output=True, stdin=subprocess.DEVNULL,
-            timeout=limit, check=False,
+            [*self.command(name), *rest],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=limit,
+            check=False,
         )
         if done.returncode:
             raise RuntimeError(
@@ -121,7 +140,8 @@ class Toolbox:
         _ = self.tree  # depmod, before this thread holds a kernel's lock
         key = f"{_FORMAT} {suite} {KERNEL_META}"
         directory = made_once(
-            self._root / f"kernel-{series}", key,
+            self._root / f"kernel-{series}",
+            key,
             lambda tree: self._make_kernel(series, suite, tree),
         )
         [modules] = (directory / "usr/lib/modules").iterdir()

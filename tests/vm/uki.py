@@ -27,13 +27,17 @@ def build_uki(
         first = Path(name) / "initrd"
         first.write_bytes(initrd)
         arguments = [f"--initrd={path}" for path in (first, *more_initrds)]
-        arguments += [
-            f"--section={section}:@{path}" for section, path in (sections or {}).items()
-        ]
+        arguments += [f"--section={section}:@{path}" for section, path in (sections or {}).items()]
         toolbox.run(
-            "ukify", "build", f"--linux={kernel.vmlinuz}", f"--uname={kernel.version}",
-            f"--stub={toolbox.path(STUB)}", f"--cmdline={cmdline}", "--os-release=ID=test\n",
-            *arguments, f"--output={output}",
+            "ukify",
+            "build",
+            f"--linux={kernel.vmlinuz}",
+            f"--uname={kernel.version}",
+            f"--stub={toolbox.path(STUB)}",
+            f"--cmdline={cmdline}",
+            "--os-release=ID=test\n",
+            *arguments,
+            f"--output={output}",
         )
     return output
 
@@ -52,6 +56,10 @@ def boot_disk(
     with tempfile.TemporaryDirectory(dir=path.parent) as name:
         image = esp(toolbox, Path(name) / "esp", {BOOT_PATH: uki, **(files or {})})
         return gpt(
-            toolbox, path, esp_image=image, root_image=root_image,
-            esp_partuuid=esp_partuuid, root_partuuid=root_partuuid,
+            toolbox,
+            path,
+            esp_image=image,
+            root_image=root_image,
+            esp_partuuid=esp_partuuid,
+            root_partuuid=root_partuuid,
         )
