@@ -121,7 +121,8 @@ def _check(entry: Entry) -> None:
     name = entry.name
     if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
         raise CpioError(f"{name!r}: not a relative, canonical name")
-    if name == TRAILER or len(_encoded(name)) >= _NAME_MAX:
+    # As a directory it would become an entry of that name.
+    if name.partition("/")[0] == TRAILER or len(_encoded(name)) >= _NAME_MAX:
         raise CpioError(f"{name!r}: a name that an archive cannot have")
     if not stat.S_IFMT(entry.mode) or entry.mode > 0o177777:
         raise CpioError(f"{name}: mode {entry.mode:#o} has no file type")

@@ -39,8 +39,9 @@ class _Section:
     header: bytes | None  # the 40 bytes as they were
 
     @property
-    def memory_size(self) -> int:
-        return max(self.virtual_size, len(self.raw))
+    def end(self) -> int:
+        """In memory. Raw data may be longer than that by its padding."""
+        return self.address + (self.virtual_size or len(self.raw))
 
 
 def rewrite(
@@ -63,7 +64,10 @@ def rewrite(
     for index, content in change.items():
         before[index].virtual_size = len(content)
         before[index].raw = _padded(content, alignment)
-    _move(data, fields, sections)
+    used = _addresses(data, fields)
+    if not sections or any(_holds(before[index], at) for index in remove for at in used):
+        raise PeWriteError("a section that the headers point into cannot be removed")
+    _move(sections, used, fields["section_alignment"])
     for name, content in add:
         if len(name) > 8 or not content:
             raise PeWriteError(f"section {name!r}: no valid name or no content")
@@ -111,18 +115,15 @@ def _read_section(data: bytes, fields: Mapping[str, int], index: int) -> _Sectio
     return _Section(name, virtual_size, address, raw, pointer, header)
 
 
-def _move(data: bytes, fields: Mapping[str, int], sections: list[_Section]) -> None:
+def _move(sections: list[_Section], used: list[int], alignment: int) -> None:
     end = 0
     for section in sorted(sections, key=lambda section: section.address):
-        address = max(section.address, _align(end, fields["section_alignment"]))
-        if address != section.address:
-            used = [at for at in _addresses(data, fields) if _holds(section, at)]
-            if used:
-                name = section.name.rstrip(b"\0").decode("ascii", "backslashreplace")
-                raise PeWriteError(f"section {name} would move, and the headers point into it")
-            section.address = address
-        # Only what is shown in memory: raw data may be longer than that by its padding.
-        end = address + (section.virtual_size or len(section.raw))
+        address = max(section.address, _align(end, alignment))
+        if address != section.address and any(_holds(section, at) for at in used):
+            name = section.name.rstrip(b"\0").decode("ascii", "backslashreplace")
+            raise PeWriteError(f"section {name} would move, and the headers point into it")
+        section.address = address
+        end = section.end
 
 
 def _addresses(data: bytes, fields: Mapping[str, int]) -> list[int]:
@@ -137,7 +138,7 @@ def _addresses(data: bytes, fields: Mapping[str, int]) -> list[int]:
 
 
 def _holds(section: _Section, address: int) -> bool:
-    return section.address <= address < section.address + section.memory_size
+    return section.address <= address < section.end
 
 
 def _lay_out(data: bytes, fields: Mapping[str, int], sections: list[_Section], grown: int) -> bytes:
@@ -195,7 +196,7 @@ def _pack(section: _Section, pointer: int) -> bytes:
 
 
 def _memory_end(sections: Sequence[_Section]) -> int:
-    return max(s.address + (s.virtual_size or len(s.raw)) for s in sections)
+    return max(section.end for section in sections)
 
 
 def _align(value: int, alignment: int) -> int:

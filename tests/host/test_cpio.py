@@ -18,7 +18,7 @@ PART = st.text(
     st.characters(codec="utf-8", exclude_characters="/\0\n", exclude_categories=["Cs", "Cc"]),
     min_size=1,
     max_size=12,
-).filter(lambda part: part not in (".", ".."))
+).filter(lambda part: part not in (".", "..", "TRAILER!!!"))
 NAMES = st.lists(PART, min_size=1, max_size=4).map("/".join)
 FILES = st.builds(
     Entry,
@@ -143,6 +143,7 @@ def test_fields_of_the_header() -> None:
         [Entry("./a", stat.S_IFREG)],
         [Entry("a\0b", stat.S_IFREG)],
         [Entry("TRAILER!!!", stat.S_IFREG)],
+        [Entry("TRAILER!!!/file", stat.S_IFREG)],
         [Entry("a" * 4096, stat.S_IFREG)],
         [Entry("no-type", 0o644)],
         [Entry("directory", stat.S_IFDIR, b"data")],

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The command `cfs-uki`: arguments, output, exit codes."""
+
+import _cfs
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pyinit.host.cfs_uki import main
+from pyinit.host.seal import carried_archive, format_digests
+from pyinit.host.uki import Uki
+from pyinit.initrd.digest import Digest
+from tests.host.conftest import UkiParts
+from tests.host.test_pe_write import Image
+
+ONE, TWO = (Digest(_cfs.SHA256, bytes([number] * 32)) for number in (1, 2))
+LINUX = (".linux", b"kernel")
+
+Capture = pytest.CaptureFixture[str]
+
+
+def write(path: Path, *sections: tuple[str, bytes]) -> Path:
+    path.write_bytes(Image([(".text", b"code"), LINUX, *sections]).build())
+    return path
+
+
+def sealed_section(*digests: Digest) -> tuple[str, bytes]:
+    return (".cfsdig", format_digests(list(digests)))
+
+
+def sealed_initrd(*digests: Digest) -> tuple[str, bytes]:
+    return (".initrd", carried_archive(format_digests(list(digests))))
+
+
+def test_seal_and_show(plain_uki: Path, tmp_path: Path, capsys: Capture) -> None:
+    target = tmp_path / "out.efi"
+    digests = ["--digest", ONE.hex, "--digest", str(TWO)]
+    assert main(["seal", *digests, str(plain_uki), "-o", str(target)]) == 0
+    assert main(["show", str(target)]) == 0
+    text = capsys.readouterr().out
+    assert "machine:      x86_64\nsigned:       no\ncommand line: console=ttyS0 quiet\n" in text
+    assert f"  section: {ONE}\n  section: {TWO}\n  carried: {ONE}\n  carried: {TWO}\n" in text
+    assert "agree:   yes" in text
+
+    assert main(["show", "--json", str(target)]) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert about["digests"] == [
+        {
+            "profile": None,
+            "section": [str(ONE), str(TWO)],
+            "carried": [str(ONE), str(TWO)],
+            "agree": True,
+        }
+    ]
+    sections = {section["name"]: section for section in about["sections"]}
+    assert target.read_bytes()[sections[".cmdline"]["offset"] :].startswith(b"console=ttyS0 quiet")
+    assert sections[".cmdline"]["size"] == len("console=ttyS0 quiet")
+    assert (about["machine"], about["signed"], about["profiles"]) == ("x86_64", False, 0)
+
+
+def test_what_payload_writes_ukify_takes(
+    uki_parts: UkiParts, tmp_path: Path, capsys: Capture
+) -> None:
+    assert main(["payload", "--digest", ONE.hex, str(tmp_path)]) == 0
+    options = capsys.readouterr().out.split()
+    uki = Uki(uki_parts.ukify(tmp_path / "out.efi", *options))
+    assert uki.section_digests() == uki.carried_digests() == [ONE]
+
+
+def test_one_payload_for_all_profiles(uki_parts: UkiParts, tmp_path: Path, capsys: Capture) -> None:
+    # Sealing refuses several profiles; ukify puts the payload into the base, which all share.
+    addition, path = tmp_path / "profile.efi", tmp_path / "out.efi"
+    subprocess.run(
+        [
+            *uki_parts.toolbox.script("ukify"),
+            "build",
+            f"--stub={uki_parts.stub.with_name('addonx64.efi.stub')}",
+            "--profile=ID=other",
+            "--cmdline=other",
+            f"--output={addition}",
+        ],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    assert main(["payload", "--digest", ONE.hex, str(tmp_path)]) == 0
+    options = capsys.readouterr().out.split()
+    uki_parts.ukify(path, *options, f"--join-profile={addition}")
+    assert main(["show", "--json", str(path)]) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert about["profiles"] == 2
+    assert about["digests"] == [
+        {"profile": None, "section": [str(ONE)], "carried": [str(ONE)], "agree": True}
+    ]
+    assert main(["seal", "--digest", ONE.hex, str(path), "-o", str(path)]) == 32
+    assert "2 profiles" in capsys.readouterr().err
+
+
+def test_digests_of_profiles(tmp_path: Path, capsys: Capture) -> None:
+    profile = (".profile", b"ID=a")
+    path = write(tmp_path / "a.efi", sealed_section(ONE), profile, sealed_section(TWO))
+    assert main(["digests", str(path)]) == 0
+    assert capsys.readouterr().out == f"{ONE}\n{TWO}\n"
+    assert main(["show", str(path)]) == 0
+    assert f"digests of profile 0:\n  section: {TWO}\n" in capsys.readouterr().out
+
+
+def test_show_says_when_the_copies_differ(tmp_path: Path, capsys: Capture) -> None:
+    path = write(tmp_path / "a.efi", sealed_section(ONE), sealed_initrd(TWO))
+    assert main(["show", str(path)]) == 0
+    assert "agree:   NO" in capsys.readouterr().out
+    path = write(tmp_path / "a.efi", sealed_section(ONE), (".initrd", b"compressed"))
+    assert main(["show", str(path)]) == 0
+    assert "agree:   only one copy is to be seen" in capsys.readouterr().out
+
+
+def test_show_is_one_line_per_line(tmp_path: Path, capsys: Capture) -> None:
+    path = write(tmp_path / "a.efi", (".cmdline", b"quiet\x1b[2J\nsigned: yes\xff\0"))
+    assert main(["show", str(path)]) == 0
+    assert r"command line: quiet\x1b[2J\nsigned: yes\\xff" + "\n" in capsys.readouterr().out
+
+
+def test_digests_of_directories(tmp_path: Path, capsys: Capture) -> None:
+    deep = tmp_path / "EFI" / "Linux"
+    deep.mkdir(parents=True)
+    write(deep / "b.efi", sealed_section(TWO), sealed_initrd(TWO))
+    write(deep / "a.EFI", sealed_section(ONE, TWO), sealed_initrd(ONE, TWO))
+    (deep / "no-uki.conf").write_bytes(b"not looked at")
+    assert main(["digests", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "".join(sorted([f"{ONE}\n", f"{TWO}\n"]))
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"no PE", "no valid PE file"),
+        (Image([(".text", b"boot loader")]).build(), "no .linux section"),
+        (Image([LINUX]).build(), "no .cfsdig section, expected a sealed UKI"),
+        (Image([LINUX, (".cfsdig", b"cfsdig2\n")]).build(), "cfsdig"),
+        (Image([LINUX, sealed_section(ONE), sealed_section(TWO)]).build(), ".cfsdig twice"),
+    ],
+)
+def test_digests_lists_the_rest(
+    content: bytes, found: str, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "bad.efi").write_bytes(content)
+    write(tmp_path / "good.efi", sealed_section(ONE))
+    assert main(["digests", str(tmp_path)]) == 32
+    output = capsys.readouterr()
+    assert output.out == f"{ONE}\n"
+    [line] = output.err.splitlines()
+    assert line.startswith(f"cfs-uki: refused: source: {tmp_path / 'bad.efi'}")
+    assert found in line
+
+
+def test_digests_does_not_wait_for_a_fifo(tmp_path: Path, capsys: Capture) -> None:
+    os.mkfifo(tmp_path / "fifo.efi")
+    assert main(["digests", str(tmp_path)]) == 32
+    assert "no regular file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "usage: "),
+        (["seal", "in.efi", "-o", "out.efi"], "--digest"),
+        (["seal", "--digest", "", "in.efi", "-o", "o"], "--digest: an empty digest"),
+        (["seal", "--digest", "AB" * 32, "in.efi", "-o", "o"], "error: usage: --digest: "),
+        (["payload", "--digest", "0" * 63, "."], "wrong length"),
+        (["digests"], "FILE|DIR"),
+    ],
+)
+def test_wrong_use_is_1(arguments: list[str], message: str, capsys: Capture) -> None:
+    assert main(arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_system_errors_are_2(tmp_path: Path, capsys: Capture) -> None:
+    for arguments in (
+        ["show", str(tmp_path / "absent.efi")],
+        ["digests", str(tmp_path / "absent.efi")],
+        ["payload", "--digest", ONE.hex, str(tmp_path / "absent")],
+    ):
+        assert main(arguments) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith("cfs-uki: error: source: ")
+        assert line.endswith("No such file or directory (ENOENT)")
