@@ -130,7 +130,6 @@ class Adder:
         except BaseException:
             with suppress(OSError):
                 os.unlink(temporary)
-                target.parent.rmdir()  # if it was made for this
             raise
 
     def _check_present(self, target: Path, digest: Digest) -> None:
