@@ -14,10 +14,11 @@ from pyinit.initrd.options import MountOptions
 def main(name: str, arguments: list[str]) -> int:
     """The exit code. `name` is what the program was called by."""
     helper = name == "mount.cfs"
-    if "-h" in arguments or "--help" in arguments:
+    # Alone only: beside other words 0 would say that something is mounted.
+    if arguments in (["-h"], ["--help"]):
         output.out(options.USAGE_HELPER if helper else options.USAGE)
         return EXIT_OK
-    if "--version" in arguments:
+    if arguments == ["--version"]:
         output.out(f"{name} {VERSION}\n")
         return EXIT_OK
     try:
