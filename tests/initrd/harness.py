@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """What several tests of the frozen modules share: strategies, a process without disks, a child."""
 
+import _cfs
 import contextlib
 import os
 import posix
 from collections.abc import Callable, Iterator
 
-import _cfs
 import pytest
 from hypothesis import strategies as st
 

@@ -57,8 +57,8 @@ def test_escapes_round_trip(name: bytes) -> None:
 def test_lines_round_trip(wanted: list[tuple[int, bytes, bytes, bytes]]) -> None:
     lines = b""
     for number, target, source, fstype in wanted:
-        escaped = [escape(name) for name in (target, fstype, source)]
-        lines += b"%d 1 0:5 / /%s rw shared:1 master:2 - %s %s ro,x\n" % (number, *escaped)
+        lines += b"%d 1 0:5 / /%s rw shared:1 master:2 " % (number, escape(target))
+        lines += b"- %s %s ro,x\n" % (escape(fstype), escape(source))
     found = [
         (mount.id, os.fsencode(mount.target), os.fsencode(mount.source), os.fsencode(mount.fstype))
         for mount in mountinfo.parse(lines)
