@@ -19,6 +19,9 @@ _KEYRINGS = (
     "/usr/share/keyrings/debian-archive-keyring.gpg",
     "/usr/share/keyrings/debian-archive-keyring.pgp",
 )
+# Acquire::AllowInsecureRepositories and its like would turn signature checks off. Whether an old
+# Release file is taken (Check-Valid-Until) stays the machine's decision: its mirror, its clock.
+_NOT_TAKEN_OVER = ("Acquire::IndexTargets", "Acquire::Allow")
 # A stalled mirror must not stall the tests for ever.
 _LIMIT_SECONDS = 1800
 
@@ -65,7 +68,7 @@ def machine_acquire_settings() -> str:
     return "".join(
         f"{line}\n"
         for line in dump.splitlines()
-        if line.startswith("Acquire::") and not line.startswith("Acquire::IndexTargets")
+        if line.startswith("Acquire::") and not line.startswith(_NOT_TAKEN_OVER)
     )
 
 
@@ -127,6 +130,9 @@ class Suite:
             # The user _apt often cannot enter a build directory; signatures are what counts.
             "APT::Sandbox::User": "root",
             "Acquire::Languages": "none",
+            "Acquire::AllowInsecureRepositories": "false",
+            "Acquire::AllowWeakRepositories": "false",
+            "Acquire::AllowDowngradeToInsecureRepositories": "false",
             "Acquire::Retries": "3",
             "Acquire::GzipIndexes": "true",
             "Dir::Cache::srcpkgcache": "",
