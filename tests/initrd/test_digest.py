@@ -70,7 +70,7 @@ def test_malformed(text: str) -> None:
         ("\udcff\n", r"a digest of the wrong length (2 characters: '\udcff\n')"),
         ("sha1:" + "a" * 40, "an unknown prefix (45 characters: 'sha1:aaa"),
         ("g" * 64, "a character that is not a lower-case hex digit (64 characters"),
-        ("\u00e9" * 32, "a character that is not a lower-case hex digit (32 characters"),
+        ("\u00e9" * 64, "a character that is not a lower-case hex digit (64 characters"),
     ],
 )
 def test_the_words(text: str, words: str) -> None:
