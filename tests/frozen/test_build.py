@@ -12,8 +12,9 @@ import pytest
 from pyinit.host.frozen import build, elf
 from tests.frozen.conftest import ROOT
 
-# zstd -19, bytes. What an initrd pays; Debian 12 has 3.11, Debian 13 has 3.13.
-BUDGETS = {(3, 11): 1_900_000, (3, 13): 2_100_000}
+# zstd -19, bytes: what an initrd pays. The promise is 1.9 MB on Debian 12 (3.11); these are what is
+# reached, with room to grow. Debian 13 has 3.13.
+BUDGETS = {(3, 11): 1_400_000, (3, 13): 1_700_000}
 
 
 def test_the_executable_keeps_the_rules(executable: Path) -> None:

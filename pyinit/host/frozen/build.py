@@ -23,7 +23,7 @@ HARDENING = (
 COMPILE = ["-std=gnu17", "-Os", "-g1", "-fPIE", "-ffunction-sections", "-fdata-sections"]
 LINK = (
     "-static-pie -Wl,--gc-sections -Wl,-O1 -Wl,-z,noexecstack -Wl,-z,relro -Wl,-z,now "
-    "-Wl,-z,separate-code -Wl,--build-id=none"
+    "-Wl,-z,separate-code -Wl,-z,pack-relative-relocs -Wl,--build-id=none -Wl,--no-eh-frame-hdr"
 ).split()
 
 # Object files of libpython that csrc/runtime/absent.c keeps out. They are what an accident (a new
@@ -63,7 +63,17 @@ def build(root: Path, out: Path, replace: dict[str, Path] | None = None) -> Path
     debug = out / f"{NAME}.debug"
     link_map = work / "link.map"
     _run(
-        [*_compiler(), *LINK, f"-Wl,-Map={link_map}", "-o", debug, *objects, library, "-lm"],
+        [
+            *_compiler(),
+            *LINK,
+            f"-Wl,-T,{root / 'csrc' / 'runtime' / 'no-unwind.ld'}",
+            f"-Wl,-Map={link_map}",
+            "-o",
+            debug,
+            *objects,
+            library,
+            "-lm",
+        ],
         # libc.a warns of every call that would look users up: frozen code makes none.
         quiet=True,
     )
