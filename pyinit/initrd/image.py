@@ -26,6 +26,8 @@ _HEADER_FAULTS = {
     errno.EMSGSIZE: "too short for an EROFS superblock",
     errno.EBADMSG: "no EROFS superblock",
     errno.EPROTONOSUPPORT: "a composefs header of an unknown version",
+    # what fs-verity answers where data and the measured digest do not match
+    errno.EIO: "its data was changed on the disk, or the disk fails (EIO)",
 }
 
 

@@ -298,6 +298,17 @@ def test_measured_before_anything_is_read(
         verified(tmp_path / "image", erofs())
 
 
+def test_data_that_verity_refuses_is_said_so(
+    tmp_path: Path, measured: list[Digest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(_cfs, "image_header", fail)
+    with pytest.raises(Refused, match="changed on the disk, or the disk fails"):
+        verified(tmp_path / "image", erofs())
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
