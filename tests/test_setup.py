@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The installed package: one wheel for Python 3.11 and later, with types and commands."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import pyinit
+
+ROOT = Path(__file__).resolve().parents[1]
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy, so that the tree stays clean; without the network."""
+    tree = tmp_path_factory.mktemp("tree")
+    for name in ("csrc", "pyinit"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE-MIT", "LICENSE-APACHE"):
+        shutil.copy(ROOT / name, tree)
+    if (ROOT / "README.md").exists():
+        shutil.copy(ROOT / "README.md", tree)
+    run(*PIP, "wheel", "--no-deps", "--no-build-isolation", "-w", str(tree / "out"), str(tree))
+    (built,) = (tree / "out").glob("*.whl")
+    return built
+
+
+def run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_one_wheel_serves_every_interpreter(wheel: Path) -> None:
+    assert "-cp311-abi3-linux_" in wheel.name
+
+
+def test_the_wheel_holds_module_types_and_licences(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"_cfs.abi3.so", "_cfs.pyi", "pyinit/py.typed", "pyinit/initrd/main.py"} <= set(names)
+    for licence in ("LICENSE-APACHE", "LICENSE-MIT"):
+        assert any(name.endswith(f"/{licence}") for name in names)
+    assert not any(name.startswith(("tests", "csrc")) for name in names)
+
+
+def test_its_commands_run(wheel: Path, tmp_path: Path) -> None:
+    run(sys.executable, "-m", "venv", "--without-pip", str(tmp_path))
+    site = next((tmp_path / "lib").glob("python*/site-packages"))
+    run(*PIP, "--python", str(tmp_path / "bin" / "python"), "install", "--no-deps", str(wheel))
+    assert (site / "_cfs.abi3.so").exists()
+    for name in ("cfs-mount", "mount.cfs"):
+        assert run(str(tmp_path / "bin" / name), "--version") == f"{name} {pyinit.VERSION}\n"
+    for name in ("cfs-uki", "cfs-store"):
+        assert (tmp_path / "bin" / name).exists()
