@@ -258,7 +258,9 @@ def test_every_rule_has_a_case() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 1023])
 def test_a_file_under_1_kib(core: Core, size: int) -> None:
-    assert core.pe_parse(GOOD[:size])[::2] == (-errno.EMSGSIZE, "file: under 1 KiB")
+    result, pe, why = core.pe_parse(GOOD[:size])
+    assert (result, why) == (-errno.EMSGSIZE, "file: under 1 KiB")
+    assert (pe.file_size, pe.section_count) == (0, 0)
 
 
 def _parse_with(core: Core, size: int, data: bytes) -> tuple[int, str | None, list[int]]:

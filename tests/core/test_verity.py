@@ -54,7 +54,8 @@ def test_measured(core: Core, algorithm: int, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "size"), [(0, 32), (3, 32), (SHA256, 64), (SHA512, 32), (SHA256, 0), (SHA256, 31)]
+    ("algorithm", "size"),
+    [(0, 0), (9, 0), (0, 32), (3, 32), (SHA256, 64), (SHA512, 32), (SHA256, 0), (SHA256, 31)],
 )
 def test_unknown_algorithm_or_size(core: Core, algorithm: int, size: int) -> None:
     result, found = measure(core, algorithm, size, b"\xff" * size)
