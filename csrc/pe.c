@@ -258,7 +258,6 @@ int cfs_pe_parse(cfs_pe_read read, void *context, uint64_t file_size, struct cfs
 
 	*why = NULL;
 	memset(out, 0, sizeof(*out));
-	out->file_size = file_size;
 	if (file_size < FILE_MIN) {
 		*why = "file: under 1 KiB";
 		return -EMSGSIZE;
@@ -267,6 +266,7 @@ int cfs_pe_parse(cfs_pe_read read, void *context, uint64_t file_size, struct cfs
 		*why = "file: over 512 MiB";
 		return -EFBIG;
 	}
+	out->file_size = file_size;
 	error = parse_dos(&source, out, why);
 	if (!error)
 		error = parse_coff(&source, out, &optional_size, why);
