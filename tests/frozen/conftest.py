@@ -10,6 +10,7 @@ from pyinit.host.frozen import build
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = Path(__file__).with_name("programs") / "stand_in.py"
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
 @pytest.fixture(scope="session")
@@ -24,5 +25,7 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*command: str | bytes | Path) -> subprocess.CompletedProcess[str]:
-    """The command with an empty environment and a time limit."""
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env={})
+    """The command with little more environment than PID 1 has, and a time limit."""
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, env=ENVIRONMENT
+    )

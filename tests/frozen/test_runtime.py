@@ -3,6 +3,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -164,6 +165,27 @@ def test_no_file_is_opened_for_an_import(stand_in: Path, tmp_path: Path) -> None
     assert "execve(" in lines[0]
     paths = {path for line in lines[1:] for path in re.findall(r'\((?:AT_FDCWD, )?"([^"]*)"', line)}
     assert paths <= LIBC_OPENS | {"/proc/self/exe"}
+
+
+def test_it_starts_before_the_kernel_has_random_numbers(executable: Path) -> None:
+    """As early in a boot: getrandom() would block, and there is no /dev/urandom nor /proc."""
+    faults = [
+        "inject=getrandom:error=EAGAIN",
+        "inject=open,openat,readlink,readlinkat:error=ENOENT",
+    ]
+    options = [part for fault in faults for part in ("-e", fault)]
+    done = run("strace", "-o", "/dev/null", *options, executable, "init", "--version")
+    assert (done.returncode, done.stdout) == (0, f"init {pyinit.VERSION}\n")
+
+
+def test_it_needs_no_other_file(executable: Path, tmp_path: Path) -> None:
+    """In a root directory that holds nothing else."""
+    shutil.copy(executable, tmp_path / "init")
+    chroot = ["chroot", str(tmp_path), "/init", "--version"]
+    if os.geteuid() != 0:
+        chroot = ["unshare", "--user", "--map-root-user", *chroot]
+    done = run(*chroot)
+    assert (done.returncode, done.stdout) == (0, f"init {pyinit.VERSION}\n"), done.stderr
 
 
 def test_it_sleeps_and_the_clock_goes_on(stand_in: Path, tmp_path: Path) -> None:
