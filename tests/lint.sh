@@ -23,6 +23,7 @@ for source in csrc/*.c csrc/extension/*.c csrc/runtime/*.c; do
 	say "$source"
 	set -- -std=gnu17 -O2 -Wall -Wextra -Wconversion -Wformat=2 -Wimplicit-fallthrough -Werror \
 		-Icsrc -isystem "$include" -c -o /dev/null "$source"
-	gcc -fanalyzer "$@"
+	# It loses sight of pointers kept in an array; LeakSanitizer watches the tests.
+	gcc -fanalyzer -Wno-analyzer-malloc-leak "$@"
 	clang "$@"
 done

@@ -46,10 +46,13 @@ static void complain(const char *what, const char *detail)
  * is opened next must not get their numbers, or a message would be written into it. */
 static int reserve_standard_descriptors(void)
 {
+	static int reserved[STDERR_FILENO + 1]; /* open until the process ends */
+
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
 		if (fcntl(fd, F_GETFD) >= 0)
 			continue;
-		if (open("/", O_PATH | O_DIRECTORY | O_CLOEXEC) != fd)
+		reserved[fd] = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (reserved[fd] != fd)
 			return -1;
 	}
 	return 0;
