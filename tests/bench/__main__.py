@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.bench.guest import KERNEL, OURS, PEER, instructions
 from tests.bench.measure import PEAK, build_static, peak_kib, start_to_exit
 
 EXECUTABLE = Path("build/cfs-init")
@@ -41,6 +42,12 @@ def main() -> None:
     say(f"{'start to exit':24}{'median ms':>10}{'least ms':>10}{'ratio':>8}{'peak KiB':>10}")
     for name, (median, least) in times.items():
         say(f"{name:24}{median:10.2f}{least:10.2f}{median / own:8.2f}{peaks[name]:10,}")
+
+    counts = instructions()
+    say(f"one verified mount on Linux {KERNEL}, millions of guest instructions, kernel included:")
+    for name, count in counts.items():
+        say(f"{name:24}{count / 1e6:10.2f}{'':10}{count / counts[OURS]:8.2f}")
+    say(f"({PEER} is Debian's package, dynamic; the second column of numbers is the ratio)")
 
 
 def say(line: str) -> None:
