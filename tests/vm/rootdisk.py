@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""A disk to boot from: a store at /composefs with root images whose /sbin/init reports.
+
+    /composefs/meta.json, objects/, images/     as composefs-rs has it
+    /marker                                     to be seen at /sysroot of the booted root
+
+The images: "whole"; "no-var", "no-etc", "no-run" without that directory; "no-init" with nothing to
+execute.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyinit.initrd import payload
+from pyinit.initrd.digest import Digest
+
+from .once import made_once
+from .store import CACHE, SEAL, object_path, sealed_disk, verity_digest
+from .toolbox import Toolbox
+from .tools import root_init
+
+INIT = "usr/sbin/init"
+CARRIED = payload.CARRIED.lstrip("/")
+MARKER = "the disk itself\n"
+
+_DIRECTORIES = ("etc", "var", "run", "proc", "sys", "dev", "sysroot", "usr/sbin")
+_MTIME = 1_700_000_000
+LACKING = {"whole": None, "no-var": "var", "no-etc": "etc", "no-run": "run", "no-init": INIT}
+
+
+@dataclass(frozen=True)
+class RootDisk:
+    """The disk on each file system, and the digests of its images."""
+
+    toolbox: Toolbox
+    tree: Path
+    digests: dict[str, str]
+
+    def disk(self, file_system: str) -> Path:
+        """The sealed raw disk. Boot overlays of it, or discard the writes."""
+        return sealed_disk(self.toolbox, self.tree, _SEAL, file_system)
+
+    def carried(self, *names: str) -> bytes:
+        """The carried file for these images, or for digests that are given as such."""
+        digests = [self.digests.get(name, name) for name in names]
+        return payload.format([Digest.parse(digest, "a test") for digest in digests])
+
+
+_SEAL = SEAL.replace("repo/objects", "composefs/objects").replace("verity-enable image.cfs\n", "")
+
+
+def make_rootdisk(toolbox: Toolbox) -> RootDisk:
+    """Build (or find) it."""
+    key = repr((Path(__file__).read_bytes(), root_init().read_bytes(),
+                (toolbox.tree / ".stamp").read_bytes()))
+    directory = made_once(CACHE / "rootdisk", key, lambda new: _make(toolbox, new))
+    digests = json.loads((directory / "digests.json").read_text())
+    return RootDisk(toolbox, directory / "tree", digests)
+
+
+def _make(toolbox: Toolbox, directory: Path) -> None:
+    store = directory / "tree" / "composefs"
+    (store / "objects").mkdir(parents=True)
+    (store / "images").mkdir()
+    features: dict[str, list[str]] = {"compatible": [], "ro-compatible": [], "incompatible": []}
+    meta = {"version": 1, "algorithm": "fsverity-sha256-12", "features": features}
+    (store / "meta.json").write_text(json.dumps(meta))
+    (directory / "tree" / "marker").write_text(MARKER)
+    digests = {}
+    for name, lacking in LACKING.items():
+        image = directory / f"{name}.cfs"
+        _fill(directory / name, lacking)
+        toolbox.run(
+            "mkcomposefs", f"--digest-store={store / 'objects'}", directory / name, image
+        )
+        digest = digests[name] = verity_digest(toolbox, image)
+        place = store / object_path(digest)
+        place.parent.mkdir(exist_ok=True)
+        shutil.copyfile(image, place)
+        (store / "images" / digest).symlink_to(f"../{object_path(digest)}")
+    (directory / "digests.json").write_text(json.dumps(digests))
+
+
+def _fill(root: Path, lacking: str | None) -> None:
+    for name in _DIRECTORIES:
+        if name != lacking:
+            (root / name).mkdir(parents=True)
+    (root / "sbin").symlink_to("usr/sbin")
+    if lacking != INIT:
+        shutil.copyfile(root_init(), root / INIT)
+        (root / INIT).chmod(0o755)
+    (root / "usr/canary").write_text("longer than what an image holds itself\n" * 100)
+    if lacking != "etc":
+        (root / "etc/hostname").write_text("booted\n")
+    for path in [root, *root.rglob("*")]:
+        os.utime(path, (_MTIME, _MTIME), follow_symlinks=False)
