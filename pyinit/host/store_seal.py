@@ -21,7 +21,7 @@ from pyinit.host.store import Names, Store
 from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import CfsError, Refused, SystemFailure
 
-# Sealing waits for the disk more than it computes; each wait leaves a core to another thread.
+# Sealing waits for the disk, so more than one thread a core; many more would wait for each other.
 _THREADS = min(32, 4 * (os.cpu_count() or 1))
 _BATCH = 64
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC

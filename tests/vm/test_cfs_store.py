@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""`cfs-store` with a kernel that has fs-verity: this machine's Python and package, in a guest.
+
+What the kernel cannot be made to do is in tests/host/test_cfs_store.py.
+"""
+
+import _cfs
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+import pyinit
+from pyinit.host import fsverity
+
+from .cases import Case, LazyResults, Results, run_cases
+from .disks import MIB, ext4
+from .guest import Disk
+from .toolbox import Toolbox
+
+OBJECTS = 5000
+SECONDS = 60  # a limit for a busy machine, far more than it takes
+
+HELLO_HEX = "1e2eaa4202d750a41174ee454970b92c1bc2f925b1e35076d8c7d5f56362ba64"
+WRONG = "0" * 62
+
+CASES = (
+    Case(
+        "many",
+        "cfs_store seal /many",
+        limit=SECONDS,
+        stdout=rf"^{OBJECTS} objects: {OBJECTS} sealed, 0 were sealed, 0 not sealed, 0 of other",
+    ),
+    Case("again", "cfs_store seal /many", limit=SECONDS, stdout=f"{OBJECTS} were sealed"),
+    Case(
+        "read-only",
+        "mount -o remount,ro /disk && cfs_store seal /many; code=$?; mount -o remount,rw /disk\n"
+        "exit $code",
+        limit=SECONDS,
+        stdout=f"{OBJECTS} were sealed",
+    ),
+    Case(
+        "add",
+        "cfs_store add --object-store /few --create --verity require --image /hello\n"
+        f"measure /disk/few/images/{HELLO_HEX}",
+        stdout=f"^sha256:{HELLO_HEX}\nsha256:{HELLO_HEX}$",
+        stderr="^$",
+        limit=SECONDS,
+    ),
+    Case(
+        "sha512",
+        "cfs_store add --object-store /few --hash sha512 --verity require /hello &&\n"
+        "cfs_store seal /few",
+        stdout="2 objects: 0 sealed, 2 were sealed",
+        limit=SECONDS,
+    ),
+    Case(
+        "busy",
+        "mkdir -p /disk/busy/objects/1e; cp /disk/hello /disk/busy/objects/1e/"
+        f"{HELLO_HEX[2:]}\n"
+        f"exec 8>>/disk/busy/objects/1e/{HELLO_HEX[2:]}; cfs_store seal /busy",
+        code=2,
+        limit=SECONDS,
+        stderr=r"1 not sealed: open for writing somewhere.*\(ETXTBSY\)",
+    ),
+    Case("freed", "cfs_store seal /busy", limit=SECONDS, stdout="1 objects: 1 sealed"),
+    Case(
+        "wrong",
+        f"mkdir -p /disk/wrong/objects/00; cp /disk/hello /disk/wrong/objects/00/{WRONG}\n"
+        "cfs_store seal /wrong",
+        code=32,
+        limit=SECONDS,
+        stderr=f"refused: measure: /wrong/objects/00/{WRONG}: sha256:{HELLO_HEX}, expected ",
+    ),
+    Case(
+        "no-fs-verity",
+        "mount -t tmpfs tmpfs /disk/tmp; mkdir /disk/tmp/objects\n"
+        "cfs_store add --object-store /tmp --verity require /hello; code=$?\n"
+        "umount /disk/tmp; exit $code",
+        code=32,
+        limit=SECONDS,
+        stderr=r"not sealed: no fs-verity on this file system or kernel .*\(ENOTTY\)",
+    ),
+)
+
+SETUP = """
+mount -t ext4 /dev/vda /disk
+mount -t proc proc /disk/proc
+mount -t devtmpfs dev /disk/dev
+"""
+
+COMMAND = f"""#!/usr/bin/busybox sh
+export PYTHONPATH=/python PYTHONDONTWRITEBYTECODE=1
+exec chroot /disk {sys.base_prefix}/bin/python3 -sc '
+from pyinit.host.cfs_store import main
+raise SystemExit(main())' "$@"
+"""
+
+
+@pytest.fixture(scope="session")
+def guest(toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> LazyResults:
+    def run() -> Results:
+        directory = tmp_path_factory.mktemp("cfs-store")
+        tree = directory / "tree"
+        tree.mkdir()
+        install_python(tree)
+        (tree / "hello").write_bytes(b"hello world")
+        fill(tree / "many" / "objects")
+        disk = ext4(toolbox, directory / "disk", tree, 512 * MIB)
+        shutil.rmtree(tree)
+        return run_cases(
+            toolbox,
+            toolbox.kernel("6.12"),
+            CASES,
+            setup=SETUP,
+            disks=[Disk(disk)],
+            files={"usr/bin/cfs_store": COMMAND},
+            cpus=2,
+        )
+
+    return LazyResults(run)
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("name", [case.name for case in CASES])
+def test_case(guest: LazyResults, name: str) -> None:
+    guest.check(name)
+
+
+def fill(objects: Path) -> None:
+    for number in range(OBJECTS):
+        content = (b"%d\n" % number) * (1 + number % 2000)
+        digits = fsverity.digest_blocks(iter([content]), _cfs.SHA256).hex
+        path = objects / digits[:2] / digits[2:]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def install_python(tree: Path) -> None:
+    """The interpreter that runs this, with its standard library, libraries and our package."""
+    python = Path(sys.base_prefix, "bin/python3").resolve()
+    library = Path(sysconfig.get_path("stdlib"))
+    copy(tree, python)
+    (tree / sys.base_prefix.lstrip("/") / "bin/python3").symlink_to(python.name)
+    unneeded = shutil.ignore_patterns("test", "idlelib", "ensurepip", "tkinter")
+    shutil.copytree(library, tree / library.relative_to("/"), ignore=unneeded)
+    package = Path(pyinit.__file__).parent
+    shutil.copytree(package, tree / "python/pyinit", ignore=shutil.ignore_patterns("__pycache__"))
+    extension = Path(_cfs.__file__)
+    shutil.copy(extension, tree / "python")
+    dynamic = [python, extension, *library.glob("lib-dynload/*.so")]
+    linked = subprocess.run(
+        ["ldd", *dynamic], capture_output=True, text=True, check=False, timeout=60
+    )
+    for needed in sorted(set(re.findall(r"(?:=> |^\t)(/\S+) \(", linked.stdout, re.MULTILINE))):
+        copy(tree, Path(needed))
+    for name in ("proc", "dev", "tmp"):
+        (tree / name).mkdir(exist_ok=True)
+
+
+def copy(tree: Path, file: Path) -> None:
+    target = tree / str(file).lstrip("/")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        shutil.copy(file, target)
