@@ -31,7 +31,8 @@ tools:
 
 $(VENV)/.done: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) tests/requirements.py | $(RUN) -m pip install -q --disable-pip-version-check -r /dev/stdin
+	$(RUN) tests/requirements.py > $(VENV)/requirements.txt
+	$(RUN) -m pip install -q --disable-pip-version-check -r $(VENV)/requirements.txt
 	touch $@
 
 clean:

@@ -2,6 +2,7 @@
 """Compiles and links build/cfs-init with the distribution's compiler and static libpython."""
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -17,9 +18,10 @@ NAME = "cfs-init"
 HARDENING = (
     "-Wall -Wextra -Wformat=2 -Wconversion -Wimplicit-fallthrough -Werror=format-security "
     "-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-clash-protection -fstack-protector-strong "
-    "-fcf-protection=full -ftrivial-auto-var-init=zero -fno-delete-null-pointer-checks "
-    "-fno-strict-overflow -fno-strict-aliasing"
+    "-ftrivial-auto-var-init=zero -fno-delete-null-pointer-checks -fno-strict-overflow "
+    "-fno-strict-aliasing"
 ).split()
+BRANCHES = {"x86_64": ["-fcf-protection=full"], "aarch64": ["-mbranch-protection=standard"]}
 COMPILE = ["-std=gnu17", "-Os", "-g1", "-fPIE", "-ffunction-sections", "-fdata-sections"]
 LINK = (
     "-static-pie -Wl,--gc-sections -Wl,-O1 -Wl,-z,noexecstack -Wl,-z,relro -Wl,-z,now "
@@ -114,6 +116,7 @@ def _compile(root: Path, work: Path, source: Path) -> Path:
             *_compiler(),
             *COMPILE,
             *HARDENING,
+            *BRANCHES.get(platform.machine(), []),
             *prefix,
             *includes,
             *limited,
