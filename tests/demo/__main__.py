@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from tests.demo.build import build
-from tests.demo.progress import Failed, say
+from tests.demo.progress import Failed, say, show_failure
 from tests.demo.show import refuse_changed_image, refuse_changed_object, refuse_other_image, run
 from tests.vm.apt import PackageError
 from tests.vm.cases import CaseError
@@ -27,7 +27,7 @@ def main() -> int:
     except (
         Failed, RuntimeError, PackageError, CaseError, GuestError, subprocess.SubprocessError,
     ) as failure:  # fmt: skip
-        say(f"FAILED: {failure}")
+        show_failure(failure)
         return 1
     print("demo: ok", flush=True)
     return 0

@@ -95,7 +95,9 @@ def _boot(machine: Machine, disk: Path, name: str) -> Console:
             memory=1024, cpus=2, limit=_LIMIT_SECONDS, log=DEMO / f"{name}.log",
         )  # fmt: skip
     if console.timed_out:
-        raise Failed(f"{name}: no end within {_LIMIT_SECONDS} s; the console:\n{console.tail}")
+        raise Failed(
+            f"{name}: no end within {_LIMIT_SECONDS} s (its console is above)\n{console.tail}"
+        )
     return console
 
 
@@ -111,7 +113,7 @@ def _booted(machine: Machine, disk: Path, name: str) -> dict[str, str]:
         if separator:
             report.setdefault(key, value)
     if "end" not in report:
-        raise Failed(f"{name}: the root did not report; the console:\n{console.tail}")
+        raise Failed(f"{name}: the root did not report (its console is above)\n{console.tail}")
     return report
 
 
@@ -119,7 +121,7 @@ def _refused(machine: Machine, disk: Path, name: str) -> str:
     console = _boot(machine, disk, name)
     found = _REFUSED.search(console.text)
     if not found:
-        raise Failed(f"{name}: no refusal; the console:\n{console.tail}")
+        raise Failed(f"{name}: no refusal (its console is above)\n{console.tail}")
     show(found.group(1))
     if console.results or "systemd[1]" in console.text:
         raise Failed(f"{name}: the root was started all the same")
