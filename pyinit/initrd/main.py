@@ -57,5 +57,10 @@ def _say(fd: int, line: str, code: int) -> int:
 
 
 def console_script() -> int:
-    """The entry of the commands that `pip install` makes."""
-    return main(sys.argv)
+    """The entry of the commands that `pip install` makes: the exit codes of the executable."""
+    try:
+        return main(sys.argv)
+    except Exception as error:
+        from pyinit.initrd import report
+
+        return report.report(error)

@@ -53,6 +53,8 @@ def decide(
         decision = Decision(held, "carried", _compare_uki(config, held, uki))
     elif not config.cmdline_digest or config.minimum_level != "cmdline":
         expected = "the file that cfs-uki seal adds to the UKI's initrd"
+        if named:
+            expected += "; or cmdline-digest=yes and minimum-level=cmdline in its configuration"
         raise Refused("source", payload.CARRIED, "not in this initrd", expected)
     elif not named:
         found = f"no composefs= or composefs.digest=, and no {payload.CARRIED}"

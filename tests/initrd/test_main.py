@@ -42,3 +42,14 @@ def test_pid_1_is_init_whatever_its_file_is_called(
 def test_an_unknown_name_is_wrong_use(capfd: pytest.CaptureFixture[str]) -> None:
     assert main.main(["cfs-init", "ls"]) == 1
     assert "usage: cfs-init" in capfd.readouterr().err
+
+
+def test_an_error_inside_an_installed_command_is_no_wrong_use(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(argv: list[str]) -> int:
+        raise RuntimeError("inside")
+
+    monkeypatch.setattr(main, "main", fail)
+    assert main.console_script() == 4
+    assert "RuntimeError: inside" in capfd.readouterr().err

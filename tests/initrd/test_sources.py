@@ -102,9 +102,13 @@ def test_what_is_said() -> None:
     assert decide(config("off"), [A], None, "").uki == "not read (configuration)"
     assert decide(config(), [A], None, "").uki == "not compared: no such partition"
     assert decide(config(), [A], [A], line).uki == "unproved, equal: /dev/vda1:/EFI/Linux/a.efi"
-    assert refusal(config(), None, None, line) == (
+    missing = (
         f"refused: source: {payload.CARRIED}: not in this initrd, "
         "expected the file that cfs-uki seal adds to the UKI's initrd"
+    )
+    assert refusal(config(), None, None, "quiet") == missing
+    assert refusal(config(), None, None, line) == (
+        f"{missing}; or cmdline-digest=yes and minimum-level=cmdline in its configuration"
     )
     assert "no composefs= or composefs.digest=" in refusal(
         config(allowed=True, level="cmdline"), None, None, "quiet"
