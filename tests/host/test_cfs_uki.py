@@ -123,6 +123,16 @@ def test_show_is_one_line_per_line(tmp_path: Path, capsys: Capture) -> None:
     assert r"command line: quiet\x1b[2J\nsigned: yes\\xff" + "\n" in capsys.readouterr().out
 
 
+def test_a_section_that_is_longer_in_memory_ends_with_its_data(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.efi", (".data", b"x" * 512), (".initrd", b"other"))
+    data = path.read_bytes()
+    size_at = data.index(b".data\0\0\0") + 8
+    path.write_bytes(data[:size_at] + (1000).to_bytes(4, "little") + data[size_at + 4 :])
+    uki = Uki(path)
+    assert uki.sections[2].size == 1000
+    assert uki.content(2) == b"x" * 512
+
+
 def test_digests_of_directories(tmp_path: Path, capsys: Capture) -> None:
     deep = tmp_path / "EFI" / "Linux"
     deep.mkdir(parents=True)

@@ -197,3 +197,10 @@ def test_archives_are_found_behind_a_compressed_one(opaque: bytes, pads: int) ->
 def test_an_archive_that_the_kernel_would_not_see_is_not_found() -> None:
     assert list(find_archives(b"x" + SAMPLE)) == []
     assert list(find_archives(b"xxxx" + SAMPLE[:300])) == []
+
+
+@pytest.mark.parametrize("size", [b"00000001", b"00000003"])  # it is 2: "a" and its NUL
+def test_a_name_ends_with_its_one_nul(size: bytes) -> None:
+    assert SAMPLE[94:102] == b"00000002"
+    with pytest.raises(CpioError):
+        read_cpio(SAMPLE[:94] + size + SAMPLE[102:])
