@@ -4,7 +4,7 @@ PYTHON ?= /usr/bin/python3
 VENV := build/venv
 RUN := $(VENV)/bin/python
 
-.PHONY: frozen check lint demo bench extension tools clean
+.PHONY: frozen check lint demo bench fuzz extension tools clean
 
 # build/cfs-init, the executable for the initrd
 frozen: tools
@@ -22,6 +22,11 @@ demo: extension frozen
 bench: extension frozen
 	$(RUN) -m tests.bench
 
+# Each parser's fuzzer for TIME seconds, two at a time
+TIME ?= 60
+fuzz: extension $(VENV)/.fuzz
+	$(RUN) -m fuzz --time $(TIME)
+
 # _cfs, where pytest and the targets above find it
 extension: tools $(VENV)/.done
 	$(RUN) -W ignore setup.py -q build_ext --build-lib build/lib --build-temp build/temp
@@ -33,6 +38,10 @@ $(VENV)/.done: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) tests/requirements.py > $(VENV)/requirements.txt
 	$(RUN) -m pip install -q --disable-pip-version-check -r $(VENV)/requirements.txt
+	touch $@
+
+$(VENV)/.fuzz: pyproject.toml $(VENV)/.done
+	$(RUN) tests/requirements.py fuzz | $(RUN) -m pip install -q --disable-pip-version-check -r /dev/stdin
 	touch $@
 
 clean:

@@ -16,10 +16,10 @@ say mypy
 "$bin/mypy" --no-error-summary --cache-dir build/mypy
 
 say shellcheck
-find tests dracut-module .ci -type f \( -name '*.sh' -o -path .ci/run \) -exec shellcheck {} +
+find tests dracut-module .ci .clusterfuzzlite -type f \( -name '*.sh' -o -path .ci/run \) -exec shellcheck {} +
 
 include=$("$bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
-for source in csrc/*.c csrc/extension/*.c csrc/runtime/*.c; do
+for source in csrc/*.c csrc/extension/*.c csrc/runtime/*.c fuzz/c/*.c; do
 	say "$source"
 	set -- -std=gnu17 -O2 -Wall -Wextra -Wconversion -Wformat=2 -Wimplicit-fallthrough -Werror \
 		-Icsrc -isystem "$include" -c -o /dev/null "$source"

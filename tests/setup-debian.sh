@@ -8,8 +8,10 @@ packages="
 	clang
 	gcc
 	libc6-dev
+	libclang-rt-dev
 	libpython3-dev
 	linux-libc-dev
+	llvm
 	make
 	mmdebstrap
 	python3

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Seeds for the other binary formats: image header, EFI variables, partition tables."""
+
+import struct
+from itertools import product
+
+from tests.initrd.partition_tables import ESP, Row, mbr
+from tests.initrd.partition_tables import gpt as gpt_table
+
+_COMPOSEFS = 0xD078629A
+_EROFS = 0xE0F5E1E2
+_OWN = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeee00%02x"
+
+
+def image() -> list[bytes]:
+    """Each field of both headers at its edges, and files too short."""
+    edges = (0, 1, 2, 0x7FFFFFFF, 0xFFFFFFFF)
+    found = [_header(bits=bits) for bits in range(32)]
+    found += [
+        _header(bits=bits, blocks=0xFFFFFFFF)
+        for bits in (8, 9, 10, 12, 15, 16, 17, 32, 64, 128, 255)
+    ]
+    found += [
+        _header(magic=magic, erofs=erofs)
+        for magic, erofs in product(
+            (0, _COMPOSEFS, _EROFS, _COMPOSEFS ^ 1), (0, _EROFS, _EROFS ^ 1)
+        )
+    ]
+    for name in ("version", "flags", "form", "blocks"):
+        found += [_header(**{name: value}) for value in edges]
+    found += [
+        _header(flags=flags, form=form) for flags, form in product((0, 1, 2, 3), (0, 1, 2, 3))
+    ]
+    found += [_header(magic=0, flags=1, version=9, blocks=2**shift) for shift in range(0, 32, 4)]
+    good = _header()
+    found += [good[:size] for size in (0, 1, 4, 16, 1023, 1024, 1028, 1064, 1151)]
+    return [*found, good + b"x", good + bytes(512), bytes(1152), b"\xff" * 1152]
+
+
+def _header(
+    *, magic: int = _COMPOSEFS, version: int = 1, flags: int = 0, form: int = 0,
+    erofs: int = _EROFS, bits: int = 12, blocks: int = 4,
+) -> bytes:  # fmt: skip
+    data = bytearray(1152)
+    struct.pack_into("<IIII", data, 0, magic, version, flags, form)
+    struct.pack_into("<I", data, 1024, erofs)
+    data[1024 + 12] = bits
+    struct.pack_into("<I", data, 1024 + 36, blocks)
+    return bytes(data)
+
+
+def efivar() -> list[bytes]:
+    """Paths, UUIDs and flags as firmware and stub write them; cut, and of other attributes."""
+    texts = (
+        "", "a", r"\EFI\BOOT\BOOTX64.EFI", "c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "0", "é",
+        "\uffff", "\U0001f600", "a\U0010ffffb", "\ud7ff\ue000", "x" * 100, "@0",
+    )  # fmt: skip
+    found = []
+    for text in texts:
+        raw = text.encode("utf-16-le")
+        found += [_variable(value) for value in (raw + b"\0\0", raw, raw + b"\0", raw + b"\0" * 4)]
+    for units in (
+        (0xD800,), (0xDC00,), (0xD800, 0xD800), (0xD800, 0x41), (0xDC00, 0xD800), (0xDBFF, 0xDFFF),
+        (0x41, 0, 0x42), (0xD800, 0), (0xD83D, 0xDE00, 0xDE00), (0xFEFF, 0x41), (0xFFFE, 0x4100),
+    ):  # fmt: skip
+        found.append(_variable(struct.pack(f"<{len(units) + 1}H", *units, 0)))
+        found.append(_variable(struct.pack(f"<{len(units)}H", *units)))
+    flags = [bytes([value]) for value in (0, 1, 2, 0x30, 0x31, 255)] + [b"\0\0", b"\1\0\0\0"]
+    found += [_variable(value) for value in flags]
+    for attributes in (0, 1, 2, 4, 7, 0x17, 0x27, 0x80000006, 0xFFFFFFFF):
+        found += [_variable(b"A\0\0\0", attributes), _variable(b"\1", attributes)]
+    good = _variable(b"A\0B\0\0\0")
+    return [*found, *(good[:size] for size in range(len(good)))]
+
+
+def _variable(value: bytes, attributes: int = 6) -> bytes:
+    return attributes.to_bytes(4, "little") + value
+
+
+def gpt() -> list[bytes]:
+    """Tables of both sector sizes and of DOS; header and entry fields at their edges."""
+    found = [_disk(_table(rows)) for rows in range(9)]
+    found += [_disk(bytes(gpt_table([_row(1)], sector=4096, count=2)), 4096)]
+    found += [_disk(_table(2, count, size)) for count in (0, 2, 5, 16) for size in (128, 256, 512)]
+    good = _table(3)
+    header = {
+        0: (8, (0, 0x5452415020494645, 2**64 - 1)),
+        8: (4, (0, 0x10000, 0x10001, 0x20000)),
+        12: (4, (0, 91, 92, 512, 513, 0xFFFFFFFF)),
+        24: (8, (0, 2, 2**64 - 1)),
+        40: (8, (0, 34, 9000, 9001, 2**48, 2**64 - 1)),
+        48: (8, (0, 6, 5, 2**48 - 1, 2**48)),
+        72: (8, (0, 1, 2, 3, 100, 2**48 - 1, 2**48, 2**64 - 1)),
+        80: (4, (0, 1, 3, 4, 5, 256, 257, 0xFFFFFFFF)),
+        84: (4, (0, 120, 127, 128, 129, 136, 512, 520, 0xFFFFFFFF)),
+    }
+    for at, (width, values) in header.items():
+        found += [_disk(_with(good, 512 + at, width, value)) for value in values]
+    for at in (0, 16, 32, 40, 48):
+        for value in (0, 6, 5, 9000, 9001, 2**64 - 1):
+            found.append(_disk(_with(good, 1024 + 128 + at, 8, value)))
+    rows = [(0x83, 2048, 100), (0xEF, 4096, 0xFFFFFFFF), (5, 9, 0), (0, 1, 1), (0xEE, 1, 9)]
+    for first in range(5):
+        found.append(_disk(mbr(rows[first:][:4], signature=0xDEADBEEF)))
+    found.append(_disk(mbr([(0x83, 0xFFFFFFFF, 0xFFFFFFFF)] * 4, signature=0xFFFFFFFF)))
+    cuts = (0, 1, 100, 510, 511, 512, 603, 604, 1023, 1024, 1151, 1400, len(good) - 1)
+    found += [_disk(good[:size]) for size in cuts]
+    return [*found, b"", _disk(good, 4096), _disk(_with(good, 510, 2, 0x55AA))]
+
+
+def _row(number: int) -> Row:
+    return number, ESP, _OWN % number, 10 * number, 10 * number + 9
+
+
+def _table(rows: int, count: int = 8, size: int = 128) -> bytes:
+    return bytes(gpt_table([_row(n + 1) for n in range(min(rows, count))], count=count, size=size))
+
+
+def _with(table: bytes, at: int, width: int, value: int) -> bytes:
+    return table[:at] + value.to_bytes(width, "little") + table[at + width :]
+
+
+def _disk(data: bytes, sector: int = 512) -> bytes:
+    """What the harness takes."""
+    return bytes([sector == 4096]) + data

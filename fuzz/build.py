@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The C harnesses in three builds, each of the core's own sources, in build/fuzz/."""
+
+import fcntl
+import os
+import subprocess
+from pathlib import Path
+
+from .parsers import BUILD, HERE, ROOT, Parser
+
+CSRC = ROOT / "csrc"
+# What all harnesses are linked with: files that parse, and the calls they make.
+CORE = tuple(sorted(CSRC.glob("*.c")))
+
+_COMMON = ("-std=gnu17", "-g", "-fno-omit-frame-pointer", "-Wall", "-Wextra", f"-I{CSRC}")
+_SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+def fuzzer(parser: Parser) -> Path:
+    """With libFuzzer, by clang."""
+    extra = [HERE / "c" / name for name in parser.extra]
+    flags = ("-O1", "-fsanitize=fuzzer", *_SANITIZE)
+    return _build(f"fuzz-{parser.name}", "clang", flags, [*_harness(parser), *extra])
+
+
+def replayer(parser: Parser) -> Path:
+    """Without libFuzzer, by gcc, with its sanitizers."""
+    sources = [*_harness(parser), HERE / "c" / "replay.c"]
+    return _build(f"replay-{parser.name}", "gcc", ("-O1", *_SANITIZE), sources)
+
+
+def counter(parser: Parser) -> Path:
+    """Counts which lines and branches run; LLVM_PROFILE_FILE says where to."""
+    sources = [*_harness(parser), HERE / "c" / "replay.c"]
+    flags = ("-O0", "-fprofile-instr-generate", "-fcoverage-mapping")
+    return _build(f"count-{parser.name}", "clang", flags, sources)
+
+
+def _harness(parser: Parser) -> list[Path]:
+    return [HERE / "c" / f"{parser.name}.c"]
+
+
+def _build(name: str, compiler: str, flags: tuple[str, ...], sources: list[Path]) -> Path:
+    BUILD.mkdir(parents=True, exist_ok=True)
+    target = BUILD / name
+    inputs = [*sources, *CORE, *CSRC.glob("*.h"), HERE / "c" / "fuzz.h", Path(__file__)]
+    with (BUILD / f".{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        newest = max(path.stat().st_mtime_ns for path in inputs)
+        if not target.exists() or target.stat().st_mtime_ns < newest:
+            new = target.with_suffix(".new")
+            command = (compiler, *_COMMON, *flags, *sources, *CORE, "-o", new)
+            run(*map(str, command))
+            new.rename(target)
+    return target
+
+
+def run(*command: str, limit: float = 300, **environment: str) -> str:
+    """Its stdout. RuntimeError with the end of its stderr: it failed."""
+    # Tests may run under a sanitizer themselves, which is not meant for these.
+    inherited = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
+    done = subprocess.run(
+        command, capture_output=True, timeout=limit, check=False, env=inherited | environment,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    if done.returncode:
+        said = done.stderr.decode(errors="replace")[-4000:]
+        raise RuntimeError(f"{Path(command[0]).name}: exit {done.returncode}: {said}")
+    return done.stdout.decode(errors="replace")

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The kernel command line; what the kernel itself makes of one is tests/vm/test_cmdline.py."""
+
+from pyinit.initrd import cmdline
+from pyinit.initrd.errors import Refused
+
+_SPACE = b" \t\n\v\f\r\xa0"
+
+
+def check(data: bytes) -> None:
+    line = cmdline.parse(data)
+    _pieces_of(line, data)
+    assert not any(name == "--" and value is None for name, value in line.parameters)
+    for name, value in line.parameters:
+        assert value in line.all(name)
+        assert line.has(name.replace("-", "_"))
+    # The end of one line is no part of another.
+    before = cmdline.parse(b"composefs.first=1 " + data)
+    assert before.parameters == [("composefs.first", "1"), *line.parameters]
+    assert before.init_args == line.init_args
+    try:
+        found = cmdline.digests(line)
+    except Refused as error:
+        assert str(error).isprintable()
+        assert line.has("composefs") or line.has("composefs.digest")
+        return
+    assert len(found) == int(line.has("composefs") or line.has("composefs.digest"))
+
+
+def _pieces_of(line: cmdline.CommandLine, data: bytes) -> None:
+    """All that was found stands in the line, in that order, and only quotes, `=`, white space and
+    dashes were left out between."""
+    at = 0
+    data = data.partition(b"\0")[0]
+    parts = [part for name, value in line.parameters for part in (name, value)]
+    for part in (*parts, *line.init_args):
+        if not part:
+            continue
+        raw = part.encode("utf-8", "surrogateescape")
+        # An argument of init is put together again, without the quote after its "=".
+        name, _, value = raw.partition(b"=")
+        forms = [raw, name + b'="' + value] if part in line.init_args else [raw]
+        places = [(data.find(form, at), form) for form in forms]
+        found, form = min(place for place in places if place[0] >= 0)
+        assert not data[at:found].strip(_SPACE + b'"=-'), (data[at:found], part)
+        at = found + len(form)

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Partition tables. An odd first byte: sectors of 4096 bytes; the rest is the disk."""
+
+import uuid
+
+from pyinit.initrd import gpt
+
+
+def check(data: bytes) -> None:
+    disk = data[1:]
+    for entry in gpt.mbr(disk[:512]):
+        assert 1 <= entry.index <= 4
+        assert 0 <= entry.first <= entry.last < 1 << 33
+    sector = 4096 if data[:1] and data[0] & 1 else 512
+    try:
+        table = gpt.header(disk[: 2 * sector], sector)
+        # As devices.py reads them: from where the header says, no more than the header says.
+        assert table.offset % sector == 0
+        assert table.count * table.entry_size <= gpt.ENTRIES_MAX * 512
+        raw = disk[table.offset : table.offset + table.count * table.entry_size]
+        entries = gpt.entries(table, raw)
+    except ValueError as error:
+        assert str(error).isprintable()
+        return
+    assert gpt.is_gpt(disk)
+    assert len(entries) <= table.count
+    for entry in entries:
+        assert table.first_usable <= entry.first <= entry.last <= table.last_usable
+        at = (entry.index - 1) * table.entry_size
+        assert uuid.UUID(bytes_le=raw[at : at + 16]) == uuid.UUID(entry.type_guid)
+        assert uuid.UUID(bytes_le=raw[at + 16 : at + 32]) == uuid.UUID(entry.part_guid)

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""/proc/self/mountinfo: the kernel writes it, but names in it are anybody's."""
+
+from pyinit.initrd import mountinfo
+
+_ESCAPED = b" \t\n\\#"
+
+
+def check(data: bytes) -> None:
+    # Any name comes back as it was.
+    escaped = b"".join(b"\\%03o" % byte if byte in _ESCAPED else bytes([byte]) for byte in data)
+    assert mountinfo.unescape(escaped).encode("utf-8", "surrogateescape") == data
+    line = b"1 2 0:3 / /%s rw - a b %s,rw\n" % (escaped, escaped)
+    mounts = mountinfo.parse(line)
+    assert [mount.target.encode("utf-8", "surrogateescape") for mount in mounts] == [b"/" + data]
+    try:
+        mounts = mountinfo.parse(data)
+    except ValueError:
+        return
+    assert len(mounts) <= data.count(b"\n") + 1

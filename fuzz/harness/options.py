@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Arguments of mount.cfs (mount options among them) and of cfs-mount, divided by NUL."""
+
+from collections.abc import Callable
+
+from pyinit.initrd import options
+from pyinit.initrd.compose import NODEV, NOEXEC, NOSUID, RDONLY
+from pyinit.initrd.errors import UsageError
+
+
+def check(data: bytes) -> None:
+    arguments = data.decode("utf-8", "surrogateescape").split("\0")
+    given = list(arguments)
+    for parse in (options.parse_helper, options.parse_command):
+        _check(parse, arguments)
+        assert arguments == given
+    # As fstab gives them: all in one field.
+    _check(options.parse_helper, ["/store", "/target", "-o", arguments[-1]])
+
+
+def _check(parse: Callable[[list[str]], options.MountOptions], arguments: list[str]) -> None:
+    try:
+        found = parse(arguments)
+    except UsageError as error:
+        assert error.step == "usage"
+        assert str(error).isprintable()
+        return
+    assert found.store
+    assert found.target
+    assert found.digest is not None
+    assert found.digest.hex in "\0".join(arguments)
+    assert (
+        found.verity == "require"
+        or any("verity=off" in text for text in arguments)
+        or ("--verity" in arguments and "off" in arguments)
+    )
+    assert (found.upperdir is None) == (found.workdir is None)
+    assert "" not in (found.image, found.upperdir, found.workdir)
+    assert found.writable in (True, False)
+    assert bool(found.attributes & RDONLY) != found.writable
+    words = [word for text in arguments for word in text.split(",")]
+    for word, attribute in (("nosuid", NOSUID), ("nodev", NODEV), ("noexec", NOEXEC)):
+        assert word in words or not found.attributes & attribute

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""`python -m fuzz.make_seeds`: writes fuzz/seeds/<parser>/, the same bytes each time.
+
+One file for each rule kept, broken, or just not broken; a test says when they are not what this
+script makes. Real files, too large for that, are added when fuzzing (real.py).
+"""
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from . import binary_seeds, pe_seeds, text_seeds
+from .parsers import HERE, PARSERS
+
+SEEDS = HERE / "seeds"
+
+# Each gives contents; equal ones are written once.
+MAKERS: dict[str, Callable[[], list[bytes]]] = {
+    "digest": text_seeds.digest,
+    "image": binary_seeds.image,
+    "pe": pe_seeds.pe,
+    "payload": text_seeds.payload,
+    "config": text_seeds.config,
+    "cmdline": text_seeds.cmdline,
+    "efivar": binary_seeds.efivar,
+    "gpt": binary_seeds.gpt,
+    "modules": text_seeds.modules,
+    "mountinfo": text_seeds.mountinfo,
+    "options": text_seeds.options,
+}
+
+
+def make(name: str) -> dict[str, bytes]:
+    """File name to content."""
+    contents = dict.fromkeys(MAKERS[name]())
+    return {f"{number:03}": content for number, content in enumerate(contents)}
+
+
+def main() -> int:
+    for name in PARSERS:
+        directory: Path = SEEDS / name
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        seeds = make(name)
+        for file, content in seeds.items():
+            (directory / file).write_bytes(content)
+        print(f"{name:10} {len(seeds):4} files, {sum(map(len, seeds.values())):7} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

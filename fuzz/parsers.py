@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Which parsers there are, and the files that belong to each."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+BUILD = ROOT / "build" / "fuzz"
+
+
+@dataclass(frozen=True)
+class Parser:
+    """`name` is that of the harness, of its seeds, crashes and dictionary."""
+
+    name: str
+    sources: tuple[str, ...]
+    """What it covers, relative to the repository."""
+    seeds: int = 100
+    """How many have to be there."""
+    max_length: int = 4096
+    extra: tuple[str, ...] = ()
+    """More C sources of the fuzzer: a mutator."""
+
+    @property
+    def is_c(self) -> bool:
+        return self.sources[0].startswith("csrc/")
+
+    @property
+    def corpus(self) -> list[Path]:
+        """Directories of what is committed."""
+        found = [HERE / kind / self.name for kind in ("seeds", "crashes")]
+        return [path for path in found if path.is_dir()]
+
+    @property
+    def dictionary(self) -> Path:
+        return HERE / "dictionaries" / f"{self.name}.dict"
+
+
+def _python(*names: str) -> tuple[str, ...]:
+    return tuple(f"pyinit/initrd/{name}.py" for name in names)
+
+
+PARSERS = {
+    parser.name: parser
+    for parser in (
+        Parser("digest", ("csrc/digest.c",), max_length=256),
+        Parser("image", ("csrc/image.c",)),
+        Parser("pe", ("csrc/pe.c", "csrc/pe_file.c"), 200, 1 << 18, ("pe_mutator.c",)),
+        Parser("payload", _python("payload", "keylines"), max_length=5000),
+        Parser("config", _python("config", "keylines")),
+        Parser("cmdline", _python("cmdline")),
+        Parser("efivar", _python("efivar"), max_length=512),
+        Parser("gpt", _python("gpt"), max_length=16384),
+        Parser("modules", _python("modules", "modalias")),
+        Parser("mountinfo", _python("mountinfo")),
+        Parser("options", _python("options"), max_length=2048),
+    )
+}
