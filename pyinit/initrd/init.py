@@ -48,12 +48,24 @@ def main(_arguments: list[str]) -> int:
         mount_kernel_interfaces()
         settings = config.load()
         boot(settings)
-    except CfsError as error:
+    except BaseException as error:
+        tell(error)
+    return give_up(settings)
+
+
+class Told(Exception):
+    """A failure that the child process has told already."""
+
+
+def tell(error: BaseException) -> None:
+    """On the console and in the kernel's log."""
+    if isinstance(error, Told):
+        return
+    if isinstance(error, CfsError):
         output.err(f"{_NAME}: {error}\n")
         report.log_lines([str(error)])
-    except BaseException as error:
+    else:
         report.report(error)
-    return give_up(settings)
 
 
 def boot(settings: Config) -> None:
@@ -64,9 +76,34 @@ def boot(settings: Config) -> None:
     load_modules(modules)
     mount_disk(settings, line, modules)
     moved = tuple(where.removeprefix("/") for where, *_ in _MOUNTS)
-    record = setup_root.setup(settings, line, _SYSROOT, moved, modules)
-    setup_root.announce(_NAME, record)
+    compose_in_child(settings, line, moved, modules)
     switch_root(line)
+
+
+def compose_in_child(
+    settings: Config, line: CommandLine, moved: tuple[str, ...], modules: Modules
+) -> None:
+    """The composed root at /sysroot, made by a child process.
+
+    Composing enters a mount namespace of its own, and unshare(CLONE_NEWNS) gives the caller a root
+    directory of its own too. PID 1 shares its with the kernel's threads: had it parted from them,
+    they would not follow switch_root() and go on looking for /sbin/modprobe in the initramfs.
+    """
+    child = posix.fork()
+    if child == 0:
+        try:
+            record = setup_root.setup(settings, line, _SYSROOT, moved, modules)
+            setup_root.announce(_NAME, record)
+        except BaseException as error:
+            tell(error)
+            posix._exit(1)  # noqa: SLF001
+        posix._exit(0)  # noqa: SLF001
+    _, status = posix.waitpid(child, 0)
+    if posix.WIFSIGNALED(status):
+        found = f"killed by signal {posix.WTERMSIG(status)}"
+        raise Refused("attach", _SYSROOT, found, "a composed root")
+    if status != 0:
+        raise Told
 
 
 def mount_kernel_interfaces() -> None:
