@@ -150,8 +150,10 @@ int main(int argc, char **argv)
 {
 	PyStatus status;
 
-	if (reserve_standard_descriptors() < 0)
+	if (reserve_standard_descriptors() < 0) {
+		complain("descriptors 0 to 2", strerror(errno));
 		return EXIT_INTERNAL;
+	}
 	status = initialize();
 	if (PyStatus_Exception(status)) {
 		complain(status.func ? status.func : "start", status.err_msg);

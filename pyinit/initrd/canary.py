@@ -12,7 +12,7 @@ boot. It is the same file on each boot of an image.
 import errno
 import posix
 
-from pyinit.initrd.errors import Refused, os_error
+from pyinit.initrd.errors import LACKS, Refused, failure, os_error
 
 _CHUNK = 128 * 1024
 _LARGE = 16 * 1024 * 1024
@@ -29,12 +29,14 @@ def check(lower: int, root: int, where: str) -> str | None:
     try:
         path = find(lower)
     except OSError as error:
-        raise Refused("check", where, os_error(error), "an image that can be listed") from None
+        raise failure("check", where, error, "an image that can be listed") from None
     if path is not None:
         try:
             _read_whole(root, path)
         except OSError as error:
             found = os_error(error)
+            if error.errno in LACKS:
+                raise failure("check", f"{where}/{path}", error) from None
             if error.errno == errno.EIO:
                 found += "; the object is changed or has no fs-verity"
             expected = "readable to its end"

@@ -12,7 +12,15 @@ import posix
 
 from pyinit.initrd import canary, mountinfo
 from pyinit.initrd.digest import Digest
-from pyinit.initrd.errors import CfsError, Refused, SystemFailure, os_error
+from pyinit.initrd.errors import (
+    LACKS,
+    CfsError,
+    Refused,
+    Step,
+    SystemFailure,
+    failure,
+    os_error,
+)
 from pyinit.initrd.image import VerifiedImage
 
 # MOUNT_ATTR_* of <linux/mount.h>
@@ -20,6 +28,7 @@ RDONLY, NOSUID, NODEV, NOEXEC = 0x1, 0x2, 0x4, 0x8
 NOATIME, NODIRATIME = 0x10, 0x80
 
 _SOURCE = "composefs:"
+_NEW_API = "mount API of Linux 5.2 (fsopen, fsconfig, fsmount, move_mount, open_tree)"
 _FEATURES = {
     "erofs": "CONFIG_EROFS_FS or module erofs",
     "overlay": "CONFIG_OVERLAY_FS or module overlay",
@@ -39,18 +48,23 @@ class Stage:
         try:
             self._saved = _cfs.namespace_enter()
         except OSError as error:
-            expected = "CAP_SYS_ADMIN in a mount namespace of one's own (run as root)"
-            raise SystemFailure("attach", self.target, os_error(error), expected) from None
+            found, expected = os_error(error), ""
+            if error.errno == errno.EPERM:
+                expected = "CAP_SYS_ADMIN in a mount namespace of one's own (run as root)"
+            elif error.errno == errno.ENOSYS:
+                found = f"this kernel, or a seccomp filter, has no unshare or mount: {found}"
+            raise SystemFailure("attach", self.target, found, expected) from None
         try:
             self._top = open_directory("/")
             self.base = open_directory(self.target)
-        except CfsError:
+        except BaseException:
             _cfs.namespace_leave(self._saved)
             raise
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        _cfs.namespace_leave(self._saved)
+        with Step("attach", self.target, needs="setns"):
+            _cfs.namespace_leave(self._saved)
 
     def bring_in(self, layer: int) -> None:
         """Attaches a layer where overlayfs finds it: before 6.15 it takes no detached one.
@@ -58,11 +72,18 @@ class Stage:
         All are stacked on "/": paths begin below them, so they hide nothing, and they lie outside
         the tree that is handed over.
         """
-        _cfs.mount_attach(layer, self._top)
+        with Step("attach", self.target, needs=_NEW_API):
+            _cfs.mount_attach(layer, self._top)
 
     def attach(self, root: int) -> None:
         """The composed root, at its place."""
-        _cfs.mount_attach(root, self.base)
+        with Step("attach", self.target, needs=_NEW_API):
+            _cfs.mount_attach(root, self.base)
+
+    def take_out(self, root: int) -> int:
+        """The finished tree, with all that is mounted inside of it: a detached copy."""
+        with Step("attach", self.target, needs=_NEW_API):
+            return _cfs.mount_clone(root, True)
 
 
 class Root:
@@ -129,8 +150,8 @@ def mount_overlay(
 def mount_refused(kind: str, where: str, error: OSError, expected: str = "") -> CfsError:
     """What the kernel said of a mount, and what it lacks."""
     step = kind if kind in ("erofs", "overlay") else "state"
-    if error.errno in (errno.EPERM, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
-        return SystemFailure(step, where, os_error(error))
+    if error.errno in (errno.ENOSYS, errno.EPERM, *LACKS):
+        return failure(step, where, error, needs=_NEW_API)
     if error.errno == errno.ENODEV:
         found = f"kernel {posix.uname().release} has no {kind}: {os_error(error)}"
         return Refused(step, where, found, _FEATURES.get(kind, f"file system {kind}"))
@@ -145,7 +166,8 @@ def check_options(mount_fd: int, image: VerifiedImage, where: str) -> None:
 
     overlayfs shows options that differ from its defaults, so the word must be there.
     """
-    mount = mountinfo.of(mount_fd)
+    with Step("check", where):
+        mount = mountinfo.of(mount_fd)
     if mount is None:
         raise Refused("check", where, f"not in {mountinfo.PATH}", "the mount just made")
     if image.verity == "require" and "verity=require" not in mount.super_options:
@@ -156,19 +178,29 @@ def check_options(mount_fd: int, image: VerifiedImage, where: str) -> None:
 def attach(tree: int, target: str, image: VerifiedImage) -> None:
     """The one change that others see; taken back unless mountinfo shows what is expected."""
     directory = open_directory(target)
-    try:
+    with Step("attach", target, "a directory to mount on", _NEW_API):
         _cfs.mount_attach(tree, directory)
-    except OSError as error:
-        raise Refused("attach", target, os_error(error), "a directory to mount on") from None
     try:
         check_options(tree, image, target)
-    except CfsError:
-        _cfs.mount_detach(target)
+    except BaseException:
+        detach(target)
         raise
 
 
-def mounted_at(directory: int) -> Digest | None:
+def detach(target: str) -> None:
+    """Takes an attached root back."""
+    with Step("attach", target):
+        _cfs.mount_detach(target)
+
+
+def mounted_at(target: str) -> Digest | None:
     """The digest of the composed root that is already mounted on a directory, if any is."""
+    directory = open_directory(target)
+    with Step("attach", target):
+        return _mounted_on(directory)
+
+
+def _mounted_on(directory: int) -> Digest | None:
     parent = posix.open("..", posix.O_PATH | posix.O_CLOEXEC, dir_fd=directory)
     if mountinfo.mount_id(parent) == mountinfo.mount_id(directory):
         return None  # inside a mount, or the root of all: no mount point
@@ -189,4 +221,4 @@ def open_directory(path: str, dir_fd: int = -100) -> int:
     try:
         return posix.open(path, flags, dir_fd=None if dir_fd == -100 else dir_fd)
     except OSError as error:
-        raise Refused("attach", path, os_error(error), "a directory to mount on") from None
+        raise failure("attach", path, error, "a directory to mount on") from None

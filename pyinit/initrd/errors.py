@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """The errors that a person sees, and their exit codes (those of mount(8))."""
 
+import errno
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
 EXIT_OK = 0
 EXIT_USAGE = 1
 EXIT_SYSTEM = 2
@@ -69,6 +75,51 @@ class SystemFailure(CfsError):
     code = EXIT_SYSTEM
 
 
+# What the machine is short of, whatever was asked for: no fault of the object.
+LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
+def failure(step: str, path: str, error: OSError, expected: str = "", needs: str = "") -> CfsError:
+    """What the kernel's answer means for a step. `needs`: the call that it took, and since when."""
+    found = os_error(error)
+    if error.errno in LACKS:
+        return SystemFailure(step, path, found)
+    if error.errno == errno.ENOSYS and needs:
+        return Refused(step, path, f"this kernel, or a seccomp filter, has no {needs}: {found}")
+    if error.errno == errno.EPERM and needs:
+        return SystemFailure(step, path, f"{needs}: {found}")
+    return Refused(step, path, found, expected)
+
+
+class Step:
+    """`with Step(...)`: an OSError that nobody foresaw inside is the failure of this step.
+
+    Arguments as of failure(). Memory that ran out is such a failure too.
+    """
+
+    __slots__ = ("expected", "needs", "path", "step")
+
+    def __init__(self, step: str, path: str, expected: str = "", needs: str = "") -> None:
+        self.step = step
+        self.path = path
+        self.expected = expected
+        self.needs = needs
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: "TracebackType | None",
+    ) -> None:
+        if isinstance(error, OSError):
+            raise failure(self.step, self.path, error, self.expected, self.needs) from None
+        if isinstance(error, MemoryError):
+            raise SystemFailure(self.step, self.path, "out of memory") from None
+
+
 def printable(text: str) -> str:
     """One line of ASCII that is safe on a serial console."""
     return ascii(text)[1:-1].replace("\\'", "'").replace('\\"', '"')
@@ -76,7 +127,5 @@ def printable(text: str) -> str:
 
 def os_error(error: OSError) -> str:
     """`No such file or directory (ENOENT)`: the kernel's words, and the name to search for."""
-    import errno
-
     name = errno.errorcode.get(error.errno or 0, f"errno {error.errno}")
     return f"{error.strerror} ({name})"

@@ -111,8 +111,10 @@ def _mount_variables(modules: "Modules | None") -> int:
     """efivarfs as a detached mount: there however the system is set up, and gone with its fd."""
     try:
         posix.stat(FIRMWARE)
-    except OSError:
-        raise _Absent("not booted by EFI") from None
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise _Absent("not booted by EFI") from None
+        raise _Absent(f"{FIRMWARE}: {os_error(error)}") from None
     return _mount("efivarfs", [], ("efivarfs",), modules, "EFI variables")
 
 

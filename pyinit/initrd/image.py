@@ -9,18 +9,17 @@ import _cfs
 import errno
 
 from pyinit.initrd.digest import Digest
-from pyinit.initrd.errors import Refused, SystemFailure, os_error
+from pyinit.initrd.errors import LACKS, CfsError, Refused, failure, os_error
 
 AT_FDCWD = -100
 
-_LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_OPENAT2 = "openat2 (Linux 5.6)"
 _OPEN_FAULTS = {
     errno.EINVAL: "not a regular file",
     errno.ENXIO: "not a regular file",
     errno.EXDEV: "a link that leads out of the store",
     errno.ELOOP: "a link loop, or a link where none is followed",
     errno.EBADF: "a dangling link",
-    errno.ENOSYS: "openat2 is not there (Linux 5.6; or a seccomp filter refuses it)",
 }
 _HEADER_FAULTS = {
     errno.EMSGSIZE: "too short for an EROFS superblock",
@@ -42,8 +41,7 @@ class Store:
         try:
             self.fds = _cfs.store_open(dir_fd, path)
         except OSError as error:
-            kind = SystemFailure if error.errno in _LACKS else Refused
-            raise kind("store", path, os_error(error), "an object store") from None
+            raise failure("store", path, error, "an object store", _OPENAT2) from None
 
     @property
     def objects(self) -> int:
@@ -77,13 +75,11 @@ def open_file(path: str, dir_fd: int = AT_FDCWD) -> int:
         raise _open_error(path, error) from None
 
 
-def _open_error(path: str, error: OSError) -> Refused | SystemFailure:
-    if error.errno in _LACKS:
-        return SystemFailure("open", path, os_error(error))
-    found = os_error(error)
+def _open_error(path: str, error: OSError) -> CfsError:
     if error.errno in _OPEN_FAULTS:
-        found = f"{_OPEN_FAULTS[error.errno]}: {found}"
-    return Refused("open", path, found, "a regular file")
+        found = f"{_OPEN_FAULTS[error.errno]}: {os_error(error)}"
+        return Refused("open", path, found, "a regular file")
+    return failure("open", path, error, "a regular file", _OPENAT2)
 
 
 class VerifiedImage:
@@ -111,6 +107,8 @@ class VerifiedImage:
         try:
             found = Digest(*_cfs.verity_measure(fd))
         except OSError as error:
+            if error.errno in LACKS:
+                raise failure("measure", path, error) from None
             raise Refused("measure", path, _measure_fault(error), str(digest)) from None
         if found != digest:
             raise Refused("measure", path, str(found), str(digest))
@@ -143,6 +141,7 @@ def _read_header(fd: int, path: str) -> bool:
     try:
         composefs, _version, has_acl, _magic, _size = _cfs.image_header(fd)
     except OSError as error:
-        found = _HEADER_FAULTS.get(error.errno or 0) or os_error(error)
-        raise Refused("erofs", path, found, "an EROFS image") from None
+        if error.errno not in _HEADER_FAULTS:
+            raise failure("erofs", path, error, "an EROFS image") from None
+        raise Refused("erofs", path, _HEADER_FAULTS[error.errno], "an EROFS image") from None
     return composefs and not has_acl

@@ -20,7 +20,7 @@ from pyinit.initrd import (
 )
 from pyinit.initrd.cmdline import CommandLine
 from pyinit.initrd.config import Config
-from pyinit.initrd.errors import EXIT_USAGE, CfsError, Refused, os_error
+from pyinit.initrd.errors import EXIT_USAGE, CfsError, Refused, Step, os_error
 from pyinit.initrd.modules import Modules
 
 _NAME = "init"
@@ -70,11 +70,13 @@ def tell(error: BaseException) -> None:
 
 def boot(settings: Config) -> None:
     """Never returns: CfsError, or the new root's init in our place."""
-    line = cmdline.load()
-    modules = Modules()
-    modules.coldplug()
-    load_modules(modules)
-    mount_disk(settings, line, modules)
+    with Step("source", "/proc/cmdline"):
+        line = cmdline.load()
+    with Step("store", "kernel modules and root device"):
+        modules = Modules()
+        modules.coldplug()
+        load_modules(modules)
+        mount_disk(settings, line, modules)
     moved = tuple(where.removeprefix("/") for where, *_ in _MOUNTS)
     compose_in_child(settings, line, moved, modules)
     switch_root(line)
@@ -110,8 +112,9 @@ def mount_kernel_interfaces() -> None:
     """/proc, /sys, /dev and /run, where they are not yet."""
     for where, fstype, options, attributes in _MOUNTS:
         _make_directory(where)
-        if posix.stat(where).st_dev != posix.stat("/").st_dev:
-            continue
+        with Step("state", where):
+            if posix.stat(where).st_dev != posix.stat("/").st_dev:
+                continue
         try:
             mount = _cfs.fs_mount(fstype, [("source", fstype), *options], attributes)
             _cfs.mount_attach(mount, compose.open_directory(where))
@@ -141,7 +144,8 @@ def mount_disk(settings: Config, line: CommandLine, modules: Modules) -> None:
     except OSError as error:
         found = f"{fstype}: {os_error(error)}"
         raise Refused("store", device, found, "a root file system to mount") from None
-    _cfs.mount_attach(disk, compose.open_directory(_SYSROOT))
+    with Step("attach", _SYSROOT):
+        _cfs.mount_attach(disk, compose.open_directory(_SYSROOT))
 
 
 def switch_root(line: CommandLine) -> None:
@@ -149,19 +153,22 @@ def switch_root(line: CommandLine) -> None:
 
     Only what was checked before is irreversible here; the initramfs is emptied last.
     """
-    if mountinfo.read()[0].fstype != "rootfs" or not _cfs.root_is_initramfs():
-        raise Refused("switch-root", "/", "not the initramfs that the kernel unpacked", "rootfs")
-    program = line.first("init") or "/sbin/init"
-    old_root = posix.open("/", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
-    try:
+    with Step("switch-root", _SYSROOT):
+        if mountinfo.read()[0].fstype != "rootfs" or not _cfs.root_is_initramfs():
+            found = "not the initramfs that the kernel unpacked"
+            raise Refused("switch-root", "/", found, "rootfs")
+        program = line.first("init") or "/sbin/init"
+        old_root = posix.open("/", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
         for where, *_ in _MOUNTS:
             _cfs.mount_move(where, _SYSROOT + where)
         _cfs.switch_root(_SYSROOT)
-    except OSError as error:
-        raise Refused("switch-root", _SYSROOT, os_error(error)) from None
     if not posix.access(program, posix.X_OK):
         raise Refused("switch-root", program, "missing in the image, or not executable")
-    _cfs.initramfs_empty(old_root)
+    try:
+        _cfs.initramfs_empty(old_root)
+    except OSError as error:
+        # Memory that is not freed; nothing depends on it.
+        output.err(f"{_NAME}: warning: initramfs not emptied: {os_error(error)}\n")
     try:
         posix.execv(program, [program, *line.init_args])
     except OSError as error:

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """`cfs-mount` and `mount.cfs`: one composed root, mounted on a directory."""
 
-import _cfs
-
 from pyinit import VERSION
 from pyinit.initrd import compose, options, output, status
 from pyinit.initrd.digest import Digest
-from pyinit.initrd.errors import EXIT_OK, CfsError, Refused, printable
+from pyinit.initrd.errors import EXIT_OK, CfsError, Refused, Step, printable
 from pyinit.initrd.image import Store, UnmeasuredImage, VerifiedImage, open_file
 from pyinit.initrd.options import MountOptions
 
@@ -23,25 +21,25 @@ def main(name: str, arguments: list[str]) -> int:
         return EXIT_OK
     try:
         parse = options.parse_helper if helper else options.parse_command
-        record = mount(name, parse(arguments))
+        with Step("usage", name):
+            mount(name, parse(arguments))
     except CfsError as error:
         output.err(f"{name}: {error}\n")
         return error.code
-    if record is not None:
-        output.out(status.to_json(record) + "\n")
     return EXIT_OK
 
 
-def mount(name: str, wanted: MountOptions) -> "dict[str, status.Value] | None":
-    """Mounts, or raises CfsError with everything as before. The record where it was asked for."""
+def mount(name: str, wanted: MountOptions) -> None:
+    """Mounts, and says so as far as it was asked for; or raises CfsError, and all is as before."""
     digest = wanted.digest
     assert digest is not None
     if wanted.verity == "off":
         text = f"{name}: warning: --verity off: nothing of {wanted.target} is checked"
         output.err(printable(text) + "\n")
-    mounted = compose.mounted_at(compose.open_directory(wanted.target))
+    mounted = compose.mounted_at(wanted.target)
     if mounted is not None:
-        return _already(name, wanted, mounted, digest)
+        _already(name, wanted, mounted, digest)
+        return
     with compose.Stage(wanted.target) as stage:
         store = Store(wanted.store)
         if wanted.image is not None:
@@ -51,26 +49,39 @@ def mount(name: str, wanted: MountOptions) -> "dict[str, status.Value] | None":
         kind = VerifiedImage if wanted.verity == "require" else UnmeasuredImage
         image = kind(fd, path, digest)
         root = compose.compose(stage, image, store.objects, wanted.attributes, _upper(wanted))
-        tree = _cfs.mount_clone(root.mount, True)
-    if not wanted.dry_run:
-        compose.attach(tree, wanted.target, image)
+        tree = stage.take_out(root.mount)
+    done = "would be mounted" if wanted.dry_run else "mounted"
+    text = f"{path} ({digest}, verity={image.verity}) {done} on {wanted.target}"
+    record = _record(wanted, root)
+    if wanted.dry_run:
+        _say(name, wanted, text, record)
+        return
+    compose.attach(tree, wanted.target, image)
+    try:
+        _say(name, wanted, text, record)
+    except BaseException:
+        # Who is told of a failure must not find a mount.
+        compose.detach(wanted.target)
+        raise
+
+
+def _say(name: str, wanted: MountOptions, text: str, record: "dict[str, status.Value]") -> None:
     if wanted.verbose:
-        done = "would be mounted" if wanted.dry_run else "mounted"
-        text = f"{path} ({digest}, verity={image.verity}) {done} on {wanted.target}"
         output.err(printable(f"{name}: {text}") + "\n")
-    return _record(wanted, root) if wanted.json else None
+    if wanted.json:
+        with Step("attach", "standard output"):
+            output.out(status.to_json(record) + "\n")
 
 
-def _already(
-    name: str, wanted: MountOptions, mounted: Digest, digest: Digest
-) -> "dict[str, status.Value] | None":
+def _already(name: str, wanted: MountOptions, mounted: Digest, digest: Digest) -> None:
     if mounted != digest or wanted.upperdir is not None:
         raise Refused("attach", wanted.target, f"{mounted} is mounted there already", str(digest))
-    if wanted.verbose:
-        output.err(printable(f"{name}: {digest} is mounted on {wanted.target} already") + "\n")
-    if not wanted.json:
-        return None
-    return {"digest": str(digest), "target": wanted.target, "already": True}
+    record: dict[str, status.Value] = {
+        "digest": str(digest),
+        "target": wanted.target,
+        "already": True,
+    }
+    _say(name, wanted, f"{digest} is mounted on {wanted.target} already", record)
 
 
 def _upper(wanted: MountOptions) -> tuple[int, int] | None:

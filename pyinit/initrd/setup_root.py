@@ -2,7 +2,6 @@
 """The boot flow, read from top to bottom in setup(); and `cfs-setup-root`, which runs it in a
 systemd initrd, over the /sysroot that sysroot.mount has mounted."""
 
-import _cfs
 import posix
 
 from pyinit import VERSION
@@ -10,7 +9,7 @@ from pyinit.initrd import cmdline, compose, config, esp, output, sources, state,
 from pyinit.initrd.cmdline import CommandLine
 from pyinit.initrd.config import Config
 from pyinit.initrd.digest import Digest
-from pyinit.initrd.errors import EXIT_OK, CfsError, Refused, UsageError, os_error
+from pyinit.initrd.errors import EXIT_OK, CfsError, Refused, Step, UsageError, os_error
 from pyinit.initrd.image import ImageMissing, Store, VerifiedImage
 from pyinit.initrd.modules import Modules
 
@@ -32,7 +31,8 @@ def setup(
     `mount_points` must be directories of the image; `modules` loads drivers where the kernel has
     no modprobe to call. CfsError: nothing has changed.
     """
-    uki = esp.look(modules, _ESP_SECONDS, settings.uki != "off")
+    with Step("source", "UKI"):
+        uki = esp.look(modules, _ESP_SECONDS, settings.uki != "off")
     decision = sources.decide(settings, sources.carried(), uki, line)
     with compose.Stage(sysroot) as stage:
         store = Store(sysroot + settings.store)
@@ -43,9 +43,8 @@ def setup(
         etc = state.transient_etc(stage, root)
         var = state.volatile_var(root)
         shown = state.show_disk(stage, root, settings.sysroot_readonly)
-        tree = _cfs.mount_clone(root.mount, True)
-    compose.attach(tree, sysroot, image)
-    return {
+        tree = stage.take_out(root.mount)
+    record: dict[str, status.Value] = {
         "version": VERSION,
         "digest": str(image.digest),
         "source": decision.level,
@@ -62,6 +61,8 @@ def setup(
         "var": var,
         "sysroot": shown,
     }
+    compose.attach(tree, sysroot, image)
+    return record
 
 
 def choose(store: Store, candidates: list[Digest]) -> tuple[VerifiedImage, list[Digest]]:
@@ -90,10 +91,11 @@ def main(arguments: list[str]) -> int:
         return EXIT_OK
     try:
         sysroot, path = _parse(arguments)
-        done = compose.mounted_at(compose.open_directory(sysroot))
-        if done is not None:
-            return _already(name, sysroot, done)
-        record = setup(config.load(path), cmdline.load(), sysroot)
+        with Step("source", name):
+            done = compose.mounted_at(sysroot)
+            if done is not None:
+                return _already(name, sysroot, done)
+            record = setup(config.load(path), cmdline.load(), sysroot)
     except CfsError as error:
         output.err(f"{name}: {error}\n")
         return error.code
@@ -102,11 +104,20 @@ def main(arguments: list[str]) -> int:
 
 
 def announce(name: str, record: "dict[str, status.Value]") -> None:
-    """Writes the status record, and one line to stderr."""
+    """Writes the status record, and one line to stderr. The root stays, whatever fails here."""
     try:
         status.write(record)
     except OSError as error:
         output.err(f"{name}: warning: {status.PATH}: {os_error(error)}\n")
+    except MemoryError:
+        output.err("warning: " + status.PATH + ": out of memory\n")
+    try:
+        _say(name, record)
+    except MemoryError:
+        output.err("warning: out of memory\n")
+
+
+def _say(name: str, record: "dict[str, status.Value]") -> None:
     said = f"{record['image']} ({record['digest']}, {record['source']})"
     for digest in record["missing_candidates"] or ():  # type: ignore[union-attr]
         output.err(f"{name}: candidate {digest} has no image, going on to the next\n")

@@ -6,7 +6,7 @@ import errno
 import posix
 
 from pyinit.initrd import compose
-from pyinit.initrd.errors import Refused, os_error
+from pyinit.initrd.errors import Step, failure
 
 _DIRECTORY = posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 
@@ -16,7 +16,7 @@ def mount_point(root: compose.Root, name: str) -> int:
     try:
         return posix.open(name, posix.O_PATH | _DIRECTORY, dir_fd=root.mount)
     except OSError as error:
-        raise Refused("state", f"/{name}", os_error(error), "a directory in the image") from None
+        raise failure("state", f"/{name}", error, "a directory in the image") from None
 
 
 def transient_etc(stage: compose.Stage, root: compose.Root) -> str:
@@ -25,6 +25,11 @@ def transient_etc(stage: compose.Stage, root: compose.Root) -> str:
     Its layers are those of the root, not the root itself: an overlay on an overlay on a
     file-backed EROFS is too deep for some kernels (seen with 6.12.63 and 6.18.3: EINVAL).
     """
+    with Step("state", "/etc"):
+        return _transient_etc(stage, root)
+
+
+def _transient_etc(stage: compose.Stage, root: compose.Root) -> str:
     point = mount_point(root, "etc")
     lower = posix.open("etc", posix.O_RDONLY | _DIRECTORY, dir_fd=root.lower)
     memory = _tmpfs("etc", compose.NODEV | compose.NOSUID)
@@ -48,9 +53,11 @@ def volatile_var(root: compose.Root) -> str:
 def show_disk(stage: compose.Stage, root: compose.Root, readonly: bool) -> str:
     """The disk at /sysroot, where the image has that directory; never for running programs."""
     try:
-        point = mount_point(root, "sysroot")
-    except Refused:
-        return "not shown: no such directory in the image"
+        point = posix.open("sysroot", posix.O_PATH | _DIRECTORY, dir_fd=root.mount)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return "not shown: no such directory in the image"
+        raise failure("state", "/sysroot", error) from None
     attributes = compose.NODEV | compose.NOSUID | compose.NOEXEC
     if readonly:
         attributes |= compose.RDONLY
@@ -95,4 +102,4 @@ def _attach(mount: int, directory: int, name: str) -> None:
     try:
         _cfs.mount_attach(mount, directory)
     except OSError as error:
-        raise Refused("state", f"/{name}", os_error(error)) from None
+        raise failure("state", f"/{name}", error) from None

@@ -46,13 +46,23 @@ def write(record: dict[str, "Value"]) -> None:
         except FileExistsError:
             pass
     temporary = PATH + ".new"
+    try:
+        _write(temporary, (to_json(record) + "\n").encode("ascii"))
+        posix.rename(temporary, PATH)
+    except BaseException:
+        try:
+            posix.unlink(temporary)
+        except OSError:
+            pass  # it was not there, or stays: the next run writes over it
+        raise
+
+
+def _write(temporary: str, data: bytes) -> None:
     fd = posix.open(
         temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o444
     )
     try:
-        data = (to_json(record) + "\n").encode("ascii")
         while data:  # a full file system takes a part before it says so
             data = data[posix.write(fd, data) :]
     finally:
         posix.close(fd)
-    posix.rename(temporary, PATH)

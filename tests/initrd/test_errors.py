@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 import errno
+import os
 
 import pytest
 from hypothesis import given
@@ -10,8 +11,10 @@ from pyinit.initrd.errors import (
     STEPS,
     CfsError,
     Refused,
+    Step,
     SystemFailure,
     UsageError,
+    failure,
     os_error,
     printable,
 )
@@ -75,3 +78,36 @@ def test_os_error_says_the_kernels_words_and_the_name() -> None:
 @given(st.none() | st.integers(-1, 5000), st.none() | any_text)
 def test_os_error_of_any_oserror_is_a_text(number: int | None, text: str | None) -> None:
     assert is_one_printable_line(printable(os_error(OSError(number, text))))
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_machine_that_is_short_of_something_is_no_refusal(number: int) -> None:
+    error = failure("store", "/s", OSError(number, os.strerror(number)), "a store", "openat2")
+    assert isinstance(error, SystemFailure)
+    assert error.expected == ""
+
+
+def test_a_call_that_is_not_there_is_named() -> None:
+    error = failure("store", "/s", OSError(errno.ENOSYS, "No"), "a store", "openat2 (Linux 5.6)")
+    assert str(error) == (
+        "refused: store: /s: this kernel, or a seccomp filter, has no openat2 (Linux 5.6): "
+        "No (ENOSYS)"
+    )
+    error = failure("store", "/s", OSError(errno.EPERM, "No"), "a store", "openat2 (Linux 5.6)")
+    assert str(error) == "error: store: /s: openat2 (Linux 5.6): No (EPERM)"
+    error = failure("store", "/s", OSError(errno.ENOTDIR, "No"), "a store", "openat2 (Linux 5.6)")
+    assert str(error) == "refused: store: /s: No (ENOTDIR), expected a store"
+
+
+def test_a_step_names_what_nobody_foresaw() -> None:
+    bad = r"refused: check: /r: Bad \(EIO\), expected more"
+    with pytest.raises(Refused, match=bad), Step("check", "/r", "more"):
+        raise OSError(errno.EIO, "Bad")
+    with pytest.raises(SystemFailure, match="check: /r: out of memory"), Step("check", "/r"):
+        raise MemoryError
+    with pytest.raises(UsageError, match="usage"), Step("check", "/r"):
+        raise UsageError("usage", "--x", "unknown")
+    with pytest.raises(ZeroDivisionError), Step("check", "/r"):
+        raise ZeroDivisionError
+    with Step("check", "/r"):
+        pass

@@ -2,6 +2,7 @@
 """What of cfs-mount needs no composed root; the mounts themselves are tested in a guest."""
 
 import _cfs
+import errno
 import json
 import os
 import posix
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyinit import VERSION
-from pyinit.initrd import compose, mount_command, options
+from pyinit.initrd import compose, mount_command, options, output
 from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import EXIT_REFUSED, EXIT_SYSTEM, EXIT_USAGE, Refused, UsageError
 from pyinit.initrd.image import UnmeasuredImage, VerifiedImage
@@ -213,10 +214,11 @@ class Kernel:
         monkeypatch.setattr(_cfs, "image_open", self.step("open --image", 13))
         monkeypatch.setattr(_cfs, "verity_measure", self.step("measure", (1, bytes.fromhex(D))))
         monkeypatch.setattr(_cfs, "image_header", self.step("header", (True, 0, False, 0, 0)))
-        monkeypatch.setattr(_cfs, "mount_clone", self.step("clone", 14))
+        self.take_out = self.step("clone", 14)
         monkeypatch.setattr(compose, "open_directory", hash)
         monkeypatch.setattr(compose, "mounted_at", lambda directory: self.mounted)
         monkeypatch.setattr(compose, "attach", self.step("attach", None))
+        monkeypatch.setattr(compose, "detach", self.step("detach", None))
         monkeypatch.setattr(compose, "Stage", lambda target: self)
         monkeypatch.setattr(compose, "compose", self.compose)
 
@@ -343,3 +345,16 @@ def test_run_twice(kernel: Kernel, capfd: pytest.CaptureFixture[str]) -> None:
     assert mount_command.main("cfs-mount", [*BASE, "/t"]) == EXIT_REFUSED
     assert f"attach: /t: sha256:{OTHER} is mounted there already" in capfd.readouterr().err
     assert kernel.calls == []
+
+
+def test_no_root_stays_where_its_record_could_not_be_written(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(_text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(output, "out", full)
+    assert mount_command.main("cfs-mount", [*BASE, "--json", "/t"]) == EXIT_REFUSED
+    assert kernel.calls[-2:] == ["attach", "detach"]
+    said = capfd.readouterr().err
+    assert said.startswith("cfs-mount: refused: attach: standard output: No space left on device")

@@ -93,3 +93,15 @@ def test_a_full_file_system_leaves_the_old_record(
     with pytest.raises(OSError, match="No space"):
         status.write({"new": True})
     assert (run / "root.json").read_bytes() == b'{"old": true}\n'
+
+
+def test_nothing_is_left_of_a_record_that_could_not_be_written(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_fd: int, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(posix, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        status.write({"a": 1})
+    assert os.listdir(run) == []
