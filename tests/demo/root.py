@@ -53,7 +53,7 @@ def build_root(
 
     def make(directory: Path) -> None:
         root = directory / "root"
-        _bootstrap(root, packages, suite)
+        bootstrap(root, packages, suite)
         _adapt(root, masked)
         if modules is not None:
             shutil.copytree(modules, root / "usr/lib/modules", symlinks=True)
@@ -73,7 +73,8 @@ def build_root(
 _VERSION = 1
 
 
-def _bootstrap(root: Path, packages: Sequence[str], suite: str) -> None:
+def bootstrap(root: Path, packages: Sequence[str], suite: str) -> None:
+    """A Debian tree at `root`, whose parent directory must be there. Needs root."""
     settings = root.with_name("apt.conf")
     settings.write_text(f'{machine_acquire_settings()}Acquire::Languages "none";\n')
     _run([
