@@ -7,7 +7,6 @@ import struct
 from collections.abc import Callable
 from functools import partial
 
-import pefile
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -16,6 +15,7 @@ from . import pe_builder
 from .build import CSRC
 from .core import Core
 from .pe_builder import Section, with_certificates, with_directories, with_field, with_section
+from .pe_readers import agrees_with_pefile
 
 GOOD = pe_builder.build(
     [
@@ -390,37 +390,11 @@ FILES = st.builds(
 )
 
 
-def _agrees_with_pefile(core: Core, data: bytes, pe: object) -> None:
-    other = pefile.PE(data=data, fast_load=True)
-    assert core.sections(pe) == [
-        (
-            s.Name, s.Misc_VirtualSize, s.VirtualAddress, s.SizeOfRawData, s.PointerToRawData,
-            s.Characteristics,
-        )
-        for s in other.sections
-    ]  # fmt: skip
-    optional, certificates = other.OPTIONAL_HEADER, other.OPTIONAL_HEADER.DATA_DIRECTORY[4]
-    assert {
-        "machine": other.FILE_HEADER.Machine,
-        "magic": optional.Magic,
-        "file_alignment": optional.FileAlignment,
-        "section_alignment": optional.SectionAlignment,
-        "size_of_image": optional.SizeOfImage,
-        "size_of_headers": optional.SizeOfHeaders,
-        "header_offset": other.DOS_HEADER.e_lfanew,
-        "checksum_offset": optional.get_field_absolute_offset("CheckSum"),
-        "certificate_directory": certificates.get_file_offset(),
-        "certificate_offset": certificates.VirtualAddress,
-        "certificate_size": certificates.Size,
-        "section_table": other.sections[0].get_file_offset(),
-    }.items() <= {name: getattr(pe, name) for name in dir(pe)}.items()
-
-
 @given(data=FILES)
 def test_pefile_agrees_on_valid_files(core: Core, data: bytes) -> None:
     result, pe, why = core.pe_parse(data)
     assert (result, why) == (0, None)
-    _agrees_with_pefile(core, data, pe)
+    agrees_with_pefile(core, data, pe)
 
 
 @given(
@@ -455,7 +429,7 @@ def test_mutations(
         assert result in {-errno.EBADMSG, -errno.EMSGSIZE}
         assert why
         return
-    _agrees_with_pefile(core, bytes(mutated), pe)
+    agrees_with_pefile(core, bytes(mutated), pe)
     index, _ = core.pe_find(pe, name, profile)
     if index >= 0:
         section = pe.sections[index]
