@@ -6,6 +6,8 @@ set -eu
 
 packages="
 	clang
+	cpio
+	debian-archive-keyring
 	gcc
 	libc6-dev
 	libclang-rt-dev
@@ -14,6 +16,7 @@ packages="
 	llvm
 	make
 	mmdebstrap
+	openssl
 	python3
 	python3-pyelftools
 	python3-setuptools
