@@ -26,8 +26,7 @@ def bundle(name: str, program: str, root: Path = Path("/")) -> dict[str, Path | 
         if library != source
     )
     files[f"usr/bin/{name}"] = (
-        f"#!/usr/bin/busybox sh\n"
-        f'exec /{home}/{loader} --library-path /{home} /{home}/{name} "$@"\n'
+        f'#!/usr/bin/busybox sh\nexec /{home}/{loader} --library-path /{home} /{home}/{name} "$@"\n'
     )
     return files
 
@@ -57,8 +56,8 @@ def _linked(path: Path) -> tuple[str, list[str]]:
     with path.open("rb") as file:
         elf = ELFFile(file)
         loader = next(
-            (Path(segment.get_interp_name()).name
-             for segment in elf.iter_segments("PT_INTERP")), "",
+            (Path(segment.get_interp_name()).name for segment in elf.iter_segments("PT_INTERP")),
+            "",
         )
         dynamic = next(elf.iter_segments("PT_DYNAMIC"), None)
         needed = [tag.needed for tag in dynamic.iter_tags("DT_NEEDED")] if dynamic else []

@@ -28,7 +28,12 @@ def mount_files() -> dict[str, Path | str | bytes]:
 
 
 def refusal(
-    step: str, path: str, found: str, expected: str = "", *, verdict: str = "refused",
+    step: str,
+    path: str,
+    found: str,
+    expected: str = "",
+    *,
+    verdict: str = "refused",
     program: str = "cfs-mount",
 ) -> str:
     """Regular expression of the one line on stderr; step, path, found, expected are such too."""

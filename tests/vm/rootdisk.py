@@ -54,8 +54,13 @@ _SEAL = SEAL.replace("repo/objects", "composefs/objects").replace("verity-enable
 
 def make_rootdisk(toolbox: Toolbox) -> RootDisk:
     """Build (or find) it."""
-    key = repr((Path(__file__).read_bytes(), root_init().read_bytes(),
-                (toolbox.tree / ".stamp").read_bytes()))
+    key = repr(
+        (
+            Path(__file__).read_bytes(),
+            root_init().read_bytes(),
+            (toolbox.tree / ".stamp").read_bytes(),
+        )
+    )
     directory = made_once(CACHE / "rootdisk", key, lambda new: _make(toolbox, new))
     digests = json.loads((directory / "digests.json").read_text())
     return RootDisk(toolbox, directory / "tree", digests)
@@ -73,9 +78,7 @@ def _make(toolbox: Toolbox, directory: Path) -> None:
     for name, lacking in LACKING.items():
         image = directory / f"{name}.cfs"
         _fill(directory / name, lacking)
-        toolbox.run(
-            "mkcomposefs", f"--digest-store={store / 'objects'}", directory / name, image
-        )
+        toolbox.run("mkcomposefs", f"--digest-store={store / 'objects'}", directory / name, image)
         digest = digests[name] = verity_digest(toolbox, image)
         place = store / object_path(digest)
         place.parent.mkdir(exist_ok=True)

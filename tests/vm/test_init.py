@@ -55,17 +55,29 @@ def crashing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(
-    toolbox: Toolbox, series: str, disk: Path, append: str, files: Mapping[str, bytes],
-    program: Path | None = None, *, file_system: str = "ext4",
+    toolbox: Toolbox,
+    series: str,
+    disk: Path,
+    append: str,
+    files: Mapping[str, bytes],
+    program: Path | None = None,
+    *,
+    file_system: str = "ext4",
 ) -> Console:
     """A boot with nothing but cfs-init in the initrd."""
     kernel = toolbox.kernel(series)
     initrd = boot_initrd(
-        kernel, program or cfs_init(), files=files,
+        kernel,
+        program or cfs_init(),
+        files=files,
         modules=(*BOOT_MODULES, *FILE_SYSTEM_MODULES[file_system]),
     )
     console = boot(
-        toolbox, kernel=kernel.vmlinuz, initrd=initrd, append=append, limit=120,
+        toolbox,
+        kernel=kernel.vmlinuz,
+        initrd=initrd,
+        append=append,
+        limit=120,
         disks=[Disk(disk, discard_writes=True)],
     )
     assert not console.timed_out, console.tail
@@ -83,8 +95,11 @@ def has(console: Console, pattern: str) -> "re.Match[str]":
 def check_root(console: Console, digest: str) -> dict[str, object]:
     """What a boot shows that went right; the status record."""
     has(console, "root-init: pid 1")
-    has(console, rf"/proc/self/mountinfo: \d+ .* / / ro.* - overlay composefs:{digest} ro.*"
-                 r"\bverity=require\b.*")
+    has(
+        console,
+        rf"/proc/self/mountinfo: \d+ .* / / ro.* - overlay composefs:{digest} ro.*"
+        r"\bverity=require\b.*",
+    )
     has(console, r"/proc/self/mountinfo: .* / /etc rw,.* - overlay .*verity=require.*")
     has(console, r"/proc/self/mountinfo: .* / /var rw,.* - tmpfs .*")
     has(console, r"/proc/self/mountinfo: .* / /sysroot ro,nosuid,nodev,noexec.*")
@@ -114,7 +129,10 @@ def check_root(console: Console, digest: str) -> dict[str, object]:
 def test_boots_a_device_on_ext4(toolbox: Toolbox, rootdisk: RootDisk) -> None:
     digest = rootdisk.digests["whole"]
     console = start(
-        toolbox, "6.12", rootdisk.disk("ext4"), "root=/dev/vda quiet -- first 'second third'",
+        toolbox,
+        "6.12",
+        rootdisk.disk("ext4"),
+        "root=/dev/vda quiet -- first 'second third'",
         {CARRIED: rootdisk.carried("0" * 64, "whole")},
     )
     record = check_root(console, digest)
@@ -124,17 +142,23 @@ def test_boots_a_device_on_ext4(toolbox: Toolbox, rootdisk: RootDisk) -> None:
     has(console, r"init: candidate sha256:0{64} has no image, going on to the next")
 
 
-def test_boots_a_partition_on_btrfs(
-    toolbox: Toolbox, rootdisk: RootDisk, tmp_path: Path
-) -> None:
+def test_boots_a_partition_on_btrfs(toolbox: Toolbox, rootdisk: RootDisk, tmp_path: Path) -> None:
     empty = esp(toolbox, tmp_path / "esp", {}, 40 * MIB)
     gpt(
-        toolbox, tmp_path / "disk", esp_image=empty, root_image=rootdisk.disk("btrfs"),
-        esp_partuuid=ESP_PARTUUID, root_partuuid=PARTUUID,
+        toolbox,
+        tmp_path / "disk",
+        esp_image=empty,
+        root_image=rootdisk.disk("btrfs"),
+        esp_partuuid=ESP_PARTUUID,
+        root_partuuid=PARTUUID,
     )
     console = start(
-        toolbox, "7.2", tmp_path / "disk", f"root=PARTUUID={PARTUUID.upper()} init=/usr/sbin/init",
-        {CARRIED: rootdisk.carried("whole")}, file_system="btrfs",
+        toolbox,
+        "7.2",
+        tmp_path / "disk",
+        f"root=PARTUUID={PARTUUID.upper()} init=/usr/sbin/init",
+        {CARRIED: rootdisk.carried("whole")},
+        file_system="btrfs",
     )
     record = check_root(console, rootdisk.digests["whole"])
     assert record["missing_candidates"] == []
@@ -144,7 +168,10 @@ def test_a_missing_root_device_is_named_and_the_machine_reboots(
     toolbox: Toolbox, rootdisk: RootDisk
 ) -> None:
     console = start(
-        toolbox, "6.12", rootdisk.disk("ext4"), "root=/dev/vdq",
+        toolbox,
+        "6.12",
+        rootdisk.disk("ext4"),
+        "root=/dev/vdq",
         {CARRIED: rootdisk.carried("whole"), CONFIG: configuration(root_wait=1)},
     )
     has(console, "init: refused: store: /dev/vdq: not found after 1 s; there are: .*vda.*")
@@ -158,8 +185,12 @@ def test_an_uncaught_exception_is_reported_and_the_machine_powers_off(
     toolbox: Toolbox, rootdisk: RootDisk, crashing: Path
 ) -> None:
     console = start(
-        toolbox, "6.12", rootdisk.disk("ext4"), "root=/dev/vda",
-        {CARRIED: rootdisk.carried("whole"), CONFIG: configuration(failure="poweroff")}, crashing,
+        toolbox,
+        "6.12",
+        rootdisk.disk("ext4"),
+        "root=/dev/vda",
+        {CARRIED: rootdisk.carried("whole"), CONFIG: configuration(failure="poweroff")},
+        crashing,
     )
     for prefix in ("", r"\[ *[0-9.]+\] cfs-init: "):  # stderr, and the kernel's log
         has(console, prefix + r"Traceback \(most recent call last\):")
@@ -203,45 +234,85 @@ def _refused(step: str, path: str, found: str, expected: str = "", end: str = "r
 
 def _cases() -> Iterator[Case]:
     def case(
-        name: str, carried: str | None, stderr: str, *, settings: str = "reboot",
-        code: int = REBOOTED, prepare: str = "", program: str = "cfs-init",
+        name: str,
+        carried: str | None,
+        stderr: str,
+        *,
+        settings: str = "reboot",
+        code: int = REBOOTED,
+        prepare: str = "",
+        program: str = "cfs-init",
         disk: bool = False,
     ) -> Case:
         carry = CARRY.format(carried=f"/guest/carried/{carried}") if carried else ""
         configure = CONFIGURE.format(configuration=f"/guest/configuration/{settings}")
         script = ALONE.format(
-            prepare=carry + configure + prepare, program=program,
-            kind="ext4" if disk else "tmpfs", source="/dev/vdb" if disk else "alone",
+            prepare=carry + configure + prepare,
+            program=program,
+            kind="ext4" if disk else "tmpfs",
+            source="/dev/vdb" if disk else "alone",
         )
         return Case(name, script, code=code, stderr=stderr)
 
     carried = f"/{CARRIED}"
     absent = r"No such file or directory \(ENOENT\)"
-    yield case("missing-carried", None, _refused(
-        "source", carried, "not in this initrd", "the file that cfs-uki seal adds .*"))
+    yield case(
+        "missing-carried",
+        None,
+        _refused("source", carried, "not in this initrd", "the file that cfs-uki seal adds .*"),
+    )
     yield case("empty-carried", "empty", _refused("source", carried, "it is empty", ".*"))
-    yield case("cut-carried", "cut", _refused(
-        "source", carried, r"the last line has no LF: it may have been cut"))
-    yield case("directory-carried", None, r"init: error: source: .*Is a directory \(EISDIR\)\n",
-               prepare=f"mkdir /tmp/alone{carried}\n")
-    yield case("wrong-digest", "wrong", _refused(
-        "open", "/sysroot/composefs/objects/00/0{62}", absent, "image sha256:0{64}"))
-    yield case("wrong-digest-powers-off", "wrong", _refused(
-        "open", ".*", absent, "image sha256:0{64}", "poweroff"),
-        settings="poweroff", code=POWERED_OFF)
-    yield case("shell-that-is-not-there", "wrong", r"init: /bin/sh: No such file .*\n"
-               r"init: reboot in 0 s\n(Hangup\n)?\Z", settings="shell")
-    yield case("broken-configuration", "whole", r"init: error: config: .*\ninit: reboot in 10 s\n",
-               settings="broken")
-    yield case("exception", "whole", r"File .failing_canary.py., line 7, in check\n"
-               r"KeyError: .*nobody expected this.*\ninit: reboot in 0 s\n(Hangup\n)?\Z",
-               program="crashing")
+    yield case(
+        "cut-carried",
+        "cut",
+        _refused("source", carried, r"the last line has no LF: it may have been cut"),
+    )
+    yield case(
+        "directory-carried",
+        None,
+        r"init: error: source: .*Is a directory \(EISDIR\)\n",
+        prepare=f"mkdir /tmp/alone{carried}\n",
+    )
+    yield case(
+        "wrong-digest",
+        "wrong",
+        _refused("open", "/sysroot/composefs/objects/00/0{62}", absent, "image sha256:0{64}"),
+    )
+    yield case(
+        "wrong-digest-powers-off",
+        "wrong",
+        _refused("open", ".*", absent, "image sha256:0{64}", "poweroff"),
+        settings="poweroff",
+        code=POWERED_OFF,
+    )
+    yield case(
+        "shell-that-is-not-there",
+        "wrong",
+        r"init: /bin/sh: No such file .*\n"
+        r"init: reboot in 0 s\n(Hangup\n)?\Z",
+        settings="shell",
+    )
+    yield case(
+        "broken-configuration",
+        "whole",
+        r"init: error: config: .*\ninit: reboot in 10 s\n",
+        settings="broken",
+    )
+    yield case(
+        "exception",
+        "whole",
+        r"File .failing_canary.py., line 7, in check\n"
+        r"KeyError: .*nobody expected this.*\ninit: reboot in 0 s\n(Hangup\n)?\Z",
+        program="crashing",
+    )
     for lacking in ("var", "etc", "run"):
-        yield case(f"image-without-{lacking}", f"no-{lacking}", _refused(
-            "state", f"/{lacking}", absent, "a directory in the image"))
+        yield case(
+            f"image-without-{lacking}",
+            f"no-{lacking}",
+            _refused("state", f"/{lacking}", absent, "a directory in the image"),
+        )
     yield case("not-an-initramfs", "whole", NOT_AN_INITRAMFS)
     yield case("not-an-initramfs-but-a-disk", "whole", NOT_AN_INITRAMFS, disk=True)
-
 
 
 _CASES = list(_cases())
@@ -263,7 +334,10 @@ def alone(
 
     def run() -> Results:
         return run_cases(
-            toolbox, toolbox.kernel("6.12"), _CASES, append="root=/dev/vda",
+            toolbox,
+            toolbox.kernel("6.12"),
+            _CASES,
+            append="root=/dev/vda",
             modules=(*GUEST_MODULES, *FILE_SYSTEM_MODULES["ext4"], *HASH_MODULES),
             disks=[
                 Disk(rootdisk.disk("ext4"), discard_writes=True),

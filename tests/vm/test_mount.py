@@ -70,7 +70,8 @@ def _malformed_cases(store: Digests) -> Iterator[Case]:
             f"text=$(printf '{shell}.'); text=${{text%.}}\n"
             f"strace -f -o /tmp/trace -e trace=%file cfs-mount --object-store $R "
             f'--digest "$text" $T; code=$?\ncat /tmp/trace; exit $code\n',
-            code=1, stderr=refusal("usage", "--digest", f"{found}.*", DIGEST_FORM, verdict="error"),
+            code=1,
+            stderr=refusal("usage", "--digest", f"{found}.*", DIGEST_FORM, verdict="error"),
         )
 
 
@@ -79,33 +80,52 @@ def _mounting_cases(store: Digests) -> Iterator[Case]:
     see = "; code=$?; cat /proc/self/mountinfo; umount $T || code=99; exit $code"
     here = rf"^\d+ .* /mnt/root ro.* - overlay composefs:{store.sha256} ro.*\bverity=require\b"
     for name, text in {
-        "bare": "$D", "sha256": "sha256:$D", "composefs-rs": "fsverity-sha256-12:$D",
+        "bare": "$D",
+        "sha256": "sha256:$D",
+        "composefs-rs": "fsverity-sha256-12:$D",
     }.items():
         yield Case(f"digest-{name}", f"{mount} $R --digest {text} $T{see}", stdout=here)
     for name, text in {
-        "bare": "$E", "sha512": "sha512:$E", "composefs-rs": "fsverity-sha512-12:$E",
+        "bare": "$E",
+        "sha512": "sha512:$E",
+        "composefs-rs": "fsverity-sha512-12:$E",
     }.items():
         yield Case(
-            f"sha512-{name}", f"{mount} $R --digest {text} $T{see}",
+            f"sha512-{name}",
+            f"{mount} $R --digest {text} $T{see}",
             stdout=rf"composefs:{store.sha512} .*verity=require",
         )
-    yield Case("reads-back", f"{mount} $R --digest $D $T && dumptree $T; code=$?; umount $T;"
-               "exit $code", stderr=r"\A\Z")
+    yield Case(
+        "reads-back",
+        f"{mount} $R --digest $D $T && dumptree $T; code=$?; umount $T;exit $code",
+        stderr=r"\A\Z",
+    )
     yield Case("objects-directory", f"{mount} $R/objects --digest $D $T{see}", stdout=here)
     yield Case("equals-sign", f"{mount}=$R --digest=$D $T{see}", stdout=here)
     yield Case("relative", f"cd /disk && {mount} repo --digest $D ../mnt/root{see}", stdout=here)
-    yield Case("image-outside", f"{mount} $R --image /disk/image.cfs --digest $D $T{see}",
-               stdout=here)
-    yield Case("verbose", f"{mount} $R --digest $D -v $T{see}",
-               stderr=rf"\Acfs-mount: .*sha256:{store.sha256}, verity=require\) mounted on "
-                      r"/mnt/root\n\Z")
+    yield Case(
+        "image-outside", f"{mount} $R --image /disk/image.cfs --digest $D $T{see}", stdout=here
+    )
+    yield Case(
+        "verbose",
+        f"{mount} $R --digest $D -v $T{see}",
+        stderr=rf"\Acfs-mount: .*sha256:{store.sha256}, verity=require\) mounted on "
+        r"/mnt/root\n\Z",
+    )
     yield Case("json", f"{mount} $R --digest $D --json $T && umount $T")
     yield Case("dry-run", f"{mount} $R --digest $D --dry-run --json $T")
-    yield Case("twice", f"{mount} $R --digest $D $T && {mount} $R --digest $D -v $T{see}",
-               stdout=here, stderr="is mounted on /mnt/root already")
-    yield Case("two-targets", f"mkdir -p /mnt/two && {mount} $R --digest $D /mnt/two && "
-               f"{mount} $R --digest $D $T && dumptree $T >/tmp/1 && dumptree /mnt/two >/tmp/2 &&"
-               "cmp /tmp/1 /tmp/2; code=$?; umount /mnt/two $T || code=99; exit $code")
+    yield Case(
+        "twice",
+        f"{mount} $R --digest $D $T && {mount} $R --digest $D -v $T{see}",
+        stdout=here,
+        stderr="is mounted on /mnt/root already",
+    )
+    yield Case(
+        "two-targets",
+        f"mkdir -p /mnt/two && {mount} $R --digest $D /mnt/two && "
+        f"{mount} $R --digest $D $T && dumptree $T >/tmp/1 && dumptree /mnt/two >/tmp/2 &&"
+        "cmp /tmp/1 /tmp/2; code=$?; umount /mnt/two $T || code=99; exit $code",
+    )
     yield Case(
         "upper",
         "mkdir /disk/state/upper /disk/state/work && "
@@ -123,51 +143,88 @@ def _mounting_cases(store: Digests) -> Iterator[Case]:
         " && ! echo new >$T/etc/new; code=$?; umount $T;"
         "rm -rf /disk/state/upper /disk/state/work; exit $code",
     )
-    yield Case("verity-off", f"{mount} $R --digest $D --image /disk/unsealed.cfs --verity off $T"
-               "; code=$?; cat /proc/self/mountinfo; umount $T; exit $code",
-               stderr=r"\Acfs-mount: warning: --verity off: nothing of /mnt/root is checked\n\Z")
+    yield Case(
+        "verity-off",
+        f"{mount} $R --digest $D --image /disk/unsealed.cfs --verity off $T"
+        "; code=$?; cat /proc/self/mountinfo; umount $T; exit $code",
+        stderr=r"\Acfs-mount: warning: --verity off: nothing of /mnt/root is checked\n\Z",
+    )
 
 
 def _helper_cases(store: Digests) -> Iterator[Case]:
     see = "; code=$?; cat /proc/self/mountinfo; umount $T || code=99; exit $code"
     here = rf" /mnt/root ro.* - overlay composefs:{store.sha256} ro.*\bverity=require\b"
     yield Case("mount.cfs", f"mount.cfs $R $T -o digest=$D{see}", stdout=here)
-    yield Case("mount.cfs-options", f"mount.cfs $R $T -n -o ro,nosuid,nodev,x-mine -o digest=$D"
-               f"{see}", stdout=r" /mnt/root ro,nosuid,nodev")
+    yield Case(
+        "mount.cfs-options",
+        f"mount.cfs $R $T -n -o ro,nosuid,nodev,x-mine -o digest=$D{see}",
+        stdout=r" /mnt/root ro,nosuid,nodev",
+    )
     yield Case("mount.cfs-fake", "mount.cfs $R $T -f -o digest=$D")
-    yield Case("mount-8", f"mount8 -t cfs $R $T -o digest=$D,nosuid{see}",
-               stdout=r" /mnt/root ro,nosuid.*composefs:")
-    yield Case("mount-8-fstab", "mkdir -p /etc; echo $R $T cfs digest=$D,nodev,nofail 0 0 "
-               f">/etc/fstab; mount8 $T{see}", stdout=r" /mnt/root ro,nodev.*composefs:")
-    yield Case("mount-8-refused", "mount8 -t cfs $R $T -o digest=$WRONG", code=32,
-               stderr=refusal("open", ".*", "No such file or directory .*", "image sha256:.*",
-                              program="mount.cfs"))
+    yield Case(
+        "mount-8",
+        f"mount8 -t cfs $R $T -o digest=$D,nosuid{see}",
+        stdout=r" /mnt/root ro,nosuid.*composefs:",
+    )
+    yield Case(
+        "mount-8-fstab",
+        f"mkdir -p /etc; echo $R $T cfs digest=$D,nodev,nofail 0 0 >/etc/fstab; mount8 $T{see}",
+        stdout=r" /mnt/root ro,nodev.*composefs:",
+    )
+    yield Case(
+        "mount-8-refused",
+        "mount8 -t cfs $R $T -o digest=$WRONG",
+        code=32,
+        stderr=refusal(
+            "open", ".*", "No such file or directory .*", "image sha256:.*", program="mount.cfs"
+        ),
+    )
 
 
 def _refused_cases(store: Digests) -> Iterator[Case]:
     mount = "cfs-mount --object-store"
     wrong = wrong_digit(store.sha256)
     absent = r"No such file or directory \(ENOENT\)"
-    yield Case("wrong-digit", f"{mount} $R --digest $WRONG $T", code=32,
-               stderr=refusal("open", f"/disk/repo/{object_path(wrong)}", absent,
-                              f"image sha256:{wrong}"))
-    yield Case("wrong-digit-of-image",
-               f"{mount} $R --image /disk/image.cfs --digest $WRONG $T", code=32,
-               stderr=refusal("measure", "/disk/image.cfs", f"sha256:{store.sha256}",
-                              f"sha256:{wrong}"))
-    yield Case("other-algorithm-of-image",
-               f"{mount} $R --image /disk/image.cfs --digest $E $T", code=32,
-               stderr=refusal("measure", "/disk/image.cfs", f"sha256:{store.sha256}",
-                              f"sha512:{store.sha512}"))
-    yield Case("unsealed", f"{mount} $R --image /disk/unsealed.cfs --digest $D $T", code=32,
-               stderr=refusal("measure", "/disk/unsealed.cfs",
-                              r"no fs-verity on this file \(ENODATA\)", f"sha256:{store.sha256}"))
-    yield Case("other-image-of-that-name",
-               f"C=/disk/other; cp -al $R $C && ln -s ../{object_path(store.sha256)} "
-               f"$C/images/$WRONG && {mount} $C --digest $WRONG $T; code=$?; rm -rf $C; exit $code",
-               code=32,
-               stderr=refusal("measure", f"/disk/other/images/{wrong}", f"sha256:{store.sha256}",
-                              f"sha256:{wrong}"))
+    yield Case(
+        "wrong-digit",
+        f"{mount} $R --digest $WRONG $T",
+        code=32,
+        stderr=refusal("open", f"/disk/repo/{object_path(wrong)}", absent, f"image sha256:{wrong}"),
+    )
+    yield Case(
+        "wrong-digit-of-image",
+        f"{mount} $R --image /disk/image.cfs --digest $WRONG $T",
+        code=32,
+        stderr=refusal("measure", "/disk/image.cfs", f"sha256:{store.sha256}", f"sha256:{wrong}"),
+    )
+    yield Case(
+        "other-algorithm-of-image",
+        f"{mount} $R --image /disk/image.cfs --digest $E $T",
+        code=32,
+        stderr=refusal(
+            "measure", "/disk/image.cfs", f"sha256:{store.sha256}", f"sha512:{store.sha512}"
+        ),
+    )
+    yield Case(
+        "unsealed",
+        f"{mount} $R --image /disk/unsealed.cfs --digest $D $T",
+        code=32,
+        stderr=refusal(
+            "measure",
+            "/disk/unsealed.cfs",
+            r"no fs-verity on this file \(ENODATA\)",
+            f"sha256:{store.sha256}",
+        ),
+    )
+    yield Case(
+        "other-image-of-that-name",
+        f"C=/disk/other; cp -al $R $C && ln -s ../{object_path(store.sha256)} "
+        f"$C/images/$WRONG && {mount} $C --digest $WRONG $T; code=$?; rm -rf $C; exit $code",
+        code=32,
+        stderr=refusal(
+            "measure", f"/disk/other/images/{wrong}", f"sha256:{store.sha256}", f"sha256:{wrong}"
+        ),
+    )
     yield Case(
         "alias",
         "C=/disk/alias; cp -al $R $C && mkdir -p $C/images/refs $C/objects/refs &&"
@@ -177,27 +234,58 @@ def _refused_cases(store: Digests) -> Iterator[Case]:
         "; do ln -s /disk/alias/kept $name; cp -l $C/kept $name.cfs; done;"
         f"{mount} $C --digest $D $T; code=$?; rm -rf $C; exit $code",
         code=32,
-        stderr=refusal("open", f"/disk/alias/{object_path(store.sha256)}", absent,
-                       f"image sha256:{store.sha256}"),
+        stderr=refusal(
+            "open",
+            f"/disk/alias/{object_path(store.sha256)}",
+            absent,
+            f"image sha256:{store.sha256}",
+        ),
     )
-    yield Case("other-digest-mounted", f"{mount} $R --digest $D $T && {mount} $R --digest $E $T;"
-               "code=$?; umount $T && ! umount $T 2>/dev/null; exit $code", code=32,
-               stderr=refusal("attach", "/mnt/root",
-                              f"sha256:{store.sha256} is mounted there already",
-                              f"sha512:{store.sha512}"))
-    yield Case("no-store", f"{mount} /disk/none --digest $D $T", code=32,
-               stderr=refusal("store", "/disk/none", absent, "an object store"))
-    yield Case("no-target", f"{mount} $R --digest $D /mnt/none", code=32,
-               stderr=refusal("attach", "/mnt/none", absent, "a directory to mount on"))
-    yield Case("file-as-target", f"{mount} $R --digest $D /init", code=32,
-               stderr=refusal("attach", "/init", r"Not a directory \(ENOTDIR\)",
-                              "a directory to mount on"))
+    yield Case(
+        "other-digest-mounted",
+        f"{mount} $R --digest $D $T && {mount} $R --digest $E $T;"
+        "code=$?; umount $T && ! umount $T 2>/dev/null; exit $code",
+        code=32,
+        stderr=refusal(
+            "attach",
+            "/mnt/root",
+            f"sha256:{store.sha256} is mounted there already",
+            f"sha512:{store.sha512}",
+        ),
+    )
+    yield Case(
+        "no-store",
+        f"{mount} /disk/none --digest $D $T",
+        code=32,
+        stderr=refusal("store", "/disk/none", absent, "an object store"),
+    )
+    yield Case(
+        "no-target",
+        f"{mount} $R --digest $D /mnt/none",
+        code=32,
+        stderr=refusal("attach", "/mnt/none", absent, "a directory to mount on"),
+    )
+    yield Case(
+        "file-as-target",
+        f"{mount} $R --digest $D /init",
+        code=32,
+        stderr=refusal(
+            "attach", "/init", r"Not a directory \(ENOTDIR\)", "a directory to mount on"
+        ),
+    )
     yield Case("no-digest", f"{mount} $R $T", code=1, stderr="usage: --digest: missing")
-    yield Case("digest-twice", f"{mount} $R --digest $D --digest $D $T", code=1,
-               stderr="usage: --digest: given twice")
-    yield Case("not-root", "setpriv8 --reuid 1 --regid 1 --clear-groups "
-               f"{mount} $R --digest $D $T", code=2,
-               stderr=r"error: attach: /mnt/root: Operation not permitted \(EPERM\), expected")
+    yield Case(
+        "digest-twice",
+        f"{mount} $R --digest $D --digest $D $T",
+        code=1,
+        stderr="usage: --digest: given twice",
+    )
+    yield Case(
+        "not-root",
+        f"setpriv8 --reuid 1 --regid 1 --clear-groups {mount} $R --digest $D $T",
+        code=2,
+        stderr=r"error: attach: /mnt/root: Operation not permitted \(EPERM\), expected",
+    )
 
 
 def _traced_cases() -> Iterator[Case]:
@@ -221,10 +309,16 @@ def _cases(store: Digests) -> list[Case]:
         f"WRONG={wrong_digit(store.sha256)}\nmkdir -p $T\n"
     )
     return [
-        Case(case.name, prelude + case.script, code=case.code, stdout=case.stdout,
-             stderr=case.stderr)
-        for part in (_mounting_cases(store), _helper_cases(store), _refused_cases(store),
-                     _traced_cases(), _malformed_cases(store))
+        Case(
+            case.name, prelude + case.script, code=case.code, stdout=case.stdout, stderr=case.stderr
+        )
+        for part in (
+            _mounting_cases(store),
+            _helper_cases(store),
+            _refused_cases(store),
+            _traced_cases(),
+            _malformed_cases(store),
+        )
         for case in part
     ]
 
@@ -234,11 +328,16 @@ def guest(toolbox: Toolbox, store: Store) -> LazyResults:
     """All of them in one boot of 6.12."""
     return LazyResults(
         lambda: run_cases(
-            toolbox, toolbox.kernel("6.12"), _cases(Digests(store.sha256, store.sha512)),
+            toolbox,
+            toolbox.kernel("6.12"),
+            _cases(Digests(store.sha256, store.sha512)),
             setup=f"{LINKS}mount -t ext4 /dev/vda /disk",
             modules=(*GUEST_MODULES, *FILE_SYSTEM_MODULES["ext4"], *HASH_MODULES),
-            files={**mount_files(), **bundle("mount8", "usr/bin/mount"),
-                   **bundle("setpriv8", "usr/bin/setpriv")},
+            files={
+                **mount_files(),
+                **bundle("mount8", "usr/bin/mount"),
+                **bundle("setpriv8", "usr/bin/setpriv"),
+            },
             disks=[Disk(store.disk("ext4"), discard_writes=True)],
         )
     )
