@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""One verified mount, in instructions of a guest: a number that does not move with the host's load."""
+"""One verified mount, in instructions of a guest: the load of the host does not move them."""
 
 import statistics
 
