@@ -66,6 +66,14 @@ class Stage:
         with Step("attach", self.target, needs="setns"):
             _cfs.namespace_leave(self._saved)
 
+    def strip(self) -> None:
+        """The disk as it was before a running system showed it read-only and without programs."""
+        with Step("attach", self.target, needs=_NEW_API):
+            disk = _cfs.mount_clone(self.base, False)
+            _cfs.mount_set(disk, 0, RDONLY | NOSUID | NODEV | NOEXEC, False)
+            _cfs.mount_attach(disk, self.base)
+        self.base = open_directory(self.target)
+
     def bring_in(self, layer: int) -> None:
         """Attaches a layer where overlayfs finds it: before 6.15 it takes no detached one.
 

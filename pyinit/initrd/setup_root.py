@@ -1,11 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""The boot flow, read from top to bottom in setup(); and `cfs-setup-root`, which runs it in a
-systemd initrd, over the /sysroot that sysroot.mount has mounted."""
+"""The boot flow, read from top to bottom in setup() and build(); and `cfs-setup-root`, which runs
+it in a systemd initrd, over the /sysroot that sysroot.mount has mounted."""
 
 import posix
 
 from pyinit import VERSION
-from pyinit.initrd import cmdline, compose, config, esp, output, sources, state, status
+from pyinit.initrd import (
+    cmdline,
+    compose,
+    config,
+    esp,
+    output,
+    sources,
+    state,
+    status,
+    volatile_root,
+)
 from pyinit.initrd.cmdline import CommandLine
 from pyinit.initrd.config import Config
 from pyinit.initrd.digest import Digest
@@ -13,10 +23,15 @@ from pyinit.initrd.errors import EXIT_OK, CfsError, Refused, Step, UsageError, o
 from pyinit.initrd.image import ImageMissing, Store, VerifiedImage
 from pyinit.initrd.modules import Modules
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 # The root's own disk is there by now; the ESP is on it as a rule, or on one found with it.
 _ESP_SECONDS = 5
 
-USAGE = "usage: cfs-setup-root [--sysroot DIR] [--config FILE]\n"
+USAGE = "usage: cfs-setup-root [--sysroot DIR] [--config FILE] [--soft-reboot DIGEST]\n"
+_OPTIONS = ("--sysroot", "--config", "--soft-reboot")
 
 
 def setup(
@@ -34,35 +49,53 @@ def setup(
     with Step("source", "UKI"):
         uki = esp.look(modules, _ESP_SECONDS, settings.uki != "off")
     decision = sources.decide(settings, sources.carried(), uki, line)
-    with compose.Stage(sysroot) as stage:
-        store = Store(sysroot + settings.store)
-        image, missing = choose(store, decision.candidates)
-        root = compose.compose(stage, image, store.objects, compose.RDONLY)
-        for name in mount_points:
-            state.mount_point(root, name)
-        etc = state.transient_etc(stage, root)
-        var = state.volatile_var(root)
-        shown = state.show_disk(stage, root, settings.sysroot_readonly)
-        tree = stage.take_out(root.mount)
+    tree, image, built = build(settings, decision.candidates, sysroot, mount_points)
     record: dict[str, status.Value] = {
         "version": VERSION,
-        "digest": str(image.digest),
         "source": decision.level,
         "level": decision.level,
         "uki": decision.uki,
         "secure_boot": uki.secure_boot,
-        "missing_candidates": [str(digest) for digest in missing],
-        "store": settings.store,
-        "image": image.path.removeprefix(sysroot),
-        "verity": image.verity,
-        "loop": root.used_loop,
-        "canary": root.canary,
-        "etc": etc,
-        "var": var,
-        "sysroot": shown,
+        **built,
     }
     compose.attach(tree, sysroot, image)
     return record
+
+
+def build(
+    settings: Config,
+    candidates: list[Digest],
+    sysroot: str,
+    mount_points: tuple[str, ...],
+    running: bool = False,
+) -> "tuple[int, VerifiedImage, dict[str, status.Value]]":
+    """The finished tree, attached nowhere yet; its image; and what the record says of them.
+
+    `running`: the disk is the one that a running system shows at /sysroot.
+    """
+    with compose.Stage(sysroot) as stage:
+        if running:
+            stage.strip()
+        store = Store(sysroot + settings.store)
+        image, missing = choose(store, candidates)
+        root = compose.compose(stage, image, store.objects, compose.RDONLY)
+        for name in mount_points:
+            state.mount_point(root, name)
+        built: dict[str, status.Value] = {
+            "digest": str(image.digest),
+            "missing_candidates": [str(digest) for digest in missing],
+            "store": settings.store,
+            "device": volatile_root.device(stage.base),
+            "image": image.path.removeprefix(sysroot),
+            "verity": image.verity,
+            "loop": root.used_loop,
+            "canary": root.canary,
+            "etc": state.transient_etc(stage, root),
+            "var": state.volatile_var(root),
+            "sysroot": state.show_disk(stage, root, settings.sysroot_readonly),
+        }
+        tree = stage.take_out(root.mount)
+    return tree, image, built
 
 
 def choose(store: Store, candidates: list[Digest]) -> tuple[VerifiedImage, list[Digest]]:
@@ -90,38 +123,56 @@ def main(arguments: list[str]) -> int:
         output.out(USAGE)
         return EXIT_OK
     try:
-        sysroot, path = _parse(arguments)
+        sysroot, path, following = _parse(arguments)
+        if following is not None:
+            from pyinit.initrd import soft_reboot
+
+            return soft_reboot.prepare(name, config.load(path), following, sysroot)
         with Step("source", name):
             done = compose.mounted_at(sysroot)
             if done is not None:
                 return _already(name, sysroot, done)
-            record = setup(config.load(path), cmdline.load(), sysroot)
+            settings = config.load(path)
+            record = setup(settings, cmdline.load(), sysroot)
     except CfsError as error:
         output.err(f"{name}: {error}\n")
         return error.code
-    announce(name, record)
+    announce(name, record, settings)
     return EXIT_OK
 
 
-def announce(name: str, record: "dict[str, status.Value]") -> None:
-    """Writes the status record, and one line to stderr. The root stays, whatever fails here."""
+def announce(name: str, record: "dict[str, status.Value]", settings: Config) -> None:
+    """Leaves in /run what the system will want to know, and says one line to stderr.
+
+    The root stays, whatever fails here.
+    """
+    leave(name, status.PATH, lambda: status.write(record))
+    leave(name, status.CONFIG, lambda: status.write_file(status.CONFIG, config.format(settings)))
+    device = record["device"]
+    if isinstance(device, str):
+        leave(name, volatile_root.LINK, lambda: volatile_root.link(device))
     try:
-        status.write(record)
-    except OSError as error:
-        output.err(f"{name}: warning: {status.PATH}: {os_error(error)}\n")
-    except MemoryError:
-        output.err("warning: " + status.PATH + ": out of memory\n")
-    try:
-        _say(name, record)
+        say(name, record, "root")
     except MemoryError:
         output.err("warning: out of memory\n")
 
 
-def _say(name: str, record: "dict[str, status.Value]") -> None:
+def leave(name: str, path: str, action: "Callable[[], None]") -> None:
+    """What must not fail a root that is there already."""
+    try:
+        action()
+    except OSError as error:
+        output.err(f"{name}: warning: {path}: {os_error(error)}\n")
+    except MemoryError:
+        output.err("warning: " + path + ": out of memory\n")
+
+
+def say(name: str, record: "dict[str, status.Value]", what: str) -> None:
+    """What was done."""
     said = f"{record['image']} ({record['digest']}, {record['source']})"
     for digest in record["missing_candidates"] or ():  # type: ignore[union-attr]
         output.err(f"{name}: candidate {digest} has no image, going on to the next\n")
-    output.err(f"{name}: root is {said}, /etc {record['etc']}, /var {record['var']}\n")
+    output.err(f"{name}: {what} is {said}, /etc {record['etc']}, /var {record['var']}\n")
 
 
 def _already(name: str, sysroot: str, done: Digest) -> int:
@@ -134,23 +185,35 @@ def _already(name: str, sysroot: str, done: Digest) -> int:
     raise Refused("attach", sysroot, f"{done} is mounted there already", expected)
 
 
-def _parse(arguments: list[str]) -> tuple[str, str]:
-    values = {"--sysroot": "/sysroot", "--config": config.PATH}
+def _parse(arguments: list[str]) -> "tuple[str, str, Digest | None]":
+    values = dict.fromkeys(_OPTIONS, "")
     rest = list(arguments)
     while rest:
         option, equals, value = rest.pop(0).partition("=")
         if option not in values:
-            raise UsageError("usage", option, "unknown option", "--sysroot or --config")
+            raise UsageError("usage", option, "unknown option", ", ".join(_OPTIONS))
         if not equals:
             if not rest:
                 raise UsageError("usage", option, "its value is missing")
             value = rest.pop(0)
-        if not value.startswith("/"):
-            raise UsageError("usage", option, repr(value), "an absolute path")
-        values[option] = value if value == "/" else value.rstrip("/")
-    if values["--config"] != config.PATH:
+        if option == "--soft-reboot" and not value:
+            raise UsageError("usage", option, "its value is empty", "a digest")
+        values[option] = value if option == "--soft-reboot" else _absolute(option, value)
+    following = None
+    default = config.PATH
+    if values["--soft-reboot"]:
+        following = Digest.parse(values["--soft-reboot"], "--soft-reboot")
+        default = status.CONFIG
+    path = values["--config"] or default
+    if path != config.PATH:
         try:
-            posix.stat(values["--config"])
+            posix.stat(path)
         except OSError as error:
-            raise UsageError("config", values["--config"], os_error(error)) from None
-    return values["--sysroot"], values["--config"]
+            raise UsageError("config", path, os_error(error)) from None
+    return values["--sysroot"] or "/sysroot", path, following
+
+
+def _absolute(option: str, path: str) -> str:
+    if not path.startswith("/"):
+        raise UsageError("usage", option, repr(path), "an absolute path")
+    return path if path == "/" else path.rstrip("/")

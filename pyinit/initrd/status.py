@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""The status record: what was mounted, from which source, checked how. /run/cfs/root.json."""
+"""What is left in /run/cfs for the running system.
+
+root.json is the status record: what was mounted, from which source, checked how. nextroot.json is
+that of a root prepared for a soft reboot. setup-root.conf is the configuration that the initrd
+went by: a later preparation goes by the same, and not by what a disk says."""
 
 import posix
 
 DIRECTORY = "/run/cfs"
 PATH = DIRECTORY + "/root.json"
+NEXT = DIRECTORY + "/nextroot.json"
+CONFIG = DIRECTORY + "/setup-root.conf"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,17 +44,22 @@ def _character(character: str) -> str:
     return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
 
 
-def write(record: dict[str, "Value"]) -> None:
-    """Whole or not at all. OSError as it is: a boot does not stop for it."""
+def write(record: dict[str, "Value"], path: str = "") -> None:
+    """To PATH, or another; whole or not at all. OSError as it is: a boot does not stop for it."""
+    write_file(path or PATH, (to_json(record) + "\n").encode("ascii"))
+
+
+def write_file(path: str, data: bytes) -> None:
+    """A file of DIRECTORY, like write()."""
     for directory in ("/run", DIRECTORY):
         try:
             posix.mkdir(directory, 0o755)
         except FileExistsError:
             pass
-    temporary = PATH + ".new"
+    temporary = path + ".new"
     try:
-        _write(temporary, (to_json(record) + "\n").encode("ascii"))
-        posix.rename(temporary, PATH)
+        _write(temporary, data)
+        posix.rename(temporary, path)
     except BaseException:
         try:
             posix.unlink(temporary)
