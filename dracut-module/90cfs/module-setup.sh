@@ -1,0 +1,81 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+# A dracut module: the initrd composes and verifies the root before switching to it.
+# For dracut 059 and later; dracut sources this file and calls the functions.
+
+# shellcheck disable=SC2154 # dracut sets these: dracutsysrootdir, hostonly, initdir, moddir,
+# systemdsystemunitdir, systemdutildir
+
+_cfs_init=/usr/lib/composefs/cfs-init
+_cfs_toml=/usr/lib/composefs/setup-root-conf.toml
+_cfs_conf=/usr/lib/composefs/setup-root.conf
+_cfs_digest=/usr/lib/composefs/rootfs.digest
+
+check() {
+    [[ -x "${dracutsysrootdir-}$_cfs_init" ]] || return 1
+    # For this machine only: where it is configured, or was booted so.
+    if [[ ${hostonly-} && ! -e "${dracutsysrootdir-}$_cfs_toml" && ! -e /run/cfs/root.json ]]; then
+        return 255
+    fi
+    return 0
+}
+
+# The disk has to be mounted, with systemd or without.
+depends() {
+    echo "base rootfs-block"
+}
+
+installkernel() {
+    # Not what this machine uses now: what the root will need. What is built in is left out.
+    hostonly='' instmods erofs overlay loop
+    # fs-verity asks for them by algorithm; 6.16 and later have new names.
+    hostonly='' instmods sha256 sha512 sha256_generic sha512_generic sha256_ssse3 sha512_ssse3
+    # The UKI's section is read from the ESP, to be compared.
+    hostonly='' instmods efivarfs vfat nls_cp437 nls_ascii
+}
+
+install() {
+    inst_simple "$_cfs_init" /usr/bin/cfs-setup-root
+    ln -sfn cfs-setup-root "$initdir/usr/bin/cfs-mount"
+    mkdir -p "$initdir/usr/lib/composefs"
+    _cfs_install_configuration || exit 1
+    _cfs_install_digest || exit 1
+
+    if dracut_module_included "systemd"; then
+        inst_simple "$systemdsystemunitdir/cfs-setup-root.service"
+        mkdir -p "$initdir$systemdsystemunitdir/initrd-root-fs.target.requires"
+        ln -sfn ../cfs-setup-root.service \
+            "$initdir$systemdsystemunitdir/initrd-root-fs.target.requires/cfs-setup-root.service"
+        # For rootflags=x-systemd.growfs: the file system is to grow below the composed root.
+        inst_multiple -o "$systemdutildir/systemd-growfs" \
+            "$systemdsystemunitdir/systemd-growfs@.service"
+    else
+        # Before all other mount hooks: see there.
+        inst_hook mount 00 "$moddir/cfs-setup-root.sh"
+    fi
+}
+
+# `exit`, not `return`: dracut only complains about a module that fails, and writes the initrd.
+_cfs_install_configuration() {
+    local _toml="${dracutsysrootdir-}$_cfs_toml"
+    [[ -e $_toml || -L $_toml ]] || return 0
+    if ! command -v cfs-init-config > /dev/null; then
+        dfatal "cfs: $_toml: cfs-init-config is needed to check and compile it, and is not there"
+        return 1
+    fi
+    if ! cfs-init-config compile "$_toml" -o "$initdir$_cfs_conf"; then
+        dfatal "cfs: $_toml is not usable, see above: no initrd is made"
+        return 1
+    fi
+}
+
+_cfs_install_digest() {
+    local _file="${dracutsysrootdir-}$_cfs_digest" _first=
+    [[ -e $_file || -L $_file ]] || return 0
+    read -r _first < "$_file" || :
+    if [[ $_first != cfsdig1 ]]; then
+        dfatal "cfs: $_file: its first line is '$_first', expected 'cfsdig1' (cfs-uki payload)"
+        return 1
+    fi
+    inst_simple "$_cfs_digest"
+}
