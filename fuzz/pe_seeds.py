@@ -87,6 +87,9 @@ def _headers(good: bytes) -> list[bytes]:
         found.append(with_certificates(good, offset, length))
     # The header of the header as the last bytes of the file, and nothing behind it.
     moved = with_field(good, "e_lfanew", size - 24)[:-24] + good[HEADER_OFFSET : HEADER_OFFSET + 24]
+    # No data that could lie within them: only their own limit counts.
+    empty = build([Section(b".bss", b"", 4096)]) + bytes(1024)
+    found += [with_field(empty, "SizeOfHeaders", len(empty) + more) for more in (0, 1)]
     return [*found, moved, b"ZM" + good[2:]]
 
 

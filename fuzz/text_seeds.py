@@ -208,6 +208,7 @@ def options() -> list[bytes]:
     start, digest_option = (b"/s", b"/t", b"-o"), b"digest=" + _SHA256
     good = (*start, digest_option)
     found: list[tuple[bytes, ...]] = []
+    found += [(*start, b",".join((digest_option,) * count)) for count in (2, 3)]
     found += [(*start, digest_option + b"," + value) for value in _MOUNT_OPTIONS]
     found += [(*start, b"digest=" + prefix + _SHA256) for prefix in _PREFIXES]
     found += [(*good, more.encode()) for more in _ARGUMENTS]

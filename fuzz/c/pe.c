@@ -37,6 +37,34 @@ static bool is_blank(const struct cfs_pe *pe)
 	return memcmp(pe, &blank, sizeof(blank)) == 0;
 }
 
+/* What a file that was taken is known to be like. */
+static void check_layout(const struct cfs_pe *pe, size_t size)
+{
+	uint64_t end = pe->certificate_offset ? pe->certificate_offset : size;
+
+	PROMISE(pe->section_count >= 1 && pe->section_count <= CFS_PE_SECTIONS_MAX);
+	PROMISE(pe->file_size == size && pe->size_of_headers <= size && end <= size);
+	PROMISE(pe->section_table + (uint64_t)pe->section_count * 40 <= pe->size_of_headers);
+	PROMISE(pe->checksum_offset + 4 <= pe->certificate_directory);
+	PROMISE(pe->certificate_directory + 8 <= pe->section_table);
+	PROMISE(end == size || end + pe->certificate_size == size);
+	for (uint32_t i = 0; i < pe->section_count; i++) {
+		const struct cfs_pe_section *one = &pe->sections[i];
+
+		PROMISE(one->name[0] != '/');
+		PROMISE(one->raw_size == 0 || one->raw_pointer >= pe->size_of_headers);
+		PROMISE(one->raw_size == 0 || (uint64_t)one->raw_pointer + one->raw_size <= end);
+		PROMISE(one->raw_size == 0 || one->raw_pointer % pe->file_alignment == 0);
+		for (uint32_t k = 0; k < i; k++) {
+			const struct cfs_pe_section *two = &pe->sections[k];
+
+			PROMISE(one->raw_size == 0 || two->raw_size == 0 ||
+				(uint64_t)one->raw_pointer + one->raw_size <= two->raw_pointer ||
+				(uint64_t)two->raw_pointer + two->raw_size <= one->raw_pointer);
+		}
+	}
+}
+
 static void check_section(const struct cfs_pe *pe, int index, const uint8_t *data, size_t size)
 {
 	const struct cfs_pe_section *section = &pe->sections[index];
@@ -109,6 +137,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (result)
 		return 0;
 
+	check_layout(&pe, size);
 	for (uint32_t i = 0; i < pe.section_count; i++) {
 		char name[9] = { 0 };
 

@@ -24,7 +24,10 @@ def check(data: bytes) -> None:
         assert str(error).isprintable()
         assert line.has("composefs") or line.has("composefs.digest")
         return
-    assert len(found) == int(line.has("composefs") or line.has("composefs.digest"))
+    values = line.all("composefs") + line.all("composefs.digest")
+    assert len(found) == int(bool(values))
+    # All say the same, and none switches it off.
+    assert all(value and value.endswith(found[0].hex) and "?" not in value for value in values)
 
 
 def _pieces_of(line: cmdline.CommandLine, data: bytes) -> None:

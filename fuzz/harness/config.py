@@ -12,6 +12,8 @@ def check(data: bytes) -> None:
         assert (error.step, error.path) == ("config", "fuzz")
         assert str(error).isprintable()
         return
+    keys = [line.partition(b"=")[0] for line in data.splitlines()]
+    assert len(set(keys)) == len(keys)
     written = config.format(found)
     assert config.parse(written, "fuzz").values() == found.values()
     # What it writes has the given lines, and the defaults besides.

@@ -17,6 +17,7 @@ def check(data: bytes) -> None:
     except ValueError:
         assert value is None or not _is_text(value)
     else:
+        assert "\0" not in text
         assert attributes + text.encode("utf-16-le") + b"\0\0" == data
     try:
         on = efivar.secure_boot(data)

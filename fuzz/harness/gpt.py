@@ -23,6 +23,7 @@ def check(data: bytes) -> None:
         assert str(error).isprintable()
         return
     assert gpt.is_gpt(disk)
+    assert len(raw) == table.count * table.entry_size
     assert len(entries) <= table.count
     for entry in entries:
         assert table.first_usable <= entry.first <= entry.last <= table.last_usable

@@ -7,6 +7,8 @@ from pyinit.initrd import options
 from pyinit.initrd.compose import NODEV, NOEXEC, NOSUID, RDONLY
 from pyinit.initrd.errors import UsageError
 
+_ONCE = ("digest", "image", "upperdir", "workdir", "verity")
+
 
 def check(data: bytes) -> None:
     arguments = data.decode("utf-8", "surrogateescape").split("\0")
@@ -15,16 +17,19 @@ def check(data: bytes) -> None:
         _check(parse, arguments)
         assert arguments == given
     # As fstab gives them: all in one field.
-    _check(options.parse_helper, ["/store", "/target", "-o", arguments[-1]])
+    if _check(options.parse_helper, ["/store", "/target", "-o", arguments[-1]]):
+        names = [word.partition("=")[0] for word in arguments[-1].split(",")]
+        assert all(names.count(name) <= 1 for name in _ONCE)
 
 
-def _check(parse: Callable[[list[str]], options.MountOptions], arguments: list[str]) -> None:
+def _check(parse: Callable[[list[str]], options.MountOptions], arguments: list[str]) -> bool:
+    """Whether they are taken."""
     try:
         found = parse(arguments)
     except UsageError as error:
         assert error.step == "usage"
         assert str(error).isprintable()
-        return
+        return False
     assert found.store
     assert found.target
     assert found.digest is not None
@@ -41,3 +46,4 @@ def _check(parse: Callable[[list[str]], options.MountOptions], arguments: list[s
     words = [word for text in arguments for word in text.split(",")]
     for word, attribute in (("nosuid", NOSUID), ("nodev", NODEV), ("noexec", NOEXEC)):
         assert word in words or not found.attributes & attribute
+    return True
