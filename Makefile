@@ -4,7 +4,7 @@ PYTHON ?= /usr/bin/python3
 VENV := build/venv
 RUN := $(VENV)/bin/python
 
-.PHONY: frozen check lint demo bench fuzz extension tools clean
+.PHONY: frozen check lint demo bench fuzz matrix extension tools clean
 
 # build/cfs-init, the executable for the initrd
 frozen: tools
@@ -21,6 +21,10 @@ demo: extension frozen
 
 bench: extension frozen
 	$(RUN) -m tests.bench
+
+# All hostile cases on all kernels, and what mount.composefs makes of them
+matrix: extension frozen
+	PYTHONPATH=build/lib $(RUN) -m tests.vm.matrix
 
 # Each parser's fuzzer for TIME seconds, two at a time
 TIME ?= 60

@@ -14,6 +14,7 @@ PROGRAMS = {
     "runner.c": ("limit", "snapshot"),
     "tree.c": ("dumptree",),
     "swap.c": ("swap",),
+    "mksocket.c": ("mksocket",),
     "nanoseconds.c": ("nanoseconds",),
     "root-init.c": (),  # for root images, not for guests
 }

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""`python -m tests.vm.matrix [KERNEL/FILE-SYSTEM...]`: all rows on all kernels and file systems,
+mount.composefs beside cfs-mount. Exits with 1 if a row of cfs-mount is not as it must be."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.vm.cases import CaseError
+from tests.vm.once import BUILD
+from tests.vm.toolbox import Toolbox
+
+from .elsewhere import ELSEWHERE
+from .mounters import MOUNTERS
+from .rows import FILE_SYSTEMS, KERNELS, OLD_KERNEL, Row
+from .run import ROWS, Matrix, run_matrix
+from .stores import MatrixDisks, make_disks
+from .table import Line, where, write
+
+
+def main(arguments: list[str]) -> int:
+    """The exit code."""
+    wanted = arguments or [
+        f"{series}/{name}" for series in (*KERNELS, OLD_KERNEL) for name in FILE_SYSTEMS
+    ]
+    disks = make_disks(Toolbox())
+    lines: list[Line] = []
+    for name in wanted:
+        series, _, file_system = name.partition("/")
+        lines += _run(disks, series, file_system)
+        write(lines, BUILD)
+    for entry in ELSEWHERE:
+        print(f"see  {entry.number}: {entry.title}: {where(entry)}")
+    failed = [line for line in lines if not line.passed]
+    print(f"matrix: {len(lines)} rows run, {len(failed)} not as they must be; build/matrix.md")
+    return 1 if failed else 0
+
+
+def _run(disks: MatrixDisks, series: str, file_system: str) -> list[Line]:
+    # The old kernel refuses whatever is right: no peer is compared there.
+    mounters = MOUNTERS if series in KERNELS else MOUNTERS[:1]
+    with tempfile.TemporaryDirectory(dir=BUILD) as directory:
+        matrix = run_matrix(disks, series, file_system, Path(directory), mounters)
+    lines = []
+    for row in ROWS:
+        if row.runs_on(series):
+            lines.append(_line(matrix, row, series, file_system, len(mounters) > 1))
+            print(lines[-1].text, flush=True)
+    return lines
+
+
+def _line(matrix: Matrix, row: Row, series: str, file_system: str, peers: bool) -> Line:
+    answers = {}
+    passed, problem = True, ""
+    try:
+        answers[MOUNTERS[0].name] = matrix.check(row).short
+    except CaseError as error:
+        passed, problem = False, str(error)
+        answers[MOUNTERS[0].name] = problem.splitlines()[0]
+        print(problem, file=sys.stderr)
+    for mounter in MOUNTERS[1:] if peers and not row.command else ():
+        try:
+            found = matrix.answer(row, mounter)
+            answers[mounter.name] = found.short + (f"; left: {found.left}" if found.left else "")
+        except CaseError as error:
+            answers[mounter.name] = f"did not report: {str(error).splitlines()[0]}"
+    outcome = type(row.outcome).__name__.lower()
+    return Line(
+        row.number, row.variant, row.title, series, file_system, f"{outcome}: {row.title}", passed,
+        answers,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The disks of the table: a store with hostile images beside it, and the same tampered with."""
+
+import json
+import mmap
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.vm.disks import BLOCK, flip_byte
+from tests.vm.images import METACOPY, REDIRECT, Member, erofs, metacopy, redirected
+from tests.vm.once import made_once
+from tests.vm.rootdisk import make_rootdisk
+from tests.vm.store import CACHE, SEAL, object_path, sealed_disk, verity_digest
+from tests.vm.toolbox import Toolbox
+
+CANARY = "etc/canary"
+PROGRAM = "usr/bin/program"
+DATA = "usr/lib/data"
+# Larger than what btrfs keeps inside its metadata.
+CONTENT = {
+    CANARY: b"canary\n" * 2000,
+    PROGRAM: b"#!/bin/sh\n" + b"# program\n" * 2000,
+    DATA: b"data " * 3000,
+}
+SMALL = {"etc/hostname": b"hostname\n"}
+_DIRECTORIES = ("var", "run", "proc", "sys", "dev", "sysroot")
+_MTIME = 1_700_000_000
+_SEAL = (
+    SEAL.replace("verity-enable image.cfs\n", "")
+    + SEAL.replace("repo/objects", "composefs/objects").replace("verity-enable image.cfs\n", "")
+)
+
+
+@dataclass(frozen=True)
+class MatrixDisks:
+    """The disks, and the digests by the names that rows use."""
+
+    toolbox: Toolbox
+    tree: Path
+    names: dict[str, str]
+
+    def disk(self, file_system: str) -> Path:
+        """The sealed disk."""
+        return sealed_disk(self.toolbox, self.tree, _SEAL, file_system)
+
+    def tampered(self, file_system: str, directory: Path) -> dict[str, Path]:
+        """By name of the variant: copies of the disk in `directory`, one block changed in each."""
+        image = (self.tree / "repo" / object_path(self.names["D"])).read_bytes()
+        blocks = {
+            "superblock": image[:BLOCK],
+            "canary": CONTENT[CANARY][:BLOCK],
+            "program": CONTENT[PROGRAM][BLOCK : 2 * BLOCK],
+        }
+        return {
+            name: _tamper(self.toolbox, self.disk(file_system), directory / name, block)
+            for name, block in blocks.items()
+        }
+
+
+def _tamper(toolbox: Toolbox, source: Path, copy: Path, block: bytes) -> Path:
+    """A copy of the raw disk with one byte changed wherever it has this block."""
+    toolbox.run("qemu-img", "convert", "-O", "raw", source, copy)
+    places = []
+    with copy.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        at = data.find(block)
+        while at >= 0:
+            if at % BLOCK == 0:
+                places.append(at)
+            at = data.find(block, at + 1)
+    if not places:
+        raise ValueError(f"{source} has no such block")
+    for at in places:
+        flip_byte(copy, at + 100)
+    return copy
+
+
+def make_disks(toolbox: Toolbox) -> MatrixDisks:
+    """Build (or find) the tree."""
+    rootdisk = make_rootdisk(toolbox)
+    key = repr((Path(__file__).read_bytes(), (toolbox.tree / ".stamp").read_bytes(),
+                rootdisk.digests))
+    directory = made_once(
+        CACHE / "matrix", key, lambda new: _make(toolbox, new, rootdisk.tree / "composefs")
+    )
+    names = json.loads((directory / "names.json").read_text())
+    names["WHOLE"], names["NO_VAR"] = rootdisk.digests["whole"], rootdisk.digests["no-var"]
+    return MatrixDisks(toolbox, directory / "tree", names)
+
+
+def _make(toolbox: Toolbox, directory: Path, roots: Path) -> None:
+    tree, source = directory / "tree", directory / "source"
+    repository, hostile = tree / "repo", tree / "hostile"
+    (repository / "objects").mkdir(parents=True)
+    (repository / "images").mkdir()
+    hostile.mkdir()
+    features: dict[str, list[str]] = {"compatible": [], "ro-compatible": [], "incompatible": []}
+    meta = {"version": 1, "algorithm": "fsverity-sha256-12", "features": features}
+    (repository / "meta.json").write_text(json.dumps(meta))
+    _fill(source)
+    shutil.copytree(source, tree / "expected")
+    image = tree / "image.cfs"
+    toolbox.run("mkcomposefs", f"--digest-store={repository / 'objects'}", source, image)
+    names = {"D": verity_digest(toolbox, image), "E": verity_digest(toolbox, image, "sha512")}
+    for digest in names.values():
+        place = repository / object_path(digest)
+        place.parent.mkdir(exist_ok=True)
+        shutil.copyfile(image, place)
+        (repository / "images" / digest).symlink_to(f"../{object_path(digest)}")
+    for name, file in (("CANARY", CANARY), ("PROGRAM", PROGRAM), ("DATA", DATA)):
+        names[name] = verity_digest(toolbox, source / file)
+    (source / "etc/hostname").write_text("another\n")
+    toolbox.run("mkcomposefs", source, tree / "other.cfs")
+    names["OTHER"] = verity_digest(toolbox, tree / "other.cfs")
+    shutil.copytree(roots, tree / "composefs", symlinks=True)
+    _hostile_images(toolbox, hostile, names, image.read_bytes())
+    # What redirects that climb out would reach: right content, with fs-verity.
+    shutil.copyfile(tree / "expected" / PROGRAM, repository / "outside")
+    (directory / "names.json").write_text(json.dumps(names))
+
+
+def _fill(source: Path) -> None:
+    for name in _DIRECTORIES:
+        (source / name).mkdir(parents=True)
+    for name, content in {**CONTENT, **SMALL}.items():
+        path = source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    for path in [source, *source.rglob("*")]:
+        os.utime(path, (_MTIME, _MTIME), follow_symlinks=False)
+
+
+def _hostile_images(
+    toolbox: Toolbox, directory: Path, names: dict[str, str], image: bytes
+) -> None:
+    for name, members in _members(names):
+        erofs(toolbox, directory / name, members)
+    (directory / "empty").write_bytes(b"")
+    (directory / "short").write_bytes(image[:1500])
+    (directory / "cut").write_bytes(image[:BLOCK])
+    magic = bytearray(image)
+    magic[1024] ^= 0xFF
+    (directory / "magic").write_bytes(magic)
+    version = bytearray(image)
+    version[4] ^= 0xFF
+    (directory / "version").write_bytes(version)
+    (directory / "tail").write_bytes(image + bytes(8 * BLOCK))
+
+
+def _members(names: dict[str, str]) -> Iterator[tuple[str, list[Member]]]:
+    """Images in which one file says something wrong."""
+    def image(name: str, wrong: Member) -> tuple[str, list[Member]]:
+        members = {
+            file: redirected(file, names[key], len(CONTENT[file]))
+            for key, file in (("CANARY", CANARY), ("PROGRAM", PROGRAM), ("DATA", DATA))
+        }
+        members[wrong.name] = wrong
+        return name, [
+            *(Member(f"{directory}/", mode=0o755) for directory in ("etc", "usr", "usr/bin")),
+            *members.values(), Member("etc/hostname", SMALL["etc/hostname"]),
+        ]
+
+    size, digest = len(CONTENT[PROGRAM]), names["PROGRAM"]
+
+    def redirect(target: str, file: str = PROGRAM, key: str = "PROGRAM") -> Member:
+        wrong = redirected(file, names[key], len(CONTENT[file]))
+        wrong.xattrs[REDIRECT] = target.encode()
+        return wrong
+
+    right = redirected(PROGRAM, digest, size)
+    no_metacopy = redirected(PROGRAM, digest, size)
+    del no_metacopy.xattrs[METACOPY]
+    no_digest = redirected(PROGRAM, digest, size)
+    no_digest.xattrs[METACOPY] = metacopy("")
+
+    yield image("good", right)
+    yield image("climbs", redirect("/../outside"))
+    yield image("climbs-in-the-middle", redirect(f"/{digest[:2]}/../../outside"))
+    yield image("climbs-canary", redirect("/../outside", CANARY, "CANARY"))
+    yield image("relative", redirect("../outside"))
+    yield image("no-metacopy", no_metacopy)
+    yield image("no-digest", no_digest)
+    yield image("bad-version", redirected(PROGRAM, digest, size, version=1))
+    yield image("bad-length", redirected(PROGRAM, digest, size, length=20))
+    yield image("bad-algorithm", redirected(PROGRAM, digest, size, algorithm=9))
+    yield image("other-algorithm", redirected(PROGRAM, digest, size, algorithm=2))
+    yield image("bad-flags", redirected(PROGRAM, digest, size, flags=1))

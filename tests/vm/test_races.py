@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Names that change while cfs-mount works: held still at the worst moment, and in a tight loop.
+
+strace stops cfs-mount right after a system call (by SIGSTOP), another process swaps names, and it
+goes on. The loops run on a second CPU.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from .bundle import bundle
+from .cases import Case, LazyResults, run_cases
+from .guest import Disk
+from .initrd import FILE_SYSTEM_MODULES, GUEST_MODULES, HASH_MODULES
+from .matrix.stores import MatrixDisks, make_disks
+from .product import cfs_init
+from .toolbox import Toolbox
+
+# Guest seconds for each loop.
+SECONDS = 25
+
+_LIBRARY = r"""
+. /guest/names
+T=/mnt/target S=/disk/race-$RACE
+mkdir -p $T
+rm -f /tmp/trace
+cp -al /disk/repo $S || exit 90
+image=$S/objects/${D%${D#??}}/${D#??}
+cp /disk/other.cfs $S/evil && verity-enable $S/evil || exit 90
+mount_it() { cfs-mount --object-store $S --digest $D "$@" $T; }
+
+# Runs cfs-mount, stopped after system call $1 (its number $2): then $3, and it goes on.
+held() {
+    strace -f -qq -y -o /tmp/trace -e trace=openat2,ioctl,fsopen,fsconfig \
+        -e inject=$1:signal=SIGSTOP:when=$2 cfs-mount --object-store $S --digest $D $T &
+    tries=0
+    until grep -q 'stopped by SIGSTOP' /tmp/trace 2>/dev/null; do
+        tries=$((tries + 1))
+        [ $tries -lt 1500 ] || exit 89
+        usleep 10000
+    done
+    grep "$1(" /tmp/trace | tail -n 1
+    eval "$3" || exit 88
+    kill -CONT $(grep 'stopped by' /tmp/trace | cut -d ' ' -f 1)
+    wait $!
+}
+
+# All files are those of the right image, of right objects; or reading fails.
+right() {
+    for file in etc/canary etc/hostname usr/bin/program usr/lib/data; do
+        if readall $T/$file >/dev/null 2>&1; then
+            cmp -s $T/$file /disk/expected/$file || { echo "WRONG $file"; return 1; }
+            [ -z "$1" ] || continue
+        elif [ -z "$1" ]; then
+            echo "unreadable $file"
+            return 1
+        fi
+    done
+}
+
+# Attempts for $1 seconds while $2 and $3 are swapped; prints what came of them.
+loop() {
+    swap $2 $3 >/tmp/swaps &
+    swapper=$!
+    mounted=0 refused=0
+    read -r now _ </proc/uptime
+    end=$((${now%.*} + $1))
+    while [ ${now%.*} -lt $end ]; do
+        if mount_it 2>/tmp/error; then
+            right $4 || { cat /proc/self/mountinfo; kill $swapper; exit 91; }
+            umount $T || exit 92
+            mounted=$((mounted + 1))
+        elif [ $? = 32 ] && grep -qE "^cfs-mount: refused: $5: " /tmp/error; then
+            refused=$((refused + 1))
+        else
+            cat /tmp/error
+            kill $swapper
+            exit 93
+        fi
+        read -r now _ </proc/uptime
+    done
+    kill $swapper
+    wait $swapper
+    echo "mounted $mounted refused $refused swaps $(cat /tmp/swaps)"
+}
+"""
+
+
+def _cases() -> Iterator[Case]:
+    def case(name: str, script: str, limit: int = 60) -> Case:
+        whole = f"RACE={name}\n. /guest/race.sh\n{script}\ncode=$?; rm -rf $S; exit $code\n"
+        return Case(name, whole, limit=limit)
+
+    swap = "swap --once $image $S/evil"
+    unmount = "right; code=$?; umount $T; (exit $code)"
+    # The measuring is the first ioctl; the image is in the last openat2 before it.
+    yield case("measured", f"held ioctl 1 '{swap}' && {unmount}")
+    yield case("measured-deleted", f"held ioctl 1 'rm $image' && {unmount}")
+    yield case("erofs-mounted", f"held fsopen 2 '{swap}' && {unmount}")
+    yield case("before-it-is-opened",
+               f"held openat2 1 '{swap}'; [ $? = 32 ] && measure $image | grep -v $D >&2")
+    yield case(
+        "objects",
+        "cp -a $S/objects $S/evil-objects; held ioctl 1 "
+        f"'swap --once $S/objects $S/evil-objects' && {unmount}",
+    )
+    yield case("image-loop", f"loop {SECONDS} $image $S/evil '' measure", SECONDS + 30)
+    yield case(
+        "objects-loop",
+        # The other directory: the same names, wrong content, sealed; and the image, for the rest.
+        "cp -al $S/objects $S/evil-objects; for digest in $PROGRAM $CANARY $DATA; do"
+        " object=$S/evil-objects/${digest%${digest#??}}/${digest#??}; rm $object;"
+        " cp /disk/other.cfs $object; verity-enable $object; done;"
+        f"loop {SECONDS} $S/objects $S/evil-objects some '(check|store|open)'",
+        SECONDS + 30,
+    )
+
+
+_CASES = list(_cases())
+
+
+@pytest.fixture(scope="session")
+def guest(toolbox: Toolbox) -> LazyResults:
+    """All of them in one boot, on two CPUs."""
+    disks: MatrixDisks = make_disks(toolbox)
+    names = "".join(f"{name}={digest}\n" for name, digest in disks.names.items())
+    return LazyResults(
+        lambda: run_cases(
+            toolbox, toolbox.kernel("6.12"), _CASES, setup="mount -t ext4 /dev/vda /disk",
+            modules=(*GUEST_MODULES, *FILE_SYSTEM_MODULES["ext4"], *HASH_MODULES), cpus=2,
+            disks=[Disk(disks.disk("ext4"), discard_writes=True)],
+            files={"usr/bin/cfs-mount": cfs_init(), "guest/names": names,
+                   "guest/race.sh": _LIBRARY, **bundle("strace", "usr/bin/strace")},
+        )
+    )
+
+
+@pytest.mark.parametrize("name", ["measured", "measured-deleted", "erofs-mounted"])
+def test_what_was_measured_is_what_is_mounted(guest: LazyResults, name: str) -> None:
+    guest.check(name)
+
+
+def test_an_image_swapped_before_it_was_opened_is_refused(guest: LazyResults) -> None:
+    assert "refused: measure: " in guest.check("before-it-is-opened").stderr
+
+
+def test_the_first_object_directory_stays_in_use(guest: LazyResults) -> None:
+    guest.check("objects")
+
+
+def _counts(result: str) -> tuple[int, int, int]:
+    found = re.search(r"^mounted (\d+) refused (\d+) swaps (\d+)$", result, re.MULTILINE)
+    assert found, result
+    mounted, refused, swaps = map(int, found.groups())
+    return mounted, refused, swaps
+
+
+def test_the_image_swapped_in_a_loop(
+    guest: LazyResults, record_property: Callable[[str, object], None]
+) -> None:
+    mounted, refused, swaps = _counts(guest.check("image-loop").stdout)
+    record_property("attempts", mounted + refused)
+    assert min(mounted, refused) > 0
+    assert swaps > mounted + refused
+
+
+def test_the_objects_swapped_in_a_loop(guest: LazyResults) -> None:
+    mounted, refused, swaps = _counts(guest.check("objects-loop").stdout)
+    assert mounted > 0
+    assert swaps > mounted + refused
