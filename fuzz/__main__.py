@@ -6,6 +6,7 @@ with a name and a fix, into fuzz/crashes/. Exit 1: a crash, or less covered than
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def fuzz(parser: Parser, seconds: int) -> Outcome:
     ]
     done = subprocess.run(
         command, capture_output=True, timeout=seconds + 300, check=False, cwd=ROOT,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": build.PYTHON_PATH},
     )  # fmt: skip
     log = (done.stdout + done.stderr).decode(errors="replace")
     found = re.search(r"stat::number_of_executed_units: *(\d+)", log)

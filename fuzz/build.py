@@ -12,6 +12,9 @@ CSRC = ROOT / "csrc"
 # What all harnesses are linked with: files that parse, and the calls they make.
 CORE = tuple(sorted(CSRC.glob("*.c")))
 
+# Where a child finds the sources and the extension module.
+PYTHON_PATH = f"{ROOT}:{ROOT / 'build' / 'lib'}"
+
 _COMMON = ("-std=gnu17", "-g", "-fno-omit-frame-pointer", "-Wall", "-Wextra", f"-I{CSRC}")
 _SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 

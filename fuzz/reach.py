@@ -65,7 +65,7 @@ def _of_python(parser: Parser, corpus: list[Path]) -> list[Reached]:
         report = f"{directory}/report"
         build.run(
             sys.executable, "-m", "fuzz.measure", parser.name, report, *map(str, corpus),
-            PYTHONPATH=f"{ROOT}:{ROOT / 'build' / 'lib'}",
+            PYTHONPATH=build.PYTHON_PATH,
         )  # fmt: skip
         files = json.loads(Path(report).read_text())["files"]
     return [
