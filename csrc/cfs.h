@@ -108,6 +108,22 @@ int cfs_pe_parse_fd(int fd, struct cfs_pe *out, const char **why);
 int cfs_pe_section_read_fd(int fd, const struct cfs_pe *pe, uint32_t index, void *buffer,
 			   size_t capacity);
 
+/* ---- confined.c: the same, by a child that may do nothing else ------------------------------- */
+
+enum {
+	CFS_WHY_MAX = 128,
+	CFS_CONFINED_MAX = 32768, /* bytes of a section at most; a pipe takes as much at once */
+};
+
+/* Parses the regular file, finds the section and reads it, as the functions above, in a process
+ * with no_new_privs, resource limits and a seccomp filter (pread64 of this fd, write to its pipe,
+ * exit_group; killed for all else). `capacity` is cut to CFS_CONFINED_MAX. Returns the length; with
+ * -errno, `why` is the rule or empty. -EPROTO: that process was killed, or answered nonsense;
+ * -EINVAL: no regular file, no name, or a kernel without seccomp filters. Call it where no other
+ * thread waits for all children. */
+int cfs_pe_section_read_confined(int fd, const char *name, int profile, void *buffer,
+				 size_t capacity, char why[CFS_WHY_MAX]);
+
 /* ---- image.c: the first bytes of a composefs image ------------------------------------------ */
 
 enum { CFS_IMAGE_HEADER_SIZE = 1152 }; /* composefs header at 0, EROFS superblock (128 bytes) at 1024 */

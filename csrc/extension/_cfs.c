@@ -308,35 +308,29 @@ static PyObject *pe_find(PyObject *module, PyObject *args)
 
 static PyObject *pe_section_read(PyObject *module, PyObject *args)
 {
-	int fd, profile, index, length;
-	const char *why = NULL;
+	PyObject *result = NULL;
+	char why[CFS_WHY_MAX];
 	Py_ssize_t capacity;
+	int fd, profile, length;
 	const char *name;
-	struct cfs_pe pe;
-	PyObject *result;
-	uint32_t size;
+	uint8_t *room;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "isin:pe_section_read", &fd, &name, &profile, &capacity) ||
-	    pe_from_fd(fd, &pe) < 0)
+	if (!PyArg_ParseTuple(args, "isin:pe_section_read", &fd, &name, &profile, &capacity))
 		return NULL;
-	index = cfs_pe_find(&pe, name, profile, &why);
-	if (index < 0)
-		return fail(index, why, PyTuple_GetItem(args, 1));
-
-	/* However high the cap, no more than the section has: the file was seen to be that long. */
-	size = pe.sections[index].virtual_size;
-	if (capacity < 0 || size > (size_t)capacity)
+	if (capacity < 0)
 		return fail(-EMSGSIZE, NULL, PyTuple_GetItem(args, 1));
-	result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
-	if (!result)
-		return NULL;
-	UNLOCKED(length, cfs_pe_section_read_fd(fd, &pe, (uint32_t)index,
-						PyBytes_AsString(result), size));
-	if (length < 0) {
-		Py_DECREF(result);
-		return fail(length, NULL, PyTuple_GetItem(args, 1));
-	}
+	if (capacity > CFS_CONFINED_MAX)
+		capacity = CFS_CONFINED_MAX;
+	room = PyMem_Malloc((size_t)capacity + 1);
+	if (!room)
+		return PyErr_NoMemory();
+	UNLOCKED(length, cfs_pe_section_read_confined(fd, name, profile, room, (size_t)capacity, why));
+	if (length >= 0)
+		result = PyBytes_FromStringAndSize((const char *)room, length);
+	else
+		fail(length, *why ? why : NULL, PyTuple_GetItem(args, 1));
+	PyMem_Free(room);
 	return result;
 }
 

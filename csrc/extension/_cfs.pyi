@@ -29,6 +29,8 @@ def pe_parse(
 
 # Index into that list. A fd or the whole file's bytes.
 def pe_find(source: int | bytes, name: str, profile: int, /) -> int: ...
+
+# By a confined child process: cfs_pe_section_read_confined().
 def pe_section_read(fd: int, name: str, profile: int, capacity: int, /) -> bytes: ...
 
 # (composefs, composefs_version, has_acl, erofs_magic, size); OSError(EBADMSG) where it is no EROFS.
