@@ -66,11 +66,11 @@ def mount(name: str, wanted: MountOptions) -> None:
 
 
 def _say(name: str, wanted: MountOptions, text: str, record: "dict[str, status.Value]") -> None:
-    if wanted.verbose:
-        output.err(printable(f"{name}: {text}") + "\n")
     if wanted.json:
         with Step("attach", "standard output"):
             output.out(status.to_json(record) + "\n")
+    if wanted.verbose:
+        output.err(printable(f"{name}: {text}") + "\n")
 
 
 def _already(name: str, wanted: MountOptions, mounted: Digest, digest: Digest) -> None:
