@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -41,10 +42,16 @@ class BuildError(Exception):
     """A build that cannot be done here, or whose product breaks a rule."""
 
 
-def build(root: Path, out: Path, replace: dict[str, Path] | None = None) -> Path:
+def build(
+    root: Path,
+    out: Path,
+    replace: dict[str, Path] | None = None,
+    extra: Iterable[Path] = (),
+) -> Path:
     """Builds `out`/cfs-init and the unstripped cfs-init.debug; gives the former's path.
 
-    `root` is the source tree; `replace` as in sources.collect(). BuildError, sources.FreezeError,
+    `root` is the source tree; `replace` as in sources.collect(); `extra` are C files below `root`
+    for a test's build, and what they define is in no other. BuildError, sources.FreezeError,
     elf.ElfError or CalledProcessError where it fails.
     """
     library = _library()
@@ -57,6 +64,7 @@ def build(root: Path, out: Path, replace: dict[str, Path] | None = None) -> Path
         *sorted((root / "csrc").glob("*.c")),
         *sorted((root / "csrc" / "extension").glob("*.c")),
         *sorted((root / "csrc" / "runtime").glob("*.c")),
+        *extra,
         generated,
     ]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
