@@ -1,0 +1,54 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+# packaging/install.sh DESTDIR: puts what is no Python where mount(8), systemd, the initrd
+# generators, man and the shells look for it. build/cfs-init is built before, pyinit by pip.
+# UNITDIR, SBINDIR: where a distribution has them elsewhere.
+set -eu
+
+destdir=$1
+unitdir=${UNITDIR-/usr/lib/systemd/system}
+sbindir=${SBINDIR-/usr/sbin}
+cd "$(dirname "$0")/.."
+
+put() { # MODE TARGET-DIRECTORY FILE...
+	mode=$1
+	target=$destdir$2
+	shift 2
+	mkdir -p "$target"
+	for file; do
+		install -m "$mode" "$file" "$target/"
+	done
+}
+
+put_as() { # MODE TARGET FILE
+	mkdir -p "$destdir${2%/*}"
+	install -m "$1" "$3" "$destdir$2"
+}
+
+put 755 /usr/lib/composefs build/cfs-init
+mkdir -p "$destdir/usr/bin" "$destdir$sbindir"
+for name in cfs-mount cfs-setup-root; do
+	ln -sfn ../lib/composefs/cfs-init "$destdir/usr/bin/$name"
+done
+# mount(8) looks for its helpers in /sbin.
+ln -sfn ../lib/composefs/cfs-init "$destdir$sbindir/mount.cfs"
+
+put 644 "$unitdir" dracut-module/*.service
+put 755 /usr/lib/dracut/modules.d/90cfs dracut-module/90cfs/*.sh
+put_as 755 /usr/share/initramfs-tools/hooks/cfs dracut-module/initramfs-tools/hook
+put_as 755 /usr/share/initramfs-tools/scripts/local-bottom/cfs \
+	dracut-module/initramfs-tools/local-bottom
+put_as 644 /usr/lib/initcpio/install/cfs dracut-module/mkinitcpio/install
+put_as 644 /usr/lib/initcpio/hooks/cfs dracut-module/mkinitcpio/hook
+put 644 /usr/share/cfs/mkosi dracut-module/mkosi/mkosi.conf
+put 755 /usr/share/cfs/mkosi dracut-module/mkosi/mkosi.finalize dracut-module/mkosi/seal-disk
+put 644 /usr/share/cfs/mkosi/mkosi.repart dracut-module/mkosi/mkosi.repart/*.conf
+
+for section in 5 8; do
+	put 644 "/usr/share/man/man$section" man/*."$section"
+done
+put_as 644 /usr/share/bash-completion/completions/cfs-mount completions/cfs.bash
+for name in mount.cfs cfs-setup-root cfs-uki cfs-store cfs-init-config; do
+	ln -sfn cfs-mount "$destdir/usr/share/bash-completion/completions/$name"
+done
+put_as 644 /usr/share/zsh/site-functions/_cfs completions/_cfs
