@@ -171,6 +171,19 @@ int cfs_store_open_image(const struct cfs_store *store, const struct cfs_digest 
 /* An image outside the store: a regular file, opened without blocking. */
 int cfs_image_open(int dir_fd, const char *path);
 
+/* ---- state.c: what lies on the root file system --------------------------------------------- */
+
+/* openat2 that stays beneath dir_fd and follows no link, the last component included.
+ * -ELOOP: there is one; -EXDEV: leads out. */
+int cfs_open_beneath(int dir_fd, const char *path, int flags);
+
+/* Lets an ext4 or btrfs, mounted writable, fill its device of `size` bytes. `fd` is a directory of
+ * it, open for reading. -EOPNOTSUPP: another file system. */
+int cfs_filesystem_grow(int fd, uint64_t size);
+
+/* syncfs: what was written is on the disk, or -errno of what could not be written (Linux 5.8). */
+int cfs_filesystem_sync(int fd);
+
 /* ---- namespace.c: where a root is composed unseen ------------------------------------------- */
 
 struct cfs_namespace {
@@ -202,33 +215,41 @@ int cfs_fs_mount(const char *type, const struct cfs_option *options, size_t coun
 		 uint64_t attributes, struct cfs_log *log);
 
 /* EROFS, read-only, from the very fd given (file-backed from Linux 6.12), else (-ENOTBLK) over a
- * read-only loop device, which *used_loop says. */
-int cfs_erofs_mount(int image_fd, bool noacl, bool *used_loop, struct cfs_log *log);
+ * read-only loop device, which *used_loop says. `prefer_loop`: the loop device first, where there
+ * are any; some kernels count a file-backed EROFS as a level of stacking, and allow two. */
+int cfs_erofs_mount(int image_fd, bool noacl, bool prefer_loop, bool *used_loop,
+		    struct cfs_log *log);
 
 struct cfs_overlay {
 	const char *source;
-	int lower;         /* directory of an attached EROFS mount */
-	int objects;       /* data-only layer */
+	int lower;         /* directory of an attached mount */
+	int objects;       /* data-only layer; -1: none, and what `upper` has is not trusted */
 	int upper;         /* -1: read-only, no upper layer */
 	int work;
 	bool require_verity;
 };
 
 /* metacopy and redirect_dir are always said, verity=require where asked for. `lowerdir+`/`datadir+` where the kernel has
- * them (6.7), else `lowerdir=a::b` (6.5); never an ordinary layer in place of a data-only one. */
+ * them (6.7), else `lowerdir=a::b` (6.5); never an ordinary layer in place of a data-only one.
+ *
+ * Without a data-only layer nothing in `upper` is followed (redirect_dir=nofollow, metacopy=off),
+ * and -EBUSY says that it is the upper or work directory of another overlay already. */
 int cfs_overlay_mount(const struct cfs_overlay *overlay, uint64_t attributes, struct cfs_log *log);
 
 int cfs_mount_attach(int mount_fd, int directory_fd); /* move_mount onto a directory */
 int cfs_mount_clone(int directory_fd, bool recursive); /* open_tree(OPEN_TREE_CLONE): a detached copy */
 int cfs_mount_set(int mount_fd, uint64_t set, uint64_t clear, bool recursive); /* mount_setattr */
+/* Makes the file system (not the mount) writable or read-only: fspick, reconfigure. */
+int cfs_mount_remount(int mount_fd, bool writable, struct cfs_log *log);
 int cfs_mount_move(const char *source, const char *target); /* mount(MS_MOVE) */
 int cfs_mount_detach(const char *path); /* umount2(MNT_DETACH | UMOUNT_NOFOLLOW) */
 
 /* ---- loop.c --------------------------------------------------------------------------------- */
 
-/* A free loop device, read-only, over fd; gone with the last user of the fd returned.
- * -ENODEV: the kernel has no loop devices. */
-int cfs_loop_attach(int fd);
+/* A free loop device over fd; gone with the last user of the fd returned. One that is writable
+ * keeps an exclusive flock on the file as long as it is there. -ENODEV: the kernel has no loop
+ * devices; -EBUSY: the file is locked, so in use. */
+int cfs_loop_attach(int fd, bool writable);
 
 /* ---- module.c, boot.c: what only PID 1 needs ------------------------------------------------- */
 

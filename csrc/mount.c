@@ -114,15 +114,21 @@ static int erofs_from(int fd, bool noacl, struct cfs_log *log)
 			    log);
 }
 
-int cfs_erofs_mount(int image_fd, bool noacl, bool *used_loop, struct cfs_log *log)
+int cfs_erofs_mount(int image_fd, bool noacl, bool prefer_loop, bool *used_loop,
+		    struct cfs_log *log)
 {
-	int r = erofs_from(image_fd, noacl, log);
+	int r = -ENOTBLK;
 
 	*used_loop = false;
+	log->text[0] = '\0';
+	if (!prefer_loop)
+		r = erofs_from(image_fd, noacl, log);
 	if (r != -ENOTBLK)
 		return r;
 	/* before Linux 6.12, or without CONFIG_EROFS_FS_BACKED_BY_FILE: a block device it must be */
-	int loop scope_fd = cfs_loop_attach(image_fd);
+	int loop scope_fd = cfs_loop_attach(image_fd, false);
+	if (loop == -ENODEV && prefer_loop)
+		return erofs_from(image_fd, noacl, log);
 	if (loop < 0) {
 		static const char text[] = "EROFS needs a block device here, and the loop device failed";
 
@@ -160,6 +166,7 @@ int cfs_overlay_mount(const struct cfs_overlay *overlay, uint64_t attributes, st
 	char work[FD_PATH_MAX];
 	char layers[2 * FD_PATH_MAX + 2];
 	struct cfs_option options[8];
+	bool trusted = overlay->objects >= 0;
 	size_t count = 0;
 	size_t layers_at;
 	int r;
@@ -168,8 +175,8 @@ int cfs_overlay_mount(const struct cfs_overlay *overlay, uint64_t attributes, st
 	fd_path(overlay->objects, objects);
 	options[count++] = (struct cfs_option){ "source", overlay->source };
 	/* defaults of these are kernel configuration and module parameters */
-	options[count++] = (struct cfs_option){ "metacopy", "on" };
-	options[count++] = (struct cfs_option){ "redirect_dir", "on" };
+	options[count++] = (struct cfs_option){ "metacopy", trusted ? "on" : "off" };
+	options[count++] = (struct cfs_option){ "redirect_dir", trusted ? "on" : "nofollow" };
 	if (overlay->require_verity)
 		options[count++] = (struct cfs_option){ "verity", "require" };
 	if (overlay->upper >= 0) {
@@ -177,6 +184,13 @@ int cfs_overlay_mount(const struct cfs_overlay *overlay, uint64_t attributes, st
 		fd_path(overlay->work, work);
 		options[count++] = (struct cfs_option){ "upperdir", upper };
 		options[count++] = (struct cfs_option){ "workdir", work };
+	}
+	if (!trusted) {
+		/* For its side effect: only with an index is an upper directory in use refused. The
+		 * index itself goes, since an overlay as lower layer has no file handles. */
+		options[count++] = (struct cfs_option){ "index", "on" };
+		options[count++] = (struct cfs_option){ "lowerdir", lower };
+		return cfs_fs_mount("overlay", options, count, attributes, log);
 	}
 	layers_at = count;
 	/* in this order: the reverse is EINVAL */
@@ -212,6 +226,23 @@ int cfs_mount_set(int mount_fd, uint64_t set, uint64_t clear, bool recursive)
 {
 	return sys_mount_setattr(mount_fd, AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0u), set,
 				 clear);
+}
+
+int cfs_mount_remount(int mount_fd, bool writable, struct cfs_log *log)
+{
+	int context scope_fd = sys_fspick(mount_fd);
+	int r;
+
+	log->text[0] = '\0';
+	if (context < 0)
+		return context;
+	r = set_option(context, writable ? "rw" : "ro", NULL, log);
+	if (r < 0)
+		return r;
+	r = sys_fsconfig(context, FSCONFIG_CMD_RECONFIGURE, NULL, NULL);
+	if (r < 0)
+		log_read(context, log);
+	return r;
 }
 
 int cfs_mount_move(const char *source, const char *target)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -45,6 +46,16 @@ int sys_openat2(int dir_fd, const char *path, uint64_t flags, uint64_t resolve)
 int sys_dup(int fd)
 {
 	return result(fcntl(fd, F_DUPFD_CLOEXEC, 3));
+}
+
+int sys_flock(int fd, int operation)
+{
+	return result(flock(fd, operation));
+}
+
+int sys_syncfs(int fd)
+{
+	return result(syncfs(fd));
 }
 
 int sys_fstat(int fd, struct stat *out)

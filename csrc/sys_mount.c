@@ -27,6 +27,11 @@ int sys_fsconfig(int context, unsigned int command, const char *key, const char 
 	return result(fsconfig(context, command, key, value, 0));
 }
 
+int sys_fspick(int mount_fd)
+{
+	return result(fspick(mount_fd, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH | FSPICK_NO_AUTOMOUNT));
+}
+
 int sys_fsmount(int context, uint64_t attributes)
 {
 	return result(fsmount(context, FSMOUNT_CLOEXEC, (unsigned int)attributes));

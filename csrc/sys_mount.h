@@ -12,6 +12,7 @@ struct loop_config;
 
 int sys_fsopen(const char *type);
 int sys_fsconfig(int context, unsigned int command, const char *key, const char *value);
+int sys_fspick(int mount_fd);
 int sys_fsmount(int context, uint64_t attributes);
 int sys_move_mount(int mount_fd, int directory_fd);
 int sys_open_tree(int directory_fd, unsigned int flags);

@@ -407,6 +407,56 @@ static PyObject *image_open(PyObject *module, PyObject *args)
 	return int_or_fail(fd, NULL, path);
 }
 
+/* ---- state ----------------------------------------------------------------------------------- */
+
+static PyObject *open_beneath(PyObject *module, PyObject *args)
+{
+	PyObject *path, *bytes = NULL;
+	int dir_fd, flags, fd;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "iOi:open_beneath", &dir_fd, &path, &flags) ||
+	    !PyUnicode_FSConverter(path, &bytes))
+		return NULL;
+	UNLOCKED(fd, cfs_open_beneath(dir_fd, PyBytes_AsString(bytes), flags));
+	Py_DECREF(bytes);
+	return int_or_fail(fd, NULL, path);
+}
+
+static PyObject *filesystem_grow(PyObject *module, PyObject *args)
+{
+	uint64_t size;
+	int fd, error;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "iO&:filesystem_grow", &fd, to_u64, &size))
+		return NULL;
+	UNLOCKED(error, cfs_filesystem_grow(fd, size));
+	return none_or_fail(error, NULL, NULL);
+}
+
+static PyObject *filesystem_sync(PyObject *module, PyObject *args)
+{
+	int fd, error;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "i:filesystem_sync", &fd))
+		return NULL;
+	UNLOCKED(error, cfs_filesystem_sync(fd));
+	return none_or_fail(error, NULL, NULL);
+}
+
+static PyObject *loop_attach(PyObject *module, PyObject *args)
+{
+	int fd, writable, loop;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "ip:loop_attach", &fd, &writable))
+		return NULL;
+	UNLOCKED(loop, cfs_loop_attach(fd, writable != 0));
+	return int_or_fail(loop, NULL, NULL);
+}
+
 /* ---- namespace, mounts ----------------------------------------------------------------------- */
 
 static PyObject *namespace_enter(PyObject *module, PyObject *args)
@@ -505,12 +555,12 @@ static PyObject *erofs_mount(PyObject *module, PyObject *args)
 {
 	struct cfs_log log = { "" };
 	bool used_loop = false;
-	int image_fd, noacl, fd;
+	int image_fd, noacl, prefer_loop, fd;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "ip:erofs_mount", &image_fd, &noacl))
+	if (!PyArg_ParseTuple(args, "ipp:erofs_mount", &image_fd, &noacl, &prefer_loop))
 		return NULL;
-	UNLOCKED(fd, cfs_erofs_mount(image_fd, noacl != 0, &used_loop, &log));
+	UNLOCKED(fd, cfs_erofs_mount(image_fd, noacl != 0, prefer_loop != 0, &used_loop, &log));
 	if (fd < 0)
 		return fail(fd, log.text, NULL);
 	return Py_BuildValue("iN", fd, PyBool_FromLong(used_loop));
@@ -569,6 +619,18 @@ static PyObject *mount_set(PyObject *module, PyObject *args)
 		return NULL;
 	UNLOCKED(error, cfs_mount_set(mount_fd, set, clear, recursive != 0));
 	return none_or_fail(error, NULL, NULL);
+}
+
+static PyObject *mount_remount(PyObject *module, PyObject *args)
+{
+	struct cfs_log log = { "" };
+	int mount_fd, writable, error;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "ip:mount_remount", &mount_fd, &writable))
+		return NULL;
+	UNLOCKED(error, cfs_mount_remount(mount_fd, writable != 0, &log));
+	return none_or_fail(error, log.text, NULL);
 }
 
 static PyObject *mount_detach(PyObject *module, PyObject *args)
@@ -677,6 +739,10 @@ static PyMethodDef methods[] = {
 	{ "store_open", store_open, METH_VARARGS, NULL },
 	{ "store_open_image", store_open_image, METH_VARARGS, NULL },
 	{ "image_open", image_open, METH_VARARGS, NULL },
+	{ "open_beneath", open_beneath, METH_VARARGS, NULL },
+	{ "filesystem_grow", filesystem_grow, METH_VARARGS, NULL },
+	{ "filesystem_sync", filesystem_sync, METH_VARARGS, NULL },
+	{ "loop_attach", loop_attach, METH_VARARGS, NULL },
 	{ "namespace_enter", namespace_enter, METH_NOARGS, NULL },
 	{ "namespace_leave", namespace_leave, METH_VARARGS, NULL },
 	{ "fs_mount", fs_mount, METH_VARARGS, NULL },
@@ -685,6 +751,7 @@ static PyMethodDef methods[] = {
 	{ "mount_attach", mount_attach, METH_VARARGS, NULL },
 	{ "mount_clone", mount_clone, METH_VARARGS, NULL },
 	{ "mount_set", mount_set, METH_VARARGS, NULL },
+	{ "mount_remount", mount_remount, METH_VARARGS, NULL },
 	{ "mount_move", mount_move, METH_VARARGS, NULL },
 	{ "mount_detach", mount_detach, METH_VARARGS, NULL },
 	{ "module_load", module_load, METH_VARARGS, NULL },

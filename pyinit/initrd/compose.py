@@ -23,6 +23,10 @@ from pyinit.initrd.errors import (
 )
 from pyinit.initrd.image import VerifiedImage
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 # MOUNT_ATTR_* of <linux/mount.h>
 RDONLY, NOSUID, NODEV, NOEXEC = 0x1, 0x2, 0x4, 0x8
 NOATIME, NODIRATIME = 0x10, 0x80
@@ -39,10 +43,12 @@ _FEATURES = {
 class Stage:
     """The private namespace, entered by `with`. `target` is where the tree will be attached."""
 
-    __slots__ = ("_saved", "_top", "base", "target")
+    __slots__ = ("_disk", "_remounted", "_saved", "_top", "base", "target")
 
     def __init__(self, target: str) -> None:
         self.target = target
+        self._disk = -1
+        self._remounted = False
 
     def __enter__(self) -> "Stage":
         try:
@@ -62,9 +68,14 @@ class Stage:
             raise
         return self
 
-    def __exit__(self, *_exception: object) -> None:
+    def __exit__(self, failure: object, *_exception: object) -> None:
         with Step("attach", self.target, needs="setns"):
             _cfs.namespace_leave(self._saved)
+        if failure is not None and self._remounted:
+            try:
+                _cfs.mount_remount(self._disk, False)
+            except OSError:
+                pass  # what is told is the failure itself
 
     def strip(self) -> None:
         """The disk as it was before a running system showed it read-only and without programs."""
@@ -73,6 +84,22 @@ class Stage:
             _cfs.mount_set(disk, 0, RDONLY | NOSUID | NODEV | NOEXEC, False)
             _cfs.mount_attach(disk, self.base)
         self.base = open_directory(self.target)
+
+    def disk(self) -> int:
+        """What is mounted at `target`, writable in the stage, whatever it is elsewhere.
+
+        Only who asks for it makes the file system itself writable, where it is not.
+        """
+        if self._disk < 0:
+            with Step("state", self.target, "a disk that can be written to", _NEW_API):
+                disk = _cfs.mount_clone(self.base, False)
+                _cfs.mount_set(disk, 0, RDONLY, False)
+                self._disk = disk
+                if posix.fstatvfs(disk).f_flag & posix.ST_RDONLY:
+                    _cfs.mount_remount(disk, True)
+                    self._remounted = True
+            self.bring_in(disk)
+        return self._disk
 
     def bring_in(self, layer: int) -> None:
         """Attaches a layer where overlayfs finds it: before 6.15 it takes no detached one.
@@ -112,16 +139,27 @@ def compose(
     image: VerifiedImage,
     objects: int,
     attributes: int,
-    upper: tuple[int, int] | None = None,
+    *,
+    upper: "Callable[[int], tuple[int, int]] | None" = None,
+    stacked: bool = False,
 ) -> Root:
-    """Mounts and checks. `upper` is (upperdir, workdir). Refused by the step that failed."""
+    """Mounts and checks. Refused by the step that failed.
+
+    `upper` gives (upperdir, workdir) for the image's root directory. `stacked`: an overlay will
+    lie above this one. The kernel stacks two levels, and some count a file-backed EROFS as one
+    (6.12.63 and 6.18.3 do, later ones do not): it is over a loop device then, on every kernel.
+    """
     root = Root()
     root.image = image
     root.objects = objects
-    root.lower, root.used_loop = _mount_erofs(image)
+    root.lower, root.used_loop = _mount_erofs(image, stacked)
     stage.bring_in(root.lower)
     root.mount = mount_overlay(
-        stage.target, image, (root.lower, objects), upper or (-1, -1), attributes
+        stage.target,
+        image,
+        (root.lower, objects),
+        upper(root.lower) if upper else (-1, -1),
+        attributes,
     )
     stage.attach(root.mount)
     check_options(root.mount, image, stage.target)
@@ -129,9 +167,9 @@ def compose(
     return root
 
 
-def _mount_erofs(image: VerifiedImage) -> tuple[int, bool]:
+def _mount_erofs(image: VerifiedImage, prefer_loop: bool) -> tuple[int, bool]:
     try:
-        return _cfs.erofs_mount(image.fd, image.noacl)
+        return _cfs.erofs_mount(image.fd, image.noacl, prefer_loop)
     except OSError as error:
         raise mount_refused("erofs", image.path, error) from None
 

@@ -12,20 +12,34 @@ from pyinit.initrd.errors import SystemFailure, UsageError, os_error
 
 PATH = "/usr/lib/composefs/setup-root.conf"
 MAX = 16384
-SECONDS_MAX = 3600
 
-_FIRST = "cfsconf1"
+FIRST = "cfsconf1"
 _YES_NO = {"yes": True, "no": False}
 _CHOICES = {
     "minimum-level": ("carried", "cmdline"),
     "uki": ("compare", "require", "off"),
     "failure": ("reboot", "poweroff", "shell"),
     "canary": ("first-object",),
+    "digest-source": ("any", "carried", "cmdline"),
+    "root": ("sealed", "transient", "transient-ro"),
+    "etc": ("none", "bind", "overlay", "transient"),
+    "var": ("none", "bind", "overlay", "transient", "transient-disk"),
+    "state-missing": ("create", "refuse"),
 }
 _BOOLEANS = ("cmdline-digest", "sysroot-readonly")
-_SECONDS = ("failure-delay", "root-wait")
+_NUMBERS = {  # key: (what it counts, the largest)
+    "failure-delay": ("seconds", 3600),
+    "root-wait": ("seconds", 3600),
+    "state-grow": ("bytes", 1 << 62),
+}
+_SIZES = ("root-size", "etc-size", "var-size")
+_PATHS = ("store", "state-etc", "state-var")
+_PATH_EXPECTED = "an absolute path without empty, . and .. components"
 # The key is the attribute with "-" for "_".
-KEYS = ("store", *_CHOICES, *_BOOLEANS, *_SECONDS)
+KEYS = (*_PATHS, *_CHOICES, *_BOOLEANS, *_NUMBERS, *_SIZES)
+
+DIGEST = "{digest}"
+"""Stands in state-etc and state-var for the hex digits of the image's digest."""
 
 
 class Config:
@@ -45,6 +59,26 @@ class Config:
         self.root_wait = 30  # seconds for the root device to appear
         self.canary = "first-object"  # the rule that chooses the file read before hand-over
         self.sysroot_readonly = True  # /sysroot of the new root
+        self.digest_source = "any"  # the only source that may name the digest
+        # sealed: read-only. transient: writable, in memory. transient-ro: the same, mounted
+        # read-only, for who remounts it.
+        self.root = "sealed"
+        # none: the image's. bind: a copy on the disk in its place. overlay: changes on the disk.
+        # transient: changes in memory (/var: begins empty). transient-disk: the same on the disk.
+        self.etc = "transient"
+        self.var = "transient"
+        self.root_size = "50%"  # of what is in memory: bytes, or a part of the memory
+        self.etc_size = "50%"
+        self.var_size = "50%"
+        self.state_etc = "/state/deploy/{digest}/etc"  # on the root file system
+        self.state_var = "/state/deploy/{digest}/var"
+        self.state_missing = "create"  # what becomes of state that is not there
+        self.state_grow = 0  # bytes that an image file with state shall have at least
+
+    @property
+    def stacked(self) -> bool:
+        """Will an overlay lie above the composed root?"""
+        return "overlay" in (self.etc, self.var)
 
     def values(self) -> dict[str, str | int]:
         """By key, for messages and the status record; booleans are True and False."""
@@ -55,7 +89,7 @@ def parse(data: bytes, where: str) -> Config:
     """Strict; keys that are not there keep their defaults. UsageError("config", where, …)."""
     config = Config()
     seen: set[str] = set()
-    for key, text in keylines.pairs(data, _FIRST, UsageError, "config", where):
+    for key, text in keylines.pairs(data, FIRST, UsageError, "config", where):
         if key not in KEYS:
             raise UsageError("config", where, f"unknown key {key[:80]!r}")
         if key in seen:
@@ -78,7 +112,7 @@ def load(path: str = PATH) -> Config:
 
 def format(config: Config) -> bytes:
     """All keys with their values; parse() gives the same values or raises what is wrong."""
-    lines = [_FIRST]
+    lines = [FIRST]
     for key, value in config.values().items():
         text = ("no", "yes")[value] if isinstance(value, bool) else str(value)
         lines.append(f"{key}={text}")
@@ -86,24 +120,44 @@ def format(config: Config) -> bytes:
 
 
 def _value(key: str, text: str, where: str) -> str | int:
+    if key in _CHOICES and text in _CHOICES[key]:
+        return text
+    if key in _SIZES and _is_size(text):
+        return text
+    if key in _PATHS and _is_path(text, key != "store"):
+        return text
     if key in _CHOICES:
-        if text in _CHOICES[key]:
-            return text
         expected = " or ".join(_CHOICES[key])
     elif key in _BOOLEANS:
         if text in _YES_NO:
             return _YES_NO[text]
         expected = "yes or no"
-    elif key in _SECONDS:
-        # str(int()) refuses signs, underscores and leading zeros; the length bounds the work.
-        if len(text) <= 4 and text.isdigit() and str(int(text)) == text:
-            number = int(text)
-            if number <= SECONDS_MAX:
-                return number
-        expected = f"seconds, 0 to {SECONDS_MAX}"
+    elif key in _NUMBERS:
+        unit, most = _NUMBERS[key]
+        if _is_number(text, most):
+            return int(text)
+        expected = f"{unit}, 0 to {most}"
+    elif key in _SIZES:
+        expected = "bytes, or 1% to 100% of the memory"
     else:
-        parts = text.split("/")
-        if text == "/" or (parts[0] == "" and not {"", ".", ".."} & set(parts[1:]) and parts[1:]):
-            return text
-        expected = "an absolute path without empty, . and .. components"
+        expected = _PATH_EXPECTED if key == "store" else f"{_PATH_EXPECTED}, {DIGEST} allowed"
     raise UsageError("config", where, f"{key}={text[:160]!r}", expected)
+
+
+def _is_number(text: str, most: int) -> bool:
+    # str(int()) refuses signs, underscores and leading zeros; the length bounds the work.
+    return 0 < len(text) < 20 and text.isdigit() and str(int(text)) == text and int(text) <= most
+
+
+def _is_size(text: str) -> bool:
+    most = 100 if text.endswith("%") else 1 << 62
+    return _is_number(text.removesuffix("%"), most) and text[0] != "0"
+
+
+def _is_path(text: str, template: bool) -> bool:
+    if template:
+        text = text.replace(DIGEST, "d")
+    parts = text.split("/")
+    if template and ({"{", "}"} & set(text) or text == "/"):
+        return False
+    return text == "/" or (not parts[0] and len(parts) > 1 and not {"", ".", ".."} & set(parts[1:]))

@@ -8,6 +8,10 @@ from pyinit.initrd.errors import EXIT_OK, CfsError, Refused, Step, printable
 from pyinit.initrd.image import Store, UnmeasuredImage, VerifiedImage, open_file
 from pyinit.initrd.options import MountOptions
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def main(name: str, arguments: list[str]) -> int:
     """The exit code. `name` is what the program was called by."""
@@ -48,7 +52,7 @@ def mount(name: str, wanted: MountOptions) -> None:
             fd, path = store.open_image(digest)
         kind = VerifiedImage if wanted.verity == "require" else UnmeasuredImage
         image = kind(fd, path, digest)
-        root = compose.compose(stage, image, store.objects, wanted.attributes, _upper(wanted))
+        root = compose.compose(stage, image, store.objects, wanted.attributes, upper=_upper(wanted))
         tree = stage.take_out(root.mount)
     done = "would be mounted" if wanted.dry_run else "mounted"
     text = f"{path} ({digest}, verity={image.verity}) {done} on {wanted.target}"
@@ -84,10 +88,11 @@ def _already(name: str, wanted: MountOptions, mounted: Digest, digest: Digest) -
     _say(name, wanted, f"{digest} is mounted on {wanted.target} already", record)
 
 
-def _upper(wanted: MountOptions) -> tuple[int, int] | None:
+def _upper(wanted: MountOptions) -> "Callable[[int], tuple[int, int]] | None":
     if wanted.upperdir is None or wanted.workdir is None:
         return None
-    return compose.open_directory(wanted.upperdir), compose.open_directory(wanted.workdir)
+    layers = compose.open_directory(wanted.upperdir), compose.open_directory(wanted.workdir)
+    return lambda _lower: layers
 
 
 def _record(wanted: MountOptions, root: compose.Root) -> "dict[str, status.Value]":

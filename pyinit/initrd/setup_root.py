@@ -49,7 +49,9 @@ def setup(
     with Step("source", "UKI"):
         uki = esp.look(modules, _ESP_SECONDS, settings.uki != "off")
     decision = sources.decide(settings, sources.carried(), uki, line)
-    tree, image, built = build(settings, decision.candidates, sysroot, mount_points)
+    tree, image, built = build(
+        settings, decision.candidates, sysroot, mount_points, modules=modules
+    )
     record: dict[str, status.Value] = {
         "version": VERSION,
         "source": decision.level,
@@ -67,6 +69,8 @@ def build(
     candidates: list[Digest],
     sysroot: str,
     mount_points: tuple[str, ...],
+    *,
+    modules: Modules | None = None,
     running: bool = False,
 ) -> "tuple[int, VerifiedImage, dict[str, status.Value]]":
     """The finished tree, attached nowhere yet; its image; and what the record says of them.
@@ -78,9 +82,17 @@ def build(
             stage.strip()
         store = Store(sysroot + settings.store)
         image, missing = choose(store, candidates)
-        root = compose.compose(stage, image, store.objects, compose.RDONLY)
+        root = compose.compose(
+            stage,
+            image,
+            store.objects,
+            0 if settings.root == "transient" else compose.RDONLY,
+            upper=state.root_layers(stage, settings),
+            stacked=settings.stacked,
+        )
         for name in mount_points:
             state.mount_point(root, name)
+        over = state.State(stage, root, settings, modules)
         built: dict[str, status.Value] = {
             "digest": str(image.digest),
             "missing_candidates": [str(digest) for digest in missing],
@@ -90,8 +102,10 @@ def build(
             "verity": image.verity,
             "loop": root.used_loop,
             "canary": root.canary,
-            "etc": state.transient_etc(stage, root),
-            "var": state.volatile_var(root),
+            "root": settings.root,
+            "etc": over.etc(),
+            "var": over.var(),
+            "state": over.places,
             "sysroot": state.show_disk(stage, root, settings.sysroot_readonly),
         }
         tree = stage.take_out(root.mount)

@@ -61,6 +61,9 @@ def decide(
         raise Refused("source", _COMMAND_LINE, found, "a digest")
     else:
         decision = Decision(named, "cmdline", _compare_uki(config, named, uki))
+    if config.digest_source not in ("any", decision.level):
+        expected = f"{config.digest_source} (digest-source in this initrd's configuration)"
+        raise Refused("source", "digest", f"named by {decision.level}", expected)
     if named and named != decision.candidates:
         _conflict(_COMMAND_LINE, named, decision.candidates)
     return decision

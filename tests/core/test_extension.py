@@ -265,7 +265,7 @@ def test_options(cfs: ModuleType, options: Any, error: type[Exception]) -> None:
 
 def test_erofs_and_overlay_of_nothing(cfs: ModuleType) -> None:
     with pytest.raises(OSError):  # noqa: PT011
-        cfs.erofs_mount(-1, True)
+        cfs.erofs_mount(-1, True, False)
     with pytest.raises(OSError):  # noqa: PT011
         cfs.overlay_mount("composefs:x", -1, -1, -1, -1, True, 0)
 

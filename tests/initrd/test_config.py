@@ -33,6 +33,17 @@ def test_the_defaults_are_the_strict_ones() -> None:
         "root-wait": 30,
         "canary": "first-object",
         "sysroot-readonly": True,
+        "digest-source": "any",
+        "root": "sealed",
+        "etc": "transient",
+        "var": "transient",
+        "root-size": "50%",
+        "etc-size": "50%",
+        "var-size": "50%",
+        "state-etc": "/state/deploy/{digest}/etc",
+        "state-var": "/state/deploy/{digest}/var",
+        "state-missing": "create",
+        "state-grow": 0,
     }
     assert parse().values() == Config().values()
 

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import posix
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -249,7 +250,7 @@ class Kernel:
         image: VerifiedImage,
         objects: int,
         attributes: int,
-        upper: tuple[int, int] | None,
+        upper: Callable[[int], tuple[int, int]] | None,
     ) -> compose.Root:
         if self.fail == "compose":
             raise Refused("check", "x", "compose")
@@ -290,7 +291,8 @@ def test_dry_run_attaches_nothing(kernel: Kernel, capfd: pytest.CaptureFixture[s
 def test_the_record(kernel: Kernel, capfd: pytest.CaptureFixture[str]) -> None:
     upper = ["--upperdir", "/u", "--workdir", "/w"]
     assert mount_command.main("cfs-mount", [*BASE, *upper, "--json", "/t"]) == 0
-    assert kernel.upper == (hash("/u"), hash("/w"))
+    assert kernel.upper is not None
+    assert kernel.upper(0) == (hash("/u"), hash("/w"))
     assert kernel.attributes == 0
     assert json.loads(capfd.readouterr().out) == {
         "digest": f"sha256:{D}",
