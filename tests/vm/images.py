@@ -34,6 +34,8 @@ class Member:
     size: int | None = None
     """Size of a file whose content is elsewhere; the image has zeros."""
     xattrs: dict[str, bytes] = field(default_factory=dict)
+    owner: tuple[int, int] = (0, 0)
+    """User and group."""
 
 
 def metacopy(
@@ -89,6 +91,7 @@ def _tar(members: Iterable[Member]) -> bytes:
                 archive.addfile(header, io.BytesIO(records))
             info = tarfile.TarInfo(member.name.rstrip("/"))
             info.mode, info.mtime = member.mode, _MTIME
+            info.uid, info.gid = member.owner
             content = member.content if member.size is None else bytes(member.size)
             if member.name.endswith("/"):
                 info.type = tarfile.DIRTYPE

@@ -15,6 +15,7 @@ PROGRAMS = {
     "tree.c": ("dumptree",),
     "swap.c": ("swap",),
     "mksocket.c": ("mksocket",),
+    "xattr.c": ("setxattr", "getxattr"),
     "nanoseconds.c": ("nanoseconds",),
     "root-init.c": (),  # for root images, not for guests
 }
