@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+/*
+ * The system calls that may be made to fail, each with what its manual page has it answer on a
+ * machine that fails: short of memory, descriptors or space, a broken disk, a signal, a filter.
+ * Answers of a hostile store (ENOENT, ELOOP, ...) are the matrix's.
+ */
+#include <asm/unistd.h>
+#include <errno.h>
+#include <stddef.h>
+
+#define ERRORS_MAX 6
+
+struct call {
+	long number;
+	const char *name;
+	int errors[ERRORS_MAX]; /* 0 ends them */
+};
+
+#define CALL(name, ...) { __NR_##name, #name, { __VA_ARGS__ } }
+
+static const struct call calls[] = {
+	CALL(access, EACCES, EIO, ENOMEM),
+	CALL(arch_prctl, EPERM),
+	CALL(brk, ENOMEM),
+	CALL(chdir, EIO, ENOMEM, EACCES),
+	CALL(chroot, EPERM, ENOMEM),
+	CALL(clone, EAGAIN, ENOMEM, EPERM, ENOSYS),
+	CALL(clone3, EAGAIN, ENOMEM, EPERM, ENOSYS),
+	CALL(close, EIO, EINTR),
+	CALL(dup, EMFILE, EINTR),
+	CALL(fchdir, EIO, EACCES),
+	CALL(fchmod, EIO, EPERM),
+	CALL(fchown, EIO, EPERM, ENOSPC),
+	CALL(fcntl, EMFILE),
+	CALL(fgetxattr, EIO, ENOMEM),
+	CALL(flistxattr, EIO, ENOMEM),
+	CALL(fork, EAGAIN, ENOMEM),
+	CALL(fsconfig, ENOMEM, EIO, EPERM, ENOSYS, EINTR),
+	CALL(fsetxattr, ENOSPC, ENOMEM, EPERM),
+	CALL(fsmount, EMFILE, ENFILE, ENOMEM, EPERM, ENOSYS),
+	CALL(fsopen, EMFILE, ENFILE, ENOMEM, EPERM, ENOSYS),
+	CALL(fstat, EIO, ENOMEM),
+	CALL(fstatfs, EIO, EINTR, ENOMEM, ENOSYS),
+	CALL(fsync, EIO, ENOSPC),
+	CALL(ftruncate, EIO, EINTR),
+	CALL(getcwd, ENOMEM),
+	CALL(getdents64, EIO, ENOMEM),
+	CALL(getegid, ENOSYS),
+	CALL(geteuid, ENOSYS),
+	CALL(getgid, ENOSYS),
+	CALL(getpid, ENOSYS),
+	CALL(getrandom, EAGAIN, ENOSYS),
+	CALL(gettid, ENOSYS),
+	CALL(getuid, ENOSYS),
+	CALL(getxattr, EIO, ENOMEM),
+	CALL(ioctl, EIO, ENOMEM, EINTR, EPERM, ENOSYS),
+	CALL(lgetxattr, EIO, ENOMEM),
+	CALL(listxattr, EIO, ENOMEM),
+	CALL(lseek, EINVAL),
+	CALL(lstat, EIO, ENOMEM),
+	CALL(madvise, ENOMEM),
+	CALL(mkdir, ENOSPC, EIO, EROFS, ENOMEM),
+	CALL(mkdirat, ENOSPC, EIO, EROFS, ENOMEM),
+	CALL(mmap, ENOMEM, EPERM),
+	CALL(mount, ENOMEM, EPERM),
+	CALL(mount_setattr, EPERM, ENOSYS),
+	CALL(move_mount, ENOMEM, EPERM, ENOSYS),
+	CALL(mprotect, ENOMEM),
+	CALL(mremap, ENOMEM),
+	CALL(munmap, ENOMEM),
+	CALL(newfstatat, EIO, ENOMEM),
+	CALL(open, EMFILE, ENFILE, ENOMEM, EIO, EINTR),
+	CALL(open_tree, EMFILE, ENFILE, ENOMEM, EPERM, ENOSYS),
+	CALL(openat, EMFILE, ENFILE, ENOMEM, EIO, EINTR, EPERM),
+	CALL(openat2, EMFILE, ENFILE, ENOMEM, EINTR, EPERM, ENOSYS),
+	CALL(pipe2, EMFILE, ENFILE),
+	CALL(poll, ENOMEM, EINTR),
+	CALL(pread64, EIO, EINTR),
+	CALL(prlimit64, EPERM, ENOSYS),
+	CALL(read, EIO, EINTR),
+	CALL(readlink, EIO, ENOMEM),
+	CALL(readlinkat, EIO, ENOMEM),
+	CALL(rename, ENOSPC, EIO, ENOMEM),
+	CALL(rseq, ENOSYS),
+	CALL(rt_sigaction, EINVAL),
+	CALL(rt_sigprocmask, EINVAL),
+	CALL(set_robust_list, ENOSYS),
+	CALL(set_tid_address, ENOSYS),
+	CALL(setns, EPERM, ENOMEM, ENOSYS),
+	CALL(sigaltstack, ENOMEM),
+	CALL(stat, EIO, ENOMEM),
+	CALL(statx, EIO, ENOMEM, ENOSYS),
+	CALL(sysinfo, EFAULT),
+	CALL(umount2, EPERM, ENOMEM),
+	CALL(uname, ENOSYS),
+	CALL(unlink, EIO, ENOMEM),
+	CALL(unlinkat, EIO, ENOMEM),
+	CALL(unshare, EPERM, ENOMEM, ENOSYS),
+	CALL(wait4, EINTR),
+	CALL(write, ENOSPC, EIO, EINTR),
+};
+
+static const struct call *call_of(long number)
+{
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+		if (calls[i].number == number)
+			return &calls[i];
+	}
+	return NULL;
+}
+
+static const struct {
+	int number;
+	const char *name;
+} error_names[] = {
+#define ERROR(name) { name, #name }
+	ERROR(EACCES), ERROR(EAGAIN), ERROR(EFAULT), ERROR(EINTR), ERROR(EINVAL), ERROR(EIO),
+	ERROR(EMFILE), ERROR(ENFILE), ERROR(ENOMEM), ERROR(ENOSPC), ERROR(ENOSYS), ERROR(ENOTBLK),
+	ERROR(EPERM), ERROR(EROFS),
+};
+
+static const char *error_name(int number)
+{
+	for (size_t i = 0; i < sizeof(error_names) / sizeof(error_names[0]); i++) {
+		if (error_names[i].number == number)
+			return error_names[i].name;
+	}
+	return "?";
+}
