@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from . import build, reach, real
 from .parsers import BUILD, PARSERS, ROOT, Parser
 
-SLOW_SECONDS = 5
+# By the clock on the wall, on machines that do other things too; see harness.SECONDS.
+SLOW_SECONDS = 25
 MEMORY_MIB = 1024
 
 

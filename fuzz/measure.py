@@ -4,12 +4,12 @@
 In a process of its own: what is measured must not be imported before.
 """
 
-import importlib
 import sys
 from pathlib import Path
 
 import coverage
 
+from . import harness
 from .parsers import PARSERS, ROOT
 
 # Read the disk or the machine, so no harness runs them: tests/initrd/ does.
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     for pattern in _NO_PARSERS:
         measured.exclude(pattern)
     measured.start()
-    check = importlib.import_module(f"fuzz.harness.{name}").check
+    check = harness.load(name)
     for directory in directories:
         for path in sorted(Path(directory).iterdir()):
             check(path.read_bytes())

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """Every seed and every past crash, given to its parser; how much of the parser that reaches."""
 
-import importlib
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from fuzz import build, make_seeds, reach
+from fuzz import build, harness, make_seeds, reach
 from fuzz.parsers import HERE, PARSERS
 
 IN_C = [name for name, parser in PARSERS.items() if parser.is_c]
@@ -27,7 +25,7 @@ def test_c(name: str) -> None:
 
 @pytest.mark.parametrize("name", IN_PYTHON)
 def test_python(name: str) -> None:
-    check: Callable[[bytes], None] = importlib.import_module(f"fuzz.harness.{name}").check
+    check = harness.load(name)
     for path in _files(name):
         try:
             check(path.read_bytes())
