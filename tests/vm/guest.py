@@ -86,12 +86,14 @@ def boot(
     until: str | None = None,
     kvm: bool | None = None,
     log: Path | None = None,
+    arguments: Sequence[str] = (),
 ) -> Console:
     """Boot, and wait for power-off, reboot (panic included), `until`, or `limit` seconds.
 
     `memory` in MiB. `until`: a regular expression; once the console shows it, the guest is ended.
     `icount`: guest time is a count of instructions, independent of the host's load (TCG).
     `kvm`: None uses it where it works. `log`: file that gets the console while it runs.
+    `arguments`: more of them for QEMU.
     """
     if kvm is None:
         kvm = not icount and kvm_works(toolbox)
@@ -141,6 +143,7 @@ def boot(
             command += _firmware_arguments(toolbox, firmware, work)
             if firmware.tpm:
                 command += stack.enter_context(_tpm(toolbox, firmware.tpm, work))
+        command += arguments
         started = time.monotonic()
         text, timed_out = _run(command, started + limit, until, log)
         return Console(text, results.read_bytes(), timed_out, time.monotonic() - started)

@@ -8,7 +8,7 @@ or on a disk, and reboot(2) ends it by the signal that tells the action (pid_nam
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from pyinit.initrd import config
 from .cases import Case, LazyResults, Results, run_cases
 from .disks import MIB, esp, ext4, gpt
 from .guest import Console, Disk, boot
+from .hotplug import late_disk
 from .initrd import BOOT_MODULES, FILE_SYSTEM_MODULES, GUEST_MODULES, HASH_MODULES, boot_initrd
 from .once import REPOSITORY
 from .product import cfs_init, refusal
@@ -63,6 +64,8 @@ def start(
     program: Path | None = None,
     *,
     file_system: str = "ext4",
+    log: Path | None = None,
+    arguments: Sequence[str] = (),
 ) -> Console:
     """A boot with nothing but cfs-init in the initrd."""
     kernel = toolbox.kernel(series)
@@ -79,6 +82,8 @@ def start(
         append=append,
         limit=120,
         disks=[Disk(disk, discard_writes=True)],
+        log=log,
+        arguments=arguments,
     )
     assert not console.timed_out, console.tail
     return console
@@ -162,6 +167,20 @@ def test_boots_a_partition_on_btrfs(toolbox: Toolbox, rootdisk: RootDisk, tmp_pa
     )
     record = check_root(console, rootdisk.digests["whole"])
     assert record["missing_candidates"] == []
+
+
+def test_waits_for_a_root_device_that_appears_late(
+    toolbox: Toolbox, rootdisk: RootDisk, tmp_path: Path
+) -> None:
+    """It is plugged in when init, loading drivers, has made the first disk appear."""
+    disk, log = rootdisk.disk("ext4"), tmp_path / "console"
+    with late_disk(disk, log, r"\[vda\]") as arguments:
+        console = start(
+            toolbox, "6.12", disk, "root=/dev/vdb", {CARRIED: rootdisk.carried("whole")},
+            log=log, arguments=arguments,
+        )
+    check_root(console, rootdisk.digests["whole"])
+    has(console, r".*\[vdb\] .* blocks.*")
 
 
 def test_a_missing_root_device_is_named_and_the_machine_reboots(
