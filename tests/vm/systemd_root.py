@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""A real root, Debian 13 with systemd, in a sealed store: for what an initrd does for systemd.
+
+Two images of it: "first" and "second", which is their host name. They have no kernel modules:
+what a boot needs comes with the initrd. What to do once they are up comes on a second disk.
+"""
+
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyinit.initrd import payload
+from pyinit.initrd.digest import Digest
+from tests.demo.image import Image, build_image, forge_image
+from tests.demo.root import build_root
+
+from .disks import MIB
+from .once import BUILD, STAMP, made_once
+from .store import object_path, sealed_disk
+from .toolbox import Toolbox
+
+_PACKAGES = ("systemd", "systemd-sysv", "udev", "dbus", "util-linux", "kmod")
+_AGENT = """#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+udevadm wait --timeout=120 /dev/virtio-ports/results
+exec >/dev/virtio-ports/results 2>&1
+mkdir -p /run/test
+# The second disk is a tar archive.
+tar -x -f /dev/vdb -C /run/test && . /run/test/script
+systemctl --no-block poweroff
+"""
+_SERVICE = """[Unit]
+Description=The test
+[Service]
+# simple: the boot is complete while this waits for its completion
+Type=simple
+ExecStart=/usr/libexec/test-agent
+"""
+_SEAL = """
+set -e
+find composefs/objects -type f | xargs -n 500 verity-enable
+mkdir -p state
+"""
+
+
+@dataclass(frozen=True)
+class SystemdRoot:
+    """The images, and a disk with their store and the empty directory /state."""
+
+    first: Image
+    second: Image
+    disk: Path
+    """A file system without a partition table. Boot overlays of it."""
+
+    def carried(self, *images: Image) -> bytes:
+        """The carried file for these images."""
+        return payload.format([Digest.parse(image.digest, "a test") for image in images])
+
+
+def make_systemd_root(toolbox: Toolbox) -> SystemdRoot:
+    """Build (or find) it. Needs root."""
+    place = BUILD / "vm-cache" / "systemd-root"
+    place.mkdir(parents=True, exist_ok=True)
+    tree = build_root(
+        place / "root", _PACKAGES,
+        files={
+            "usr/libexec/test-agent": (0o755, _AGENT),
+            "usr/lib/systemd/system/test-agent.service": (0o644, _SERVICE),
+            "etc/hostname": (0o644, "first\n"),
+        },
+        enabled=["test-agent.service"],
+    )  # fmt: skip
+    stamp = (tree.parent / STAMP).read_text()
+    first, objects = build_image(place / "image", toolbox, tree, stamp)
+    second = forge_image(place / "second", toolbox, first, "/etc/hostname", "second\n")
+
+    def make(directory: Path) -> None:
+        store = directory / "tree" / "composefs"
+        (store / "images").mkdir(parents=True)
+        shutil.copytree(objects, store / "objects")
+        features: dict[str, list[str]] = {"compatible": [], "ro-compatible": [], "incompatible": []}
+        meta = {"version": 1, "algorithm": "fsverity-sha256-12", "features": features}
+        (store / "meta.json").write_text(json.dumps(meta))
+        for image in (first, second):
+            name = object_path(image.digest)
+            (store / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(image.file, store / name)
+            (store / "images" / image.digest).symlink_to(f"../{name}")
+        size = sum(path.lstat().st_size + 8192 for path in store.rglob("*"))
+        disk = sealed_disk(
+            toolbox, directory / "tree", _SEAL, size=_round(size * 5 // 4 + 96 * MIB)
+        )
+        shutil.rmtree(directory / "tree")
+        (directory / "disk").symlink_to(disk)
+
+    key = repr((first.digest, second.digest, _SEAL))
+    sealed = made_once(place / "sealed", key, make)
+    return SystemdRoot(first, second, (sealed / "disk").resolve())
+
+
+def script_disk(path: Path, script: str, files: Mapping[str, Path] | None = None) -> Path:
+    """A disk to be /dev/vdb: /bin/sh sources `script`; `files` are executables in /run/test."""
+    with tarfile.open(path, "w") as archive:
+        entry = tarfile.TarInfo("script")
+        entry.size = len(script.encode())
+        archive.addfile(entry, io.BytesIO(script.encode()))
+        for name, source in (files or {}).items():
+            archive.add(source, name)
+    return path
+
+
+def _round(size: int) -> int:
+    return size - size % MIB
