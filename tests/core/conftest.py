@@ -60,8 +60,15 @@ def cfs() -> ModuleType:
     loader = importlib.machinery.ExtensionFileLoader("_cfs", path)
     spec = importlib.util.spec_from_file_location("_cfs", path, loader=loader)
     assert spec is not None
+    # A module of this kind (single-phase) enters itself as `_cfs`; what else is tested in this
+    # process has to stay with the installed one.
+    installed = sys.modules.get("_cfs")
     module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)
+    if installed is not None:
+        sys.modules["_cfs"] = installed
+    else:
+        sys.modules.pop("_cfs", None)
     return module
 
 
