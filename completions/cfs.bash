@@ -8,7 +8,7 @@ _cfs_options() { # COMMAND VERB: the options there
 			"--json -v --verbose -h --help --version"
 		;;
 	mount.cfs*) echo "-s -f -n -v -N -o -t" ;;
-	cfs-setup-root*) echo "--sysroot --config -h --help --version" ;;
+	cfs-setup-root*) echo "--sysroot --config --soft-reboot -h --help --version" ;;
 	"cfs-uki seal") echo "--digest --replace -o --output -h --help" ;;
 	"cfs-uki payload") echo "--digest -h --help" ;;
 	"cfs-uki show") echo "--json -h --help" ;;
@@ -22,7 +22,7 @@ _cfs_verbs() { # COMMAND
 	case "$1" in
 	cfs-uki) echo "seal payload show digests" ;;
 	cfs-store) echo "add seal" ;;
-	cfs-init-config) echo "compile" ;;
+	cfs-init-config) echo "compile check" ;;
 	esac
 }
 
@@ -33,7 +33,7 @@ _cfs_values() { # COMMAND OPTION: the words that may follow it, "FILE", or nothi
 	--object-store | --image | --upperdir | --workdir | --sysroot | --config | -o | --output)
 		[[ $1 == mount.cfs ]] && echo "digest= image= upperdir= workdir= verity=" || echo FILE
 		;;
-	--digest | -N | -t) echo NONE ;;
+	--digest | --soft-reboot | -N | -t) echo NONE ;;
 	esac
 }
 
