@@ -201,10 +201,15 @@ def _value_faults(
 ) -> Iterator[tuple[Path, str, str]]:
     """What the initrd's own parser refuses, and what could never boot."""
     for key, (path, text) in values.items():
+        shown = f"{_name(path)} = {_value(_get(document, path))}"
+        if not (text.isascii() and text.isprintable()):
+            # before any line is made of it: a newline would end the line and begin another key
+            yield path, shown, "printable ASCII"
+            continue
         try:
             config.parse(_lines({key: (path, text)}), "")
         except UsageError as error:
-            yield path, f"{_name(path)} = {_value(_get(document, path))}", error.expected
+            yield path, shown, error.expected
     digest = document.get("digest", {})
     allowed = digest.get("cmdline") is True and digest.get("minimum-level") == "cmdline"
     if digest.get("source") == "cmdline" and not allowed:

@@ -156,3 +156,14 @@ def test_carried_that_cannot_be_read_is_not_missing(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(Refused, match="empty"):  # and no hang
         sources.carried(str(tmp_path / "fifo"))
+
+
+@pytest.mark.parametrize(("source", "held"), [("cmdline", [A]), ("carried", None)])
+def test_a_source_that_is_not_the_configured_one(source: str, held: list[Digest] | None) -> None:
+    settings = config(allowed=True, level="cmdline")
+    line = cmdline.parse(f"composefs={A.hex}".encode())
+    settings.digest_source = source
+    with pytest.raises(Refused, match=f"expected {source}"):
+        sources.decide(settings, held, uki_with(None), line)
+    settings.digest_source = "any"
+    assert sources.decide(settings, held, uki_with(None), line).candidates == [A]
