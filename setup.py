@@ -9,6 +9,9 @@ from setuptools import Command, Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))  # a build in isolation has only the tree itself
+
+from pyinit.host.frozen import flags  # noqa: E402
 
 # One binary for Python 3.11 and later: the extension keeps to the limited API of 3.11.
 LIMITED_API = "0x030B0000"
@@ -37,7 +40,6 @@ class BuildFrozen(Command):  # type: ignore[misc]  # untyped base
         """No options."""
 
     def run(self) -> None:
-        sys.path.insert(0, str(ROOT))
         from pyinit.host.frozen import build
 
         build.main(ROOT)
@@ -54,7 +56,8 @@ setup(
             depends=sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").glob("*.h")),
             include_dirs=["csrc"],
             define_macros=[("Py_LIMITED_API", LIMITED_API)],
-            extra_compile_args=["-std=gnu17", "-Wall", "-Wextra", "-fvisibility=hidden"],
+            extra_compile_args=["-std=gnu17", "-O2", "-fvisibility=hidden", *flags.hardening()],
+            extra_link_args=flags.LINK_SHARED,
             py_limited_api=True,
         )
     ],

@@ -95,7 +95,7 @@ PyObject *_Py_Mangle(PyObject *class_name, PyObject *name)
 	const char *text = PyUnicode_AsUTF8(name);
 	size_t length = text ? strlen(text) : 0;
 
-	if (PyErr_Occurred())
+	if (!text || PyErr_Occurred())
 		return NULL;
 	if (!class_text || strncmp(text, "__", 2) != 0 || strcmp(text + length - 2, "__") == 0 ||
 	    strchr(text, '.'))

@@ -2,7 +2,6 @@
 """Compiles and links build/cfs-init with the distribution's compiler and static libpython."""
 
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -11,18 +10,10 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pyinit.host.frozen import elf, sources, table
+from pyinit.host.frozen import elf, flags, sources, table
 
 NAME = "cfs-init"
 
-# https://best.openssf.org/Compiler-Hardening-Guides/Compiler-Options-Hardening-Guide-for-C-and-C++
-HARDENING = (
-    "-Wall -Wextra -Wformat=2 -Wconversion -Wimplicit-fallthrough -Werror=format-security "
-    "-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-clash-protection -fstack-protector-strong "
-    "-ftrivial-auto-var-init=zero -fno-delete-null-pointer-checks -fno-strict-overflow "
-    "-fno-strict-aliasing"
-).split()
-BRANCHES = {"x86_64": ["-fcf-protection=full"], "aarch64": ["-mbranch-protection=standard"]}
 COMPILE = ["-std=gnu17", "-Os", "-g1", "-fPIE", "-ffunction-sections", "-fdata-sections"]
 LINK = (
     "-static-pie -Wl,--gc-sections -Wl,-O1 -Wl,-z,noexecstack -Wl,-z,relro -Wl,-z,now "
@@ -74,7 +65,7 @@ def build(
     link_map = work / "link.map"
     _run(
         [
-            *_compiler(),
+            *flags.compiler(),
             *LINK,
             f"-Wl,-T,{root / 'csrc' / 'runtime' / 'no-unwind.ld'}",
             f"-Wl,-Map={link_map}",
@@ -94,10 +85,6 @@ def build(
     elf.check(partial, forbidden=[f"{root}/"])
     partial.replace(stripped)
     return stripped
-
-
-def _compiler() -> list[str]:
-    return os.environ.get("CC", "gcc").split()
 
 
 def _library() -> Path:
@@ -121,10 +108,9 @@ def _compile(root: Path, work: Path, source: Path) -> Path:
     limited = ["-DPy_LIMITED_API=0x030B0000"] if source.parent.name == "extension" else []
     _run(
         [
-            *_compiler(),
+            *flags.compiler(),
             *COMPILE,
-            *HARDENING,
-            *BRANCHES.get(platform.machine(), []),
+            *flags.hardening(),
             *prefix,
             *includes,
             *limited,
