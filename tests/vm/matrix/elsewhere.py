@@ -51,7 +51,7 @@ ELSEWHERE = (
     Elsewhere(45, "power cut while the store is written", why="a later issue"),
     Elsewhere(46, "root device late or missing", (
         f"{_INIT}test_a_missing_root_device_is_named_and_the_machine_reboots",
-            f"{_INIT}test_waits_for_a_root_device_that_appears_late",
+        f"{_INIT}test_waits_for_a_root_device_that_appears_late",
         "tests/initrd/test_devices.py::test_waits_and_loads_drivers_meanwhile")),
     Elsewhere(47, "switch-root outside an initramfs", (f"{_INIT}test_failure",)),
 )

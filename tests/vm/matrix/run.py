@@ -187,6 +187,6 @@ def run_matrix(
             Disk(disks.disk(file_system), discard_writes=True),
             *(Disk(path, discard_writes=True) for path in tampered.values()),
         ],
-        limit=300 * len(mounters),
+        limit=560.0 * len(mounters),
     )
     return Matrix(results, disks.names)
