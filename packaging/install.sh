@@ -34,6 +34,9 @@ done
 ln -sfn ../lib/composefs/cfs-init "$destdir$sbindir/mount.cfs"
 
 put 644 "$unitdir" dracut-module/*.service
+# Enabled: it has a condition of its own. The other one is for initrds.
+mkdir -p "$destdir$unitdir/soft-reboot.target.wants"
+ln -sfn ../cfs-soft-reboot.service "$destdir$unitdir/soft-reboot.target.wants/"
 put 755 /usr/lib/dracut/modules.d/90cfs dracut-module/90cfs/*.sh
 put_as 755 /usr/share/initramfs-tools/hooks/cfs dracut-module/initramfs-tools/hook
 put_as 755 /usr/share/initramfs-tools/scripts/local-bottom/cfs \
