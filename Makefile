@@ -4,7 +4,7 @@ PYTHON ?= /usr/bin/python3
 VENV := build/venv
 RUN := $(VENV)/bin/python
 
-.PHONY: frozen check lint demo bench fuzz matrix extension tools clean
+.PHONY: frozen check lint demo bench fuzz matrix faults extension tools clean
 
 # build/cfs-init, the executable for the initrd
 frozen: tools
@@ -27,6 +27,10 @@ bench: extension frozen
 # All hostile cases on all kernels, and what mount.composefs makes of them
 matrix: extension frozen
 	PYTHONPATH=build/lib $(RUN) -m tests.vm.matrix
+
+# Every system call of a mount with every error that it may have, and more allocations
+faults: extension frozen
+	CFS_FAULTS=all $(RUN) -m pytest tests/vm/faults tests/host/test_seal_faults.py
 
 # Each parser's fuzzer for TIME seconds, two at a time
 TIME ?= 60

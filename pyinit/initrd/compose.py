@@ -32,7 +32,9 @@ RDONLY, NOSUID, NODEV, NOEXEC = 0x1, 0x2, 0x4, 0x8
 NOATIME, NODIRATIME = 0x10, 0x80
 
 _SOURCE = "composefs:"
-_NEW_API = "mount API of Linux 5.2 (fsopen, fsconfig, fsmount, move_mount, open_tree)"
+_NEW_API = (
+    "mount API of Linux 5.12 (fsopen, fsconfig, fsmount, move_mount, open_tree, mount_setattr)"
+)
 _FEATURES = {
     "erofs": "CONFIG_EROFS_FS or module erofs",
     "overlay": "CONFIG_OVERLAY_FS or module overlay",

@@ -46,6 +46,7 @@ enum {
 	FAULT_SHORT,
 	FAULT_TOO_LONG,
 	FAULT_ERRNO,
+	FAULT_LATE,
 };
 
 /* What the parser does instead, if anything; and a descriptor to do it with. */
@@ -88,6 +89,10 @@ int __wrap_cfs_pe_parse(cfs_pe_read read, void *context, uint64_t file_size, str
 	case FAULT_SHORT: answer(0, 3); return 0;
 	case FAULT_TOO_LONG: answer(CFS_CONFINED_MAX, 4 + CFS_WHY_MAX + CFS_CONFINED_MAX); return 0;
 	case FAULT_ERRNO: answer(INT32_MIN, 4 + CFS_WHY_MAX); return 0;
+	case FAULT_LATE: /* a whole answer, and then a failure */
+		(void)!write(fault_descriptor, (char[4 + CFS_WHY_MAX]){ 0 }, 4 + CFS_WHY_MAX);
+		sys_exit(7);
+		return 0;
 	default: return __real_cfs_pe_parse(read, context, file_size, out, why);
 	}
 }

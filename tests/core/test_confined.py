@@ -19,7 +19,7 @@ UKI = pe_builder.build([Section(b".text", b"t" * 700), Section(b".cfsdig", PAYLO
 # The order of fault.c.
 FAULTS = (
     "none open socket fork kill memory read-other write-other crash loop silent short too-long "
-    "errno"
+    "errno late"
 ).split()
 FORBIDDEN = ["open", "socket", "fork", "kill", "memory", "read-other", "write-other"]
 SIGSYS = 31
@@ -114,7 +114,7 @@ def test_a_parser_that_dies_is_no_answer(faulty: Core, uki: int, fault: str) -> 
     assert read(faulty, uki)[0] == -errno.EPROTO
 
 
-@pytest.mark.parametrize("fault", ["short", "too-long", "errno"])
+@pytest.mark.parametrize("fault", ["short", "too-long", "errno", "late"])
 def test_an_impossible_answer_is_not_believed(faulty: Core, uki: int, fault: str) -> None:
     """The pipe's two ends are the first two numbers that are free."""
     faulty.lib.fault_parser = FAULTS.index(fault)
@@ -125,4 +125,5 @@ def test_an_impossible_answer_is_not_believed(faulty: Core, uki: int, fault: str
     faulty.lib.fault_descriptor = write_end
     found, why = read(faulty, uki, capacity=100)
     assert found == -errno.EPROTO
-    assert why == "the confined reader failed (wait status 0)"
+    status = "0x700" if fault == "late" else "0"
+    assert why == f"the confined reader failed (wait status {status})"

@@ -187,16 +187,21 @@ static void resume(pid_t child, int request, int signal)
  * the old break, which is what brk(0) asks for. */
 static void set_register(pid_t child, bool entry, long value)
 {
+	static unsigned long long wanted_break; /* the caller expects to find it again */
 	struct user_regs_struct regs;
 
 	if (ptrace(PTRACE_GETREGS, child, NULL, &regs) < 0)
 		die("PTRACE_GETREGS");
-	if (entry && regs.orig_rax == __NR_brk)
+	if (entry && regs.orig_rax == __NR_brk) {
+		wanted_break = regs.rdi;
 		regs.rdi = 0;
-	else if (entry)
+	} else if (entry) {
 		regs.orig_rax = (unsigned long long)value;
-	else if (regs.orig_rax != __NR_brk)
+	} else if (regs.orig_rax == __NR_brk) {
+		regs.rdi = wanted_break;
+	} else {
 		regs.rax = (unsigned long long)value;
+	}
 	if (ptrace(PTRACE_SETREGS, child, NULL, &regs) < 0)
 		die("PTRACE_SETREGS");
 }
