@@ -61,7 +61,7 @@ def bash(command: str, verb: str = "") -> set[str]:
 def zsh_part(start: str) -> set[str]:
     """The options of _cfs from `start` to the end of that branch or function."""
     text = ZSH.read_text()
-    part = re.split(r";;|\n}", text[text.index(start):], maxsplit=1)[0]
+    part = re.split(r";;|\n}", text[text.index(start) :], maxsplit=1)[0]
     found = set(re.findall(r"'(?:\([^)]*\))?\*?(--?[A-Za-z][a-z-]*)\[", part))
     for braces in re.findall(r"\{(-[^}]*)\}", part):
         found |= set(braces.split(","))
@@ -81,7 +81,9 @@ def test_of_the_initrd(command: str) -> None:
     assert len(expected) > 4
     assert of_manual(command) == expected
     assert bash(command) == expected
-    start = {"cfs-mount": "_cfs_mount()", "mount.cfs": "_cfs_helper()"}.get(command, f"  {command})")
+    start = {"cfs-mount": "_cfs_mount()", "mount.cfs": "_cfs_helper()"}.get(
+        command, f"  {command})"
+    )
     assert zsh_part(start) == expected
 
 
@@ -147,7 +149,9 @@ def test_bash_offers(line: str, expected: list[str]) -> None:
 def test_every_key_of_the_configuration_is_explained() -> None:
     schema = json.loads((ROOT / "pyinit/host/setup-root-conf.schema.json").read_text())
     page = manual("setup-root-conf.toml.5")
-    sections = dict(re.findall(r"^\.Ss \[(\S+)\]\n(.*?)(?=^\.S[sh] )", page, re.DOTALL | re.M))
+    sections = dict(
+        re.findall(r"^\.Ss \[(\S+)\]\n(.*?)(?=^\.S[sh] )", page, re.DOTALL | re.MULTILINE)
+    )
     assert set(sections) == set(schema["properties"])
     for name, section in schema["properties"].items():
         explained = set()
