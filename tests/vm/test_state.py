@@ -38,7 +38,7 @@ def _members(store: Store) -> list[Member]:
     return [
         Member("etc/", mode=0o751, owner=(3, 4), xattrs=_XATTRS),
         Member("etc/hostname", b"fixture\n"),
-        Member("etc/link", link="hostname"),
+        Member("etc/link", link="hostname", mode=0o777),
         stored("etc/os-release", "etc/os-release"),
         Member("etc/secret", b"secret\n", mode=0o600, owner=(5, 6), xattrs=_XATTRS),
         Member("etc/sub/", mode=0o700),
