@@ -159,6 +159,7 @@ static void describe(pid_t child, struct run *run, const uint64_t *args)
 {
 	switch (run->number) {
 	case __NR_openat: case __NR_openat2: case __NR_newfstatat: case __NR_mkdirat:
+	case __NR_symlink:
 		peek(child, args[1], run->detail, sizeof(run->detail));
 		break;
 	case __NR_open: case __NR_stat: case __NR_lstat: case __NR_mkdir: case __NR_chdir:
