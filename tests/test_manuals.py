@@ -81,10 +81,8 @@ def test_of_the_initrd(command: str) -> None:
     assert len(expected) > 4
     assert of_manual(command) == expected
     assert bash(command) == expected
-    start = {"cfs-mount": "_cfs_mount()", "mount.cfs": "_cfs_helper()"}.get(
-        command, f"  {command})"
-    )
-    assert zsh_part(start) == expected
+    functions = {"cfs-mount": "_cfs_mount()", "mount.cfs": "_cfs_helper()"}
+    assert zsh_part(functions.get(command, f"  {command})")) == expected
 
 
 @pytest.mark.parametrize("command", HOST)
