@@ -184,8 +184,10 @@ def test_every_choice_of_the_initrd_is_one_of_the_schema() -> None:
     for table, content in SCHEMA["properties"].items():
         for key, schema in content["properties"].items():
             for value in schema.get("enum", [True, False]):
-                extra = "" if (table, key) != ("digest", "source") else (
-                    'minimum-level = "cmdline"\ncmdline = true\n'
+                extra = (
+                    ""
+                    if (table, key) != ("digest", "source")
+                    else ('minimum-level = "cmdline"\ncmdline = true\n')
                 )
                 try:
                     found = read(f"[{table}]\n{extra}{key} = {json.dumps(value)}\n").values()

@@ -44,7 +44,8 @@ def _plug(monitor: Path, log: Path, after: str, ended: threading.Event) -> None:
         answers.readline()  # the greeting
         device = {"driver": "virtio-blk-pci", "drive": "late", "bus": "late-port"}
         for command in (
-            {"execute": "qmp_capabilities"}, {"execute": "device_add", "arguments": device},
+            {"execute": "qmp_capabilities"},
+            {"execute": "device_add", "arguments": device},
         ):
             connection.sendall(json.dumps(command).encode() + b"\n")
             answers.readline()

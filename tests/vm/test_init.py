@@ -176,8 +176,13 @@ def test_waits_for_a_root_device_that_appears_late(
     disk, log = rootdisk.disk("ext4"), tmp_path / "console"
     with late_disk(disk, log, r"\[vda\]") as arguments:
         console = start(
-            toolbox, "6.12", disk, "root=/dev/vdb", {CARRIED: rootdisk.carried("whole")},
-            log=log, arguments=arguments,
+            toolbox,
+            "6.12",
+            disk,
+            "root=/dev/vdb",
+            {CARRIED: rootdisk.carried("whole")},
+            log=log,
+            arguments=arguments,
         )
     check_root(console, rootdisk.digests["whole"])
     has(console, r".*\[vdb\] .* blocks.*")

@@ -16,10 +16,21 @@ from .matrix.stores import make_disks
 from .once import REPOSITORY
 from .toolbox import Toolbox
 
-_SMOKE = ("0-right", "1-other-image", "6-sha512", "15-deleted", "16-canary", "23-no-verity",
-          "29-no-erofs", "41-other", "48-next")
+_SMOKE = (
+    "0-right",
+    "1-other-image",
+    "6-sha512",
+    "15-deleted",
+    "16-canary",
+    "23-no-verity",
+    "29-no-erofs",
+    "41-other",
+    "48-next",
+)
 _PLACES = {
-    "6.12": ROWS, OLD_KERNEL: ROWS, "7.2": tuple(row for row in ROWS if row.name in _SMOKE),
+    "6.12": ROWS,
+    OLD_KERNEL: ROWS,
+    "7.2": tuple(row for row in ROWS if row.name in _SMOKE),
 }
 # What must be handled now: the other numbers are of later issues.
 _NUMBERS = {*range(1, 35), 40, 41, 42, 44, 46, 47, 48}
@@ -38,8 +49,12 @@ class Boots:
             series, file_system = place
             try:
                 self._found[place] = run_matrix(
-                    make_disks(self._toolbox), series, file_system,
-                    self._factory.mktemp("matrix"), (CFS_MOUNT,), _PLACES[series],
+                    make_disks(self._toolbox),
+                    series,
+                    file_system,
+                    self._factory.mktemp("matrix"),
+                    (CFS_MOUNT,),
+                    _PLACES[series],
                 )
             except Exception as error:
                 self._found[place] = error
@@ -58,9 +73,11 @@ def boots(toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> Boots:
     ("series", "file_system", "row"),
     [
         pytest.param(series, name, row, id=f"{series}-{name}-{row.name}")
-        for series, rows in _PLACES.items() for name in FILE_SYSTEMS
+        for series, rows in _PLACES.items()
+        for name in FILE_SYSTEMS
         if (series, name) != ("7.2", "btrfs")
-        for row in rows if row.runs_on(series)
+        for row in rows
+        if row.runs_on(series)
     ],
 )
 def test_row(boots: Boots, series: str, file_system: str, row: Row) -> None:
@@ -71,8 +88,12 @@ def test_a_row_with_another_outcome_fails(boots: Boots) -> None:
     """The table itself: a refusal that is none, and a mount that is refused."""
     matrix = boots["6.12", "ext4"]
     rows = {row.name: row for row in ROWS}
-    for name, other in (("0-right", "1-other-image"), ("1-other-image", "0-right"),
-                        ("1-other-image", "2-no-verity"), ("16-program", "0-right")):
+    for name, other in (
+        ("0-right", "1-other-image"),
+        ("1-other-image", "0-right"),
+        ("1-other-image", "2-no-verity"),
+        ("16-program", "0-right"),
+    ):
         row = rows[name]
         wrong = Row(row.number, row.variant, row.title, rows[other].outcome, row.prepare)
         with pytest.raises(CaseError):

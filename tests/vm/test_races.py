@@ -99,8 +99,10 @@ def _cases() -> Iterator[Case]:
     yield case("measured", f"held ioctl 1 '{swap}' && {unmount}")
     yield case("measured-deleted", f"held ioctl 1 'rm $image' && {unmount}")
     yield case("erofs-mounted", f"held fsopen 2 '{swap}' && {unmount}")
-    yield case("before-it-is-opened",
-               f"held openat2 1 '{swap}'; [ $? = 32 ] && measure $image | grep -v $D >&2")
+    yield case(
+        "before-it-is-opened",
+        f"held openat2 1 '{swap}'; [ $? = 32 ] && measure $image | grep -v $D >&2",
+    )
     yield case(
         "objects",
         "cp -a $S/objects $S/evil-objects; held ioctl 1 "
@@ -128,11 +130,19 @@ def guest(toolbox: Toolbox) -> LazyResults:
     names = "".join(f"{name}={digest}\n" for name, digest in disks.names.items())
     return LazyResults(
         lambda: run_cases(
-            toolbox, toolbox.kernel("6.12"), _CASES, setup="mount -t ext4 /dev/vda /disk",
-            modules=(*GUEST_MODULES, *FILE_SYSTEM_MODULES["ext4"], *HASH_MODULES), cpus=2,
+            toolbox,
+            toolbox.kernel("6.12"),
+            _CASES,
+            setup="mount -t ext4 /dev/vda /disk",
+            modules=(*GUEST_MODULES, *FILE_SYSTEM_MODULES["ext4"], *HASH_MODULES),
+            cpus=2,
             disks=[Disk(disks.disk("ext4"), discard_writes=True)],
-            files={"usr/bin/cfs-mount": cfs_init(), "guest/names": names,
-                   "guest/race.sh": _LIBRARY, **bundle("strace", "usr/bin/strace")},
+            files={
+                "usr/bin/cfs-mount": cfs_init(),
+                "guest/names": names,
+                "guest/race.sh": _LIBRARY,
+                **bundle("strace", "usr/bin/strace"),
+            },
         )
     )
 

@@ -116,8 +116,14 @@ class Setup:
 
 
 def case(
-    name: str, script: str, *, code: int = 0, stdout: str | None = None, stderr: str | None = None,
-    end: str = "down\n", **values: str | int | bool,
+    name: str,
+    script: str,
+    *,
+    code: int = 0,
+    stdout: str | None = None,
+    stderr: str | None = None,
+    end: str = "down\n",
+    **values: str | int | bool,
 ) -> Setup:
     settings = config.Config()
     settings.store = "/repo"
@@ -132,8 +138,9 @@ def case(
 
 
 def refused(name: str, path: str, found: str, expected: str = "", step: str = "state") -> str:
-    return refusal(step, f"/state/{name}/[0-9a-f]{{64}}{path}", found, expected,
-                   program="cfs-setup-root")
+    return refusal(
+        step, f"/state/{name}/[0-9a-f]{{64}}{path}", found, expected, program="cfs-setup-root"
+    )
 
 
 def modes() -> Iterator[Setup]:
@@ -146,13 +153,23 @@ def modes() -> Iterator[Setup]:
         stdout=r'"etc": "transient", "var": "tmpfs", "state": {}, .*\nfixture\n',
     )
     yield case(
-        "sizes", "up && df -kP $S/etc $S/var $S | awk 'NR > 1 { print $2 }'; touch $S/new",
-        stdout=r"\A1024\n2048\n3072\n", root="transient", etc="transient",
-        etc_size="1048576", var_size="2097152", root_size="3145728",
+        "sizes",
+        "up && df -kP $S/etc $S/var $S | awk 'NR > 1 { print $2 }'; touch $S/new",
+        stdout=r"\A1024\n2048\n3072\n",
+        root="transient",
+        etc="transient",
+        etc_size="1048576",
+        var_size="2097152",
+        root_size="3145728",
     )
-    yield case("none", "up && ! touch $S/etc/x 2>/dev/null && ! touch $S/var/x 2>/dev/null &&"
-               "[ ! -e /disk/state/none ] && cat $S/etc/hostname $S/var/lib/shipped",
-               stdout=r"\Afixture\nshipped\n", etc="none", var="none")
+    yield case(
+        "none",
+        "up && ! touch $S/etc/x 2>/dev/null && ! touch $S/var/x 2>/dev/null &&"
+        "[ ! -e /disk/state/none ] && cat $S/etc/hostname $S/var/lib/shipped",
+        stdout=r"\Afixture\nshipped\n",
+        etc="none",
+        var="none",
+    )
     edit = (
         "up && stat -c '%a %u %g' $S/etc $S/var && getxattr $S/etc security.selinux &&"
         "getxattr $S/var user.kept && record && echo edit >$S/etc/hostname && echo v >$S/var/v &&"
@@ -162,20 +179,31 @@ def modes() -> Iterator[Setup]:
     )
     both = rf"\A751 3 4\n755 7 8\n{LABEL}\nyes\n"
     yield case(
-        "peers", edit, etc="overlay", var="bind",
+        "peers",
+        edit,
+        etc="overlay",
+        var="bind",
         stdout=both + r'(.*\n)*.*"loop": true, .*"etc": "overlay", "var": "bind", .*"created": true'
         r'.*\n# padding\nedit\nv\nshipped\n.*"created": false(.*\n)*'
         r".* /disk/etc rw,nosuid,nodev.* - overlay cfs-etc .*redirect_dir=nofollow.*\n"
         r".* /disk/var rw,nosuid,nodev.* - (ext4|btrfs) ",
     )
-    yield case("etc-bind-var-overlay", edit, etc="bind", var="overlay", stdout=both +
-               r"(.*\n)*edit\nv\nshipped\n(.*\n)*.* /disk/var rw.* - overlay cfs-var .*nofollow")
     yield case(
-        "copy", "up && cp -a /guest/configuration/copy /tmp/none &&"
+        "etc-bind-var-overlay",
+        edit,
+        etc="bind",
+        var="overlay",
+        stdout=both
+        + r"(.*\n)*edit\nv\nshipped\n(.*\n)*.* /disk/var rw.* - overlay cfs-var .*nofollow",
+    )
+    yield case(
+        "copy",
+        "up && cp -a /guest/configuration/copy /tmp/none &&"
         "sed -i 's/etc=bind/etc=none/; s/var=bind/var=none/' /tmp/none &&"
         "dumptree $S/etc && dumptree $S/var && echo AND && down &&"
         "cfs-setup-root --sysroot $S --config /tmp/none && dumptree $S/etc && dumptree $S/var",
-        etc="bind", var="bind",
+        etc="bind",
+        var="bind",
     )
     yield case(
         "var-on-disk",
@@ -184,113 +212,223 @@ def modes() -> Iterator[Setup]:
         "ln -s /disk/repo $Q/var.transient/old/link && mv $Q/var.transient/*-* "
         "$Q/var.transient/earlier && up && [ ! -e $S/var/x ] && ls $S/sysroot/state/var-on-disk/*/*"
         "&& [ -e $S/sysroot/repo/meta.json ]",
-        var="transient-disk", stdout=r'\A755 7 8\n.*"var": "transient-disk"(.*\n)x\n'
+        var="transient-disk",
+        stdout=r'\A755 7 8\n.*"var": "transient-disk"(.*\n)x\n'
         r"[0-9a-f]{8}-[0-9a-f-]{27}\n\Z",
     )
     yield case(
-        "ostree-var", "mkdir -p /disk/ostree/deploy/os/var && echo o >/disk/ostree/deploy/os/var/o"
-        "&& up && cat $S/var/o", stdout=r"\Ao\n", var="bind",
-        state_var="/ostree/deploy/os/var", state_missing="refuse",
+        "ostree-var",
+        "mkdir -p /disk/ostree/deploy/os/var && echo o >/disk/ostree/deploy/os/var/o"
+        "&& up && cat $S/var/o",
+        stdout=r"\Ao\n",
+        var="bind",
+        state_var="/ostree/deploy/os/var",
+        state_missing="refuse",
     )
     writable = "up && echo x >$S/usr/new && echo x >$S/new && rm $S/usr/bin/program && "
     # What lies over a writable root must be seen in it, not below it (peers.md, defect 3).
     yield case(
-        "root-transient", writable + "echo e >$S/etc/e && echo v >$S/var/v &&"
+        "root-transient",
+        writable + "echo e >$S/etc/e && echo v >$S/var/v &&"
         "cat $S/sysroot/meta || cat $S/sysroot/repo/meta.json && [ ! -e $Q/etc ] &&"
         "stat -c %a $S && down && cat $Q/etc/upper/e $Q/var/v &&"
         "up && [ ! -e $S/new ] && [ -x $S/usr/bin ] && cat $S/etc/e $S/var/v && record",
-        root="transient", etc="overlay", var="bind",
+        root="transient",
+        etc="overlay",
+        var="bind",
         # 777 is what the image says of its root
         stdout=r'features.*777\ne\nv\ne\nv\n.*"root": "transient"',
     )
     yield case(
-        "root-transient-etc-none", writable + "echo e >$S/etc/e && cat $S/etc/e && down && up &&"
-        "[ ! -e $S/etc/e ]", root="transient", etc="none", var="none", stdout=r"\Ae\n",
+        "root-transient-etc-none",
+        writable + "echo e >$S/etc/e && cat $S/etc/e && down && up &&[ ! -e $S/etc/e ]",
+        root="transient",
+        etc="none",
+        var="none",
+        stdout=r"\Ae\n",
     )
     yield case(
-        "root-transient-ro", "up && ! touch $S/new 2>/dev/null && touch $S/etc/e &&"
-        "mount -o remount,rw $S && touch $S/new && ls $S/new", root="transient-ro",
+        "root-transient-ro",
+        "up && ! touch $S/new 2>/dev/null && touch $S/etc/e &&"
+        "mount -o remount,rw $S && touch $S/new && ls $S/new",
+        root="transient-ro",
         stdout="/disk/new",
     )
     # The root file system as an initrd leaves it: read-only.
     yield case(
-        "read-only-disk", "mount -o remount,ro /disk && up && echo e >$S/etc/e && record &&"
+        "read-only-disk",
+        "mount -o remount,ro /disk && up && echo e >$S/etc/e && record &&"
         "! touch $S/sysroot/x 2>/dev/null && grep ' /disk/sysroot ro' /proc/self/mountinfo",
-        etc="overlay", var="none", stdout='"sysroot": "read-only"',
+        etc="overlay",
+        var="none",
+        stdout='"sysroot": "read-only"',
         end="down; mount -o remount,rw /disk\n",
     )
     yield case(
-        "read-only-disk-stays", "mount -o remount,ro /disk && up && ! touch /disk/x 2>/dev/null &&"
-        "down && touch /disk/x", stderr=r"touch: /disk/x: Read-only file system", code=1,
+        "read-only-disk-stays",
+        "mount -o remount,ro /disk && up && ! touch /disk/x 2>/dev/null &&down && touch /disk/x",
+        stderr=r"touch: /disk/x: Read-only file system",
+        code=1,
         end="down; mount -o remount,rw /disk\n",
     )
     yield case(
-        "read-only-disk-restored", "mount -o remount,ro /disk && up; code=$?;"
+        "read-only-disk-restored",
+        "mount -o remount,ro /disk && up; code=$?;"
         "grep ' /disk ' /proc/self/mountinfo; mount -o remount,rw /disk; exit $code",
-        stdout=r" /disk r.* - \w+ /dev/vda ro", code=32, etc="bind", var="bind",
+        stdout=r" /disk r.* - \w+ /dev/vda ro",
+        code=32,
+        etc="bind",
+        var="bind",
         state_missing="refuse",
     )
-    yield case("sysroot-writable", "up && echo x >$S/sysroot/state/w && down && cat /disk/state/w",
-               sysroot_readonly=False, stdout=r"\Ax\n")
-    yield case("modules-of-the-record", "up && record", etc="overlay", var="transient-disk",
-               stdout=r'"state": {"etc": {"path": "/state/modules-of-the-record/[0-9a-f]{64}/etc", '
-               r'"kind": "directory", "created": true}, "var": {"path": ".*/var.transient/')
+    yield case(
+        "sysroot-writable",
+        "up && echo x >$S/sysroot/state/w && down && cat /disk/state/w",
+        sysroot_readonly=False,
+        stdout=r"\Ax\n",
+    )
+    yield case(
+        "modules-of-the-record",
+        "up && record",
+        etc="overlay",
+        var="transient-disk",
+        stdout=r'"state": {"etc": {"path": "/state/modules-of-the-record/[0-9a-f]{64}/etc", '
+        r'"kind": "directory", "created": true}, "var": {"path": ".*/var.transient/',
+    )
 
 
 def hostile() -> Iterator[Setup]:
     plant = "mkdir -p $Q/etc/upper $Q/etc/work && "
     xattr = "setxattr $Q/etc/upper/{} trusted.overlay.{} {} && "
     yield case(
-        "planted-file", plant + "truncate -s 300 $Q/etc/upper/evil && " +
-        xattr.format("evil", "redirect", "/os-release") + xattr.format("evil", "metacopy", "''") +
-        "up && cat $S/etc/hostname && cat $S/etc/evil", etc="overlay", code=1,
-        stdout=r"\Afixture\n\Z", stderr=r"/etc/evil'?: Operation not permitted",
+        "planted-file",
+        plant
+        + "truncate -s 300 $Q/etc/upper/evil && "
+        + xattr.format("evil", "redirect", "/os-release")
+        + xattr.format("evil", "metacopy", "''")
+        + "up && cat $S/etc/hostname && cat $S/etc/evil",
+        etc="overlay",
+        code=1,
+        stdout=r"\Afixture\n\Z",
+        stderr=r"/etc/evil'?: Operation not permitted",
     )
     yield case(
-        "planted-metacopy", plant + "truncate -s 300 $Q/etc/upper/os-release && " +
-        xattr.format("os-release", "metacopy", "''") + "up && cat $S/etc/os-release",
-        etc="overlay", code=1, stdout=r"\A\Z", stderr=r"Operation not permitted",
+        "planted-metacopy",
+        plant
+        + "truncate -s 300 $Q/etc/upper/os-release && "
+        + xattr.format("os-release", "metacopy", "''")
+        + "up && cat $S/etc/os-release",
+        etc="overlay",
+        code=1,
+        stdout=r"\A\Z",
+        stderr=r"Operation not permitted",
     )
     yield case(
-        "planted-directory", plant + "mkdir $Q/etc/upper/evil && " +
-        xattr.format("evil", "redirect", "/sub") + "up && cat $S/etc/evil/data", etc="overlay",
-        code=1, stdout=r"\A\Z", stderr=r"Operation not permitted",
+        "planted-directory",
+        plant
+        + "mkdir $Q/etc/upper/evil && "
+        + xattr.format("evil", "redirect", "/sub")
+        + "up && cat $S/etc/evil/data",
+        etc="overlay",
+        code=1,
+        stdout=r"\A\Z",
+        stderr=r"Operation not permitted",
     )
     link = "a symbolic link, and none is followed: Too many levels of symbolic links .*"
-    yield case("link-as-entry", "mkdir -p $Q /disk/state/there && ln -s ../../there $Q/etc && up",
-               etc="bind", code=32, stderr=refused("link-as-entry", "/etc", link))
-    yield case("link-as-parent", "mkdir -p /disk/state/link-as-parent /disk/state/there/etc &&"
-               "ln -s ../there $Q && up", etc="overlay", code=32,
-               stderr=refused("link-as-parent", "/etc", link))
-    yield case("link-as-parent-of-new", "mkdir -p /disk/state/there2 && ln -s there2 "
-               "/disk/state/link-as-parent-of-new; up; code=$?; rmdir /disk/state/there2 || code=9;"
-               "exit $code", etc="overlay", code=32,
-               stderr=refused("link-as-parent-of-new", "/etc", link))
-    yield case("link-as-upper", "mkdir -p $Q/etc && ln -s /disk/repo $Q/etc/upper && up",
-               etc="overlay", code=32, stderr=refused("link-as-upper", "/etc", link))
-    yield case("link-out", "mkdir -p $Q && ln -s /guest $Q/var && up", var="bind", code=32,
-               stderr=refused("link-out", "/var", link))
-    yield case("fifo", "mkdir -p $Q && mkfifo $Q/var && up", var="bind", code=32,
-               stderr=refused("fifo", "/var", "neither directory nor file", ".*"))
-    yield case("missing-refused", "up; code=$?; [ ! -e /disk/state/missing-refused ] || code=9;"
-               "exit $code", etc="overlay", state_missing="refuse", code=32,
-               stderr=refused("missing-refused", "/etc", r"No such file or directory \(ENOENT\)",
-                              r"state that is there .*"))
-    yield case("missing-upper-refused", "mkdir -p $Q/etc && up", etc="overlay",
-               state_missing="refuse", code=32,
-               stderr=refused("missing-upper-refused", "/etc/upper", "missing", "a directory"))
-    yield case("left-over", "mkdir -p $Q/etc.cfs-new/sub && ln -s /disk/repo $Q/etc.cfs-new/sub/l"
-               "&& up && [ -e $S/etc/hostname ] && [ ! -e $S/etc/sub/l ] && ls $S/sysroot/state/"
-               "left-over/* && cat $S/sysroot/repo/meta.json", etc="bind", stdout=r"\Aetc\n.*feat")
+    yield case(
+        "link-as-entry",
+        "mkdir -p $Q /disk/state/there && ln -s ../../there $Q/etc && up",
+        etc="bind",
+        code=32,
+        stderr=refused("link-as-entry", "/etc", link),
+    )
+    yield case(
+        "link-as-parent",
+        "mkdir -p /disk/state/link-as-parent /disk/state/there/etc &&ln -s ../there $Q && up",
+        etc="overlay",
+        code=32,
+        stderr=refused("link-as-parent", "/etc", link),
+    )
+    yield case(
+        "link-as-parent-of-new",
+        "mkdir -p /disk/state/there2 && ln -s there2 "
+        "/disk/state/link-as-parent-of-new; up; code=$?; rmdir /disk/state/there2 || code=9;"
+        "exit $code",
+        etc="overlay",
+        code=32,
+        stderr=refused("link-as-parent-of-new", "/etc", link),
+    )
+    yield case(
+        "link-as-upper",
+        "mkdir -p $Q/etc && ln -s /disk/repo $Q/etc/upper && up",
+        etc="overlay",
+        code=32,
+        stderr=refused("link-as-upper", "/etc", link),
+    )
+    yield case(
+        "link-out",
+        "mkdir -p $Q && ln -s /guest $Q/var && up",
+        var="bind",
+        code=32,
+        stderr=refused("link-out", "/var", link),
+    )
+    yield case(
+        "fifo",
+        "mkdir -p $Q && mkfifo $Q/var && up",
+        var="bind",
+        code=32,
+        stderr=refused("fifo", "/var", "neither directory nor file", ".*"),
+    )
+    yield case(
+        "missing-refused",
+        "up; code=$?; [ ! -e /disk/state/missing-refused ] || code=9;exit $code",
+        etc="overlay",
+        state_missing="refuse",
+        code=32,
+        stderr=refused(
+            "missing-refused",
+            "/etc",
+            r"No such file or directory \(ENOENT\)",
+            r"state that is there .*",
+        ),
+    )
+    yield case(
+        "missing-upper-refused",
+        "mkdir -p $Q/etc && up",
+        etc="overlay",
+        state_missing="refuse",
+        code=32,
+        stderr=refused("missing-upper-refused", "/etc/upper", "missing", "a directory"),
+    )
+    yield case(
+        "left-over",
+        "mkdir -p $Q/etc.cfs-new/sub && ln -s /disk/repo $Q/etc.cfs-new/sub/l"
+        "&& up && [ -e $S/etc/hostname ] && [ ! -e $S/etc/sub/l ] && ls $S/sysroot/state/"
+        "left-over/* && cat $S/sysroot/repo/meta.json",
+        etc="bind",
+        stdout=r"\Aetc\n.*feat",
+    )
     second = "mkdir -p /mnt/two && mount -t $FS /dev/vda /mnt/two && up && up /mnt/two"
     both = "down /mnt/two; umount /mnt/two; down\n"
-    yield case("in-use", second, etc="overlay", code=32, end=both,
-               stderr=r"\A.*\ncfs-setup-root: refused: state: /state/in-use/\w{64}/etc: .*\(EBUSY\)"
-               ", expected directories that no other overlay is using\n")
-    yield case("image-in-use", second, var="bind",
-               end=both, state_var="/images/twice", code=32,
-               stderr=r"\A.*\ncfs-setup-root: refused: state: /images/twice: loop device: "
-               r".*\(EBUSY\), expected an image file that nobody else has attached\n")
+    yield case(
+        "in-use",
+        second,
+        etc="overlay",
+        code=32,
+        end=both,
+        stderr=r"\A.*\ncfs-setup-root: refused: state: /state/in-use/\w{64}/etc: .*\(EBUSY\)"
+        ", expected directories that no other overlay is using\n",
+    )
+    yield case(
+        "image-in-use",
+        second,
+        var="bind",
+        end=both,
+        state_var="/images/twice",
+        code=32,
+        stderr=r"\A.*\ncfs-setup-root: refused: state: /images/twice: loop device: "
+        r".*\(EBUSY\), expected an image file that nobody else has attached\n",
+    )
 
 
 _FILL = "{ dd if=/dev/zero of=/disk/fill bs=1M; dd if=/dev/zero of=/disk/fill2 bs=4k;} 2>/dev/null;"
@@ -300,53 +438,96 @@ def full() -> Iterator[Setup]:
     """On ext4 only: how btrfs fills up cannot be said beforehand."""
     free = "rm -f /disk/fill /disk/fill2\n"
     disk_full = "the disk is full: No space left on device .*"
-    yield case("full-disk", "mkdir -p $Q;" + _FILL + "up; code=$?; ls -A $Q; exit $code"
-               .replace("exit", free + "exit"), etc="bind", code=32, stdout=r"\A\Z",
-               stderr=refused("full-disk", "/etc", disk_full))
-    yield case("full-disk-old-state", "mkdir -p $Q/etc/upper; echo old >$Q/etc/upper/hostname;"
-               + _FILL + "up; code=$?; ls -A $Q/etc; cat $Q/etc/upper/hostname;" + free +
-               "exit $code", etc="overlay", code=32, stdout=r"\Aupper\nold\n\Z",
-               # by us, or by overlayfs, which then would mount it read-only
-               stderr=r"refused: (state|check): .*(the disk is full|a full disk)")
-    yield case("full-image", "up && dd if=/dev/zero "
-               "of=$S/var/fill bs=1M; ls $S/etc/hostname", var="bind", state_var="/images/small",
-               stdout="hostname", stderr="No space left on device")
+    yield case(
+        "full-disk",
+        "mkdir -p $Q;" + _FILL + "up; code=$?; ls -A $Q; exit $code".replace("exit", free + "exit"),
+        etc="bind",
+        code=32,
+        stdout=r"\A\Z",
+        stderr=refused("full-disk", "/etc", disk_full),
+    )
+    yield case(
+        "full-disk-old-state",
+        "mkdir -p $Q/etc/upper; echo old >$Q/etc/upper/hostname;"
+        + _FILL
+        + "up; code=$?; ls -A $Q/etc; cat $Q/etc/upper/hostname;"
+        + free
+        + "exit $code",
+        etc="overlay",
+        code=32,
+        stdout=r"\Aupper\nold\n\Z",
+        # by us, or by overlayfs, which then would mount it read-only
+        stderr=r"refused: (state|check): .*(the disk is full|a full disk)",
+    )
+    yield case(
+        "full-image",
+        "up && dd if=/dev/zero of=$S/var/fill bs=1M; ls $S/etc/hostname",
+        var="bind",
+        state_var="/images/small",
+        stdout="hostname",
+        stderr="No space left on device",
+    )
 
 
 def images() -> Iterator[Setup]:
     for kind in ("ext4", "btrfs"):
         grown = 12 * MIB if kind == "ext4" else 300 * MIB
         yield case(
-            f"image-{kind}", "up && df -mP $S/var | awk 'NR > 1 { print "
-            "\"size\", $2 }' && echo v >$S/var/v && record && down && up && cat $S/var/v &&"
-            "cat /proc/self/mountinfo", var="bind", state_var=f"/images/{kind}", state_grow=grown,
-            stdout=(r"\Asize 12\n" if kind == "ext4" else r"\Asize 300\n") +
-            r'.*"kind": "image file"(.*\n)v\n(.*\n)*.* /disk/var rw,nosuid,nodev.* - '
+            f"image-{kind}",
+            "up && df -mP $S/var | awk 'NR > 1 { print "
+            '"size", $2 }\' && echo v >$S/var/v && record && down && up && cat $S/var/v &&'
+            "cat /proc/self/mountinfo",
+            var="bind",
+            state_var=f"/images/{kind}",
+            state_grow=grown,
+            stdout=(r"\Asize 12\n" if kind == "ext4" else r"\Asize 300\n")
+            + r'.*"kind": "image file"(.*\n)v\n(.*\n)*.* /disk/var rw,nosuid,nodev.* - '
             rf"{kind} /dev/loop\d",
         )
         yield case(
-            f"image-{kind}-overlay", "up &&"
+            f"image-{kind}-overlay",
+            "up &&"
             "stat -c '%a %u %g' $S/etc && echo edit >$S/etc/hostname && down && up &&"
-            "cat $S/etc/hostname $S/etc/link", etc="overlay", state_etc=f"/images/{kind}-overlay",
+            "cat $S/etc/hostname $S/etc/link",
+            etc="overlay",
+            state_etc=f"/images/{kind}-overlay",
             stdout=r"\A751 3 4\nedit\nedit\n",
         )
-    yield case("image-of-nothing", "up", var="bind", state_var="/images/nothing", code=32,
-               stderr=refusal("state", "/images/nothing", "no file system that is known here",
-                              "ext4 or btrfs in the image file", program="cfs-setup-root"))
+    yield case(
+        "image-of-nothing",
+        "up",
+        var="bind",
+        state_var="/images/nothing",
+        code=32,
+        stderr=refusal(
+            "state",
+            "/images/nothing",
+            "no file system that is known here",
+            "ext4 or btrfs in the image file",
+            program="cfs-setup-root",
+        ),
+    )
 
 
 def subvolumes() -> Iterator[Setup]:
-    yield case("subvolume", "mkdir -p $Q && btrfs subvolume create $Q/var && echo s >$Q/var/s &&"
-               "btrfs subvolume create $Q/etc && up && cat $S/var/s && touch $S/etc/e && down &&"
-               "ls $Q/etc", stdout=r"s\nupper\nwork\n", etc="overlay", var="bind")
+    yield case(
+        "subvolume",
+        "mkdir -p $Q && btrfs subvolume create $Q/var && echo s >$Q/var/s &&"
+        "btrfs subvolume create $Q/etc && up && cat $S/var/s && touch $S/etc/e && down &&"
+        "ls $Q/etc",
+        stdout=r"s\nupper\nwork\n",
+        etc="overlay",
+        var="bind",
+    )
 
 
 ON_EXT4 = [*modes(), *hostile(), *images(), *full()]
 ON_BTRFS = [*modes(), *hostile(), *images(), *subvolumes()]
 
 
-def run(toolbox: Toolbox, store: Store, series: str, file_system: str, setups: list[Setup]
-        ) -> LazyResults:
+def run(
+    toolbox: Toolbox, store: Store, series: str, file_system: str, setups: list[Setup]
+) -> LazyResults:
     def boot() -> object:
         made = make_disk(toolbox, store)
         carried = payload.format([Digest.parse(made.digest, "a test")])
@@ -355,16 +536,30 @@ def run(toolbox: Toolbox, store: Store, series: str, file_system: str, setups: l
         if file_system == "btrfs":
             tools = bundle("btrfs", "usr/bin/btrfs", toolbox.tree)
         return run_cases(
-            toolbox, toolbox.kernel(series),
-            [Case(s.case.name, known + s.case.script, limit=s.case.limit, code=s.case.code,
-                  stdout=s.case.stdout, stderr=s.case.stderr) for s in setups],
+            toolbox,
+            toolbox.kernel(series),
+            [
+                Case(
+                    s.case.name,
+                    known + s.case.script,
+                    limit=s.case.limit,
+                    code=s.case.code,
+                    stdout=s.case.stdout,
+                    stderr=s.case.stderr,
+                )
+                for s in setups
+            ],
             setup=f"mount -t {file_system} /dev/vda /disk",
-            modules=(*GUEST_MODULES, *FILE_SYSTEM_MODULES["ext4"], *FILE_SYSTEM_MODULES["btrfs"],
-                     *HASH_MODULES),
+            modules=(
+                *GUEST_MODULES,
+                *FILE_SYSTEM_MODULES["ext4"],
+                *FILE_SYSTEM_MODULES["btrfs"],
+                *HASH_MODULES,
+            ),
             files={
-                "usr/bin/cfs-setup-root": cfs_init(), payload.CARRIED.lstrip("/"): carried,
-                **{f"guest/configuration/{s.case.name}": config.format(s.settings)
-                   for s in setups},
+                "usr/bin/cfs-setup-root": cfs_init(),
+                payload.CARRIED.lstrip("/"): carried,
+                **{f"guest/configuration/{s.case.name}": config.format(s.settings) for s in setups},
                 **tools,
             },
             disks=[Disk(made.disk(file_system), discard_writes=True)],

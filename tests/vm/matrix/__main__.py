@@ -66,7 +66,13 @@ def _line(matrix: Matrix, row: Row, series: str, file_system: str, peers: bool) 
             answers[mounter.name] = f"did not report: {str(error).splitlines()[0]}"
     outcome = type(row.outcome).__name__.lower()
     return Line(
-        row.number, row.variant, row.title, series, file_system, f"{outcome}: {row.title}", passed,
+        row.number,
+        row.variant,
+        row.title,
+        series,
+        file_system,
+        f"{outcome}: {row.title}",
+        passed,
         answers,
     )
 

@@ -5,53 +5,107 @@ from .rows import Elsewhere
 
 _INIT = "tests/vm/test_init.py::"
 ELSEWHERE = (
-    Elsewhere(5, "digest equal, algorithm not",
-              ("tests/core/test_digest.py::test_equal_is_algorithm_and_bytes",),
-              "nobody can make such a file"),
-    Elsewhere(7, "digest with NUL", ("tests/core/test_digest.py::test_refused",),
-              "no argument has one"),
-    Elsewhere(7, "before the disk is touched", (
-        "tests/vm/test_mount.py::test_a_malformed_digest_is_refused_before_any_disk_access",)),
-    Elsewhere(14, "image replaced between measuring and mounting", (
-        "tests/vm/test_races.py::test_what_was_measured_is_what_is_mounted",
-        "tests/vm/test_races.py::test_the_image_swapped_in_a_loop")),
-    Elsewhere(25, "redirect without metacopy: the lister reports it",
-              why="cfs-store objects comes with a later issue"),
-    Elsewhere(21, "the object lister refuses climbing redirects",
-              why="cfs-store objects comes with a later issue"),
-    Elsewhere(26, "object directory swapped after it was opened", (
-        "tests/vm/test_races.py::test_the_first_object_directory_stays_in_use",
-        "tests/vm/test_races.py::test_the_objects_swapped_in_a_loop")),
-    Elsewhere(30, "UKI without the section, with it twice, overlapping", (
-        "tests/core/test_pe.py::test_no_name", "tests/core/test_pe.py::test_twice",
-        "tests/core/test_pe.py::test_a_broken_rule")),
-    Elsewhere(31, "every PE rule broken, one at a time", (
-        "tests/core/test_pe.py::test_a_broken_rule",
-        "tests/core/test_pe.py::test_every_rule_has_a_case",
-        "tests/core/test_pe_file.py::test_a_uki_of_128_mb_costs_little")),
-    Elsewhere(32, "UKI differs from the one that booted", (
-        "tests/initrd/test_sources.py::test_the_uki_never_decides",
-        "tests/initrd/test_sources.py::test_all_combinations",
-        "tests/initrd/test_esp.py::test_a_broken_file_is_refused")),
+    Elsewhere(
+        5,
+        "digest equal, algorithm not",
+        ("tests/core/test_digest.py::test_equal_is_algorithm_and_bytes",),
+        "nobody can make such a file",
+    ),
+    Elsewhere(
+        7, "digest with NUL", ("tests/core/test_digest.py::test_refused",), "no argument has one"
+    ),
+    Elsewhere(
+        7,
+        "before the disk is touched",
+        ("tests/vm/test_mount.py::test_a_malformed_digest_is_refused_before_any_disk_access",),
+    ),
+    Elsewhere(
+        14,
+        "image replaced between measuring and mounting",
+        (
+            "tests/vm/test_races.py::test_what_was_measured_is_what_is_mounted",
+            "tests/vm/test_races.py::test_the_image_swapped_in_a_loop",
+        ),
+    ),
+    Elsewhere(
+        25,
+        "redirect without metacopy: the lister reports it",
+        why="cfs-store objects comes with a later issue",
+    ),
+    Elsewhere(
+        21,
+        "the object lister refuses climbing redirects",
+        why="cfs-store objects comes with a later issue",
+    ),
+    Elsewhere(
+        26,
+        "object directory swapped after it was opened",
+        (
+            "tests/vm/test_races.py::test_the_first_object_directory_stays_in_use",
+            "tests/vm/test_races.py::test_the_objects_swapped_in_a_loop",
+        ),
+    ),
+    Elsewhere(
+        30,
+        "UKI without the section, with it twice, overlapping",
+        (
+            "tests/core/test_pe.py::test_no_name",
+            "tests/core/test_pe.py::test_twice",
+            "tests/core/test_pe.py::test_a_broken_rule",
+        ),
+    ),
+    Elsewhere(
+        31,
+        "every PE rule broken, one at a time",
+        (
+            "tests/core/test_pe.py::test_a_broken_rule",
+            "tests/core/test_pe.py::test_every_rule_has_a_case",
+            "tests/core/test_pe_file.py::test_a_uki_of_128_mb_costs_little",
+        ),
+    ),
+    Elsewhere(
+        32,
+        "UKI differs from the one that booted",
+        (
+            "tests/initrd/test_sources.py::test_the_uki_never_decides",
+            "tests/initrd/test_sources.py::test_all_combinations",
+            "tests/initrd/test_esp.py::test_a_broken_file_is_refused",
+        ),
+    ),
     Elsewhere(32, "and is not `proved`", why="measuring the UKI by the TPM is a later issue"),
-    Elsewhere(34, "command line as the kernel cuts it", (
-        "tests/initrd/test_cmdline.py::test_cut_as_the_kernel_does",
-        "tests/initrd/test_cmdline.py::test_any_bytes",
-        "tests/vm/test_cmdline.py")),
+    Elsewhere(
+        34,
+        "command line as the kernel cuts it",
+        (
+            "tests/initrd/test_cmdline.py::test_cut_as_the_kernel_does",
+            "tests/initrd/test_cmdline.py::test_any_bytes",
+            "tests/vm/test_cmdline.py",
+        ),
+    ),
     Elsewhere(35, "EFI variables", ("tests/initrd/test_efivar.py",)),
     Elsewhere(36, "event log", why="the TPM event log is a later issue"),
     Elsewhere(37, "hostile upper of /etc or /var", why="persistent state is a later issue"),
     Elsewhere(38, "state directory missing or a symlink", why="persistent state is a later issue"),
     Elsewhere(39, "upper directory in use", why="persistent state is a later issue"),
     Elsewhere(40, "mount points of PID 1", (f"{_INIT}test_failure",)),
-    Elsewhere(42, "exception as PID 1", (
-        f"{_INIT}test_an_uncaught_exception_is_reported_and_the_machine_powers_off",
-        f"{_INIT}test_failure")),
+    Elsewhere(
+        42,
+        "exception as PID 1",
+        (
+            f"{_INIT}test_an_uncaught_exception_is_reported_and_the_machine_powers_off",
+            f"{_INIT}test_failure",
+        ),
+    ),
     Elsewhere(43, "ENOSPC and the like at the Nth call", why="the fault-injecting build is not in"),
     Elsewhere(45, "power cut while the store is written", why="a later issue"),
-    Elsewhere(46, "root device late or missing", (
-        f"{_INIT}test_a_missing_root_device_is_named_and_the_machine_reboots",
-        f"{_INIT}test_waits_for_a_root_device_that_appears_late",
-        "tests/initrd/test_devices.py::test_waits_and_loads_drivers_meanwhile")),
+    Elsewhere(
+        46,
+        "root device late or missing",
+        (
+            f"{_INIT}test_a_missing_root_device_is_named_and_the_machine_reboots",
+            f"{_INIT}test_waits_for_a_root_device_that_appears_late",
+            "tests/initrd/test_devices.py::test_waits_and_loads_drivers_meanwhile",
+        ),
+    ),
     Elsewhere(47, "switch-root outside an initramfs", (f"{_INIT}test_failure",)),
 )

@@ -71,7 +71,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """"11-fifo"."""
+        """ "11-fifo"."""
         return f"{self.number}-{self.variant}"
 
     def runs_on(self, series: str) -> bool:

@@ -115,8 +115,10 @@ def _no_such_refusal(
 ) -> Iterable[str]:
     texts = (outcome.path, outcome.found, outcome.expected)
     pattern = refusal(
-        outcome.step, *(_expand(text, names) for text in texts),
-        program=program, verdict="error" if outcome.code == 1 else "refused",
+        outcome.step,
+        *(_expand(text, names) for text in texts),
+        program=program,
+        verdict="error" if outcome.code == 1 else "refused",
     )
     if found.code != outcome.code or found.mounted:
         yield f"exit {found.code}, expected {outcome.code}"
@@ -137,7 +139,9 @@ def _case_name(row: Row, mounter: Mounter) -> str:
 
 def _script(row: Row, mounter: Mounter) -> str:
     functions = {
-        "prepare": row.prepare, "attempt": row.command or mounter.command, "after": row.after,
+        "prepare": row.prepare,
+        "attempt": row.command or mounter.command,
+        "after": row.after,
         "clean": row.clean,
     }
     return (
@@ -148,21 +152,29 @@ def _script(row: Row, mounter: Mounter) -> str:
 
 
 def run_matrix(
-    disks: MatrixDisks, series: str, file_system: str, directory: Path,
-    mounters: Sequence[Mounter] = (CFS_MOUNT,), rows: Sequence[Row] = ROWS,
+    disks: MatrixDisks,
+    series: str,
+    file_system: str,
+    directory: Path,
+    mounters: Sequence[Mounter] = (CFS_MOUNT,),
+    rows: Sequence[Row] = ROWS,
 ) -> Matrix:
     """Boot once; `directory` is for copies of the disk. Rows about cfs-init alone are not put to
     other mounters."""
     toolbox: Toolbox = disks.toolbox
     cases = [
-        Case(_case_name(row, mounter), _script(row, mounter),
-             limit=row.limit if mounter is CFS_MOUNT else _PEER_SECONDS)
-        for row in rows if row.runs_on(series)
-        for mounter in mounters if mounter is CFS_MOUNT or not row.command
+        Case(
+            _case_name(row, mounter),
+            _script(row, mounter),
+            limit=row.limit if mounter is CFS_MOUNT else _PEER_SECONDS,
+        )
+        for row in rows
+        if row.runs_on(series)
+        for mounter in mounters
+        if mounter is CFS_MOUNT or not row.command
     ]
     setup = (
-        f"mount -t {file_system} /dev/vda /disk || exit\n"
-        "ln -s cfs-mount /usr/bin/cfs-setup-root\n"
+        f"mount -t {file_system} /dev/vda /disk || exit\nln -s cfs-mount /usr/bin/cfs-setup-root\n"
     )
     # btrfs mounts two file systems with one UUID from Linux 6.7 on.
     tampered = disks.tampered(file_system, directory) if series != OLD_KERNEL else {}
@@ -181,7 +193,11 @@ def run_matrix(
     for mounter in mounters:
         files.update(mounter.files(toolbox))
     results = run_cases(
-        toolbox, toolbox.kernel(series), cases, setup=setup, files=files,
+        toolbox,
+        toolbox.kernel(series),
+        cases,
+        setup=setup,
+        files=files,
         modules=(*GUEST_MODULES, *FILE_SYSTEM_MODULES[file_system], *HASH_MODULES),
         disks=[
             Disk(disks.disk(file_system), discard_writes=True),

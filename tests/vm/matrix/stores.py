@@ -28,10 +28,9 @@ CONTENT = {
 SMALL = {"etc/hostname": b"hostname\n"}
 _DIRECTORIES = ("var", "run", "proc", "sys", "dev", "sysroot")
 _MTIME = 1_700_000_000
-_SEAL = (
-    SEAL.replace("verity-enable image.cfs\n", "")
-    + SEAL.replace("repo/objects", "composefs/objects").replace("verity-enable image.cfs\n", "")
-)
+_SEAL = SEAL.replace("verity-enable image.cfs\n", "") + SEAL.replace(
+    "repo/objects", "composefs/objects"
+).replace("verity-enable image.cfs\n", "")
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,9 @@ def _tamper(toolbox: Toolbox, source: Path, copy: Path, block: bytes) -> Path:
 def make_disks(toolbox: Toolbox) -> MatrixDisks:
     """Build (or find) the tree."""
     rootdisk = make_rootdisk(toolbox)
-    key = repr((Path(__file__).read_bytes(), (toolbox.tree / ".stamp").read_bytes(),
-                rootdisk.digests))
+    key = repr(
+        (Path(__file__).read_bytes(), (toolbox.tree / ".stamp").read_bytes(), rootdisk.digests)
+    )
     directory = made_once(
         CACHE / "matrix", key, lambda new: _make(toolbox, new, rootdisk.tree / "composefs")
     )
@@ -132,9 +132,7 @@ def _fill(source: Path) -> None:
         os.utime(path, (_MTIME, _MTIME), follow_symlinks=False)
 
 
-def _hostile_images(
-    toolbox: Toolbox, directory: Path, names: dict[str, str], image: bytes
-) -> None:
+def _hostile_images(toolbox: Toolbox, directory: Path, names: dict[str, str], image: bytes) -> None:
     for name, members in _members(names):
         erofs(toolbox, directory / name, members)
     (directory / "empty").write_bytes(b"")
@@ -151,6 +149,7 @@ def _hostile_images(
 
 def _members(names: dict[str, str]) -> Iterator[tuple[str, list[Member]]]:
     """Images in which one file says something wrong."""
+
     def image(name: str, wrong: Member) -> tuple[str, list[Member]]:
         members = {
             file: redirected(file, names[key], len(CONTENT[file]))
@@ -159,7 +158,8 @@ def _members(names: dict[str, str]) -> Iterator[tuple[str, list[Member]]]:
         members[wrong.name] = wrong
         return name, [
             *(Member(f"{directory}/", mode=0o755) for directory in ("etc", "usr", "usr/bin")),
-            *members.values(), Member("etc/hostname", SMALL["etc/hostname"]),
+            *members.values(),
+            Member("etc/hostname", SMALL["etc/hostname"]),
         ]
 
     size, digest = len(CONTENT[PROGRAM]), names["PROGRAM"]

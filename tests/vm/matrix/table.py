@@ -37,9 +37,13 @@ def write(lines: list[Line], directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "matrix.json").write_text(
         json.dumps(
-            {"rows": [asdict(line) for line in lines],
-             "elsewhere": [asdict(entry) for entry in ELSEWHERE]}, indent=1,
-        ) + "\n"
+            {
+                "rows": [asdict(line) for line in lines],
+                "elsewhere": [asdict(entry) for entry in ELSEWHERE],
+            },
+            indent=1,
+        )
+        + "\n"
     )
     (directory / "matrix.md").write_text("".join(markdown(lines)))
 
@@ -51,11 +55,16 @@ def markdown(lines: list[Line]) -> Iterable[str]:
     yield _row(heads)
     yield _row(["---"] * len(heads))
     for line in sorted(lines, key=lambda line: line.number):
-        yield _row([
-            str(line.number), line.title, line.kernel, line.file_system,
-            "yes" if line.passed else "**no**",
-            *(line.answers.get(name, "") for name in mounters),
-        ])
+        yield _row(
+            [
+                str(line.number),
+                line.title,
+                line.kernel,
+                line.file_system,
+                "yes" if line.passed else "**no**",
+                *(line.answers.get(name, "") for name in mounters),
+            ]
+        )
     yield "\nProved by other tests, or not yet:\n\n"
     yield _row(["#", "Case", "Where"])
     yield _row(["---"] * 3)
