@@ -2,12 +2,13 @@
 """The link that tells systemd on which block device a root lies that is not one itself.
 
 systemd-gpt-auto-generator finds the ESP and the other partitions of the root's disk by it, and
-systemd-repart the disk. udev is not asked: the name is the kernel's own.
+systemd-repart the disk. It reads the number out of the text (device_path_parse_major_minor()), so
+that udev, which makes /dev/block, need not run; a name like /dev/vda2 it refuses.
 """
 
 import posix
 
-from pyinit.initrd import files, mountinfo
+from pyinit.initrd import mountinfo
 
 LINK = "/run/systemd/volatile-root"
 
@@ -15,25 +16,19 @@ _TYPE, _BLOCK = 0o170000, 0o060000
 
 
 def device(disk: int) -> str | None:
-    """Node of the block device below a mount; None where there is none (network, virtiofs)."""
+    """/dev/block/MAJOR:MINOR of what a mount lies on; None: no block device (network, virtiofs)."""
     try:
         number = posix.fstat(disk).st_dev
         if posix.major(number) == 0:
             # btrfs: a number of its own, which stands for several disks; the first one is named
             mount = mountinfo.of(disk)
-            if mount is None or not mount.source.startswith("/"):
-                return None
-            status = posix.stat(mount.source)
+            status = posix.stat(mount.source if mount is not None else "")
             if status.st_mode & _TYPE != _BLOCK:
                 return None
             number = status.st_rdev
-        name = f"/sys/dev/block/{posix.major(number)}:{posix.minor(number)}/uevent"
-        for line in files.read(name, 4096).split(b"\n"):
-            if line.startswith(b"DEVNAME="):
-                return "/dev/" + line.removeprefix(b"DEVNAME=").decode("utf-8", "surrogateescape")
     except OSError:
-        pass  # a hint, and not worth a root
-    return None
+        return None  # a hint, and not worth a root
+    return f"/dev/block/{posix.major(number)}:{posix.minor(number)}"
 
 
 def link(node: str) -> None:

@@ -22,7 +22,8 @@ from .toolbox import Kernel
 
 SUITES = {"059": "bookworm", "106": "trixie", "112": "forky"}
 PACKAGES = (
-    "dracut-core", "systemd", "systemd-sysv", "udev", "kmod", "e2fsprogs", "zstd", "python3",
+    "dracut-core", "systemd", "systemd-sysv", "udev", "kmod", "e2fsprogs", "zstd",
+    "python3", "python3-jsonschema",  # for cfs-init-config
 )  # fmt: skip
 SYSTEMD_MODULES = ("systemd", "systemd-initrd", "dracut-systemd")
 """To be omitted for an initrd without systemd."""
@@ -30,13 +31,15 @@ SYSTEMD_MODULES = ("systemd", "systemd-initrd", "dracut-systemd")
 CARRIED = "rootfs.digest"
 TOML = "setup-root-conf.toml"
 
-_MODULE = REPOSITORY / "dracut-module"
+MODULE = REPOSITORY / "dracut-module"
 _LIMIT_SECONDS = 600
 # Counted up when the code below makes another tree of the same packages.
 _FORMAT = 1
 _COMPILER = """#!/bin/sh
+# _cfs is built for the Python of the machine that tests, and imported here but never called.
 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/opt/pyinit exec python3 -c '
-import sys
+import sys, types
+sys.modules["_cfs"] = types.SimpleNamespace(SHA256=1, SHA512=2)
 from pyinit.host.cfs_init_config import main
 sys.exit(main(sys.argv[1:]))' "$@"
 """
@@ -57,7 +60,7 @@ mount --bind "$repository" "$tree/opt/pyinit"
 mount --bind "$files" "$tree/usr/lib/composefs"
 mount --bind "$modules" "$tree/usr/lib/modules"
 mount --bind "$output" "$tree/out"
-[ "$compiler" = yes ] || mount --bind /dev/null "$tree/usr/bin/cfs-init-config"
+[ "$compiler" = yes ] || mount -t tmpfs tmpfs "$tree/opt/compiler"
 unset DEBUG LD_LIBRARY_PATH PYTHONPATH
 exec chroot "$tree" dracut --force --no-hostonly --compress "zstd -q -6" "$@"
 """
@@ -86,12 +89,13 @@ def initrd(
     files: Mapping[str, bytes | str] | None = None,
     *,
     omit: Sequence[str] = (),
+    only: Sequence[str] = (),
     compiler: bool = True,
 ) -> Initrd:
     """By dracut `version`, for `kernel`. `files` lie in /usr/lib/composefs, beside cfs-init.
 
-    `omit`: dracut modules ("cfs": ours). `compiler`: whether there is a cfs-init-config. Made once
-    for the same content.
+    `omit`: dracut modules ("cfs": ours); `only`: these and what they need. `compiler`:
+    whether there is a cfs-init-config. Made once for the same content.
     """
     tree = machine(version)
     there: dict[str, bytes] = {
@@ -99,9 +103,10 @@ def initrd(
         for name, content in (files or {}).items()
     }
     there["cfs-init"] = cfs_init().read_bytes()
-    sources = [*_MODULE.glob("90cfs/*"), _MODULE / "cfs-setup-root.service"]
+    sources = [*MODULE.glob("90cfs/*"), MODULE / "cfs-setup-root.service"]
     sources += REPOSITORY.glob("pyinit/**/*config*.py")
     arguments = ["--kver", kernel.version, *(["--omit", " ".join(omit)] if omit else [])]
+    arguments += ["--modules", " ".join(only)] if only else []
     key = repr((
         _RUN, (tree.parent / STAMP).read_text(), kernel.version, arguments, compiler,
         sorted((name, hashlib.sha256(content).hexdigest()) for name, content in there.items()),
@@ -151,10 +156,12 @@ def machine(version: str) -> Path:
             raise DracutError(f"{suite} has dracut {found and found.group(1)}: change SUITES")
         for name in ("usr/lib/dracut/modules.d/90cfs", "usr/lib/composefs", "usr/lib/modules"):
             (tree / name).mkdir(exist_ok=True)
-        for name in ("out", "opt/pyinit"):
+        for name in ("out", "opt/pyinit", "opt/compiler"):
             (tree / name).mkdir(exist_ok=True)
         (tree / "usr/lib/systemd/system/cfs-setup-root.service").touch()
-        compiler = tree / "usr/bin/cfs-init-config"
+        # A link, which can be left dangling.
+        (tree / "usr/bin/cfs-init-config").symlink_to("/opt/compiler/cfs-init-config")
+        compiler = tree / "opt/compiler/cfs-init-config"
         compiler.write_text(_COMPILER)
         compiler.chmod(0o755)
 

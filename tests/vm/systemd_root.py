@@ -16,7 +16,7 @@ from pathlib import Path
 from pyinit.initrd import payload
 from pyinit.initrd.digest import Digest
 from tests.demo.image import Image, build_image, forge_image
-from tests.demo.root import build_root
+from tests.demo.root import MASKED, build_root
 
 from .disks import MIB
 from .once import BUILD, STAMP, made_once
@@ -24,6 +24,8 @@ from .store import object_path, sealed_disk
 from .toolbox import Toolbox
 
 _PACKAGES = ("systemd", "systemd-sysv", "udev", "dbus", "util-linux", "kmod")
+# Its file system is a module, and the image has none.
+_MASKED = (*MASKED, "proc-sys-fs-binfmt_misc.automount")
 _AGENT = """#!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 udevadm wait --timeout=120 /dev/virtio-ports/results
@@ -66,7 +68,7 @@ def make_systemd_root(toolbox: Toolbox) -> SystemdRoot:
     place = BUILD / "vm-cache" / "systemd-root"
     place.mkdir(parents=True, exist_ok=True)
     tree = build_root(
-        place / "root", _PACKAGES,
+        place / "root", _PACKAGES, masked=_MASKED,
         files={
             "usr/libexec/test-agent": (0o755, _AGENT),
             "usr/lib/systemd/system/test-agent.service": (0o644, _SERVICE),

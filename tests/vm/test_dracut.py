@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Our dracut module: initrds by three dracuts, and what systemd finds in the roots they boot.
+
+One disk goes through all boots, in the order of the file; each test needs what was before it.
+"""
+
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.demo.command import product
+
+from . import dracut
+from .disks import MIB, overlay
+from .dracut import CARRIED, SYSTEMD_MODULES, TOML, DracutError, initrd
+from .guest import Console, Disk, Firmware, boot
+from .product import cfs_init
+from .systemd_root import SystemdRoot, make_systemd_root, script_disk
+from .toolbox import Toolbox
+from .uki import boot_disk, build_uki
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mmdebstrap and chroot need root")
+
+ESP = "cf500000-0000-4000-8000-000000000011"
+ROOT = "cf500000-0000-4000-8000-000000000012"
+LIMIT = 480  # several minutes where others keep the processors busy
+GROWN = 128 * MIB
+UNIT = "cfs-soft-reboot.service"
+MESSAGE_ID = "d6dbbebefaee40928cc65d190afac820"
+
+TRANSIENT = '[etc]\nmount = "transient"\n[var]\nmount = "transient"\n'
+PERSISTENT = '[etc]\nmount = "overlay"\n[var]\nmount = "bind"\n'
+
+REPORT = """
+echo "state: $(systemctl is-system-running --wait)"
+systemctl list-units --failed --plain --no-legend | sed 's/^/failed: /'
+echo "hostname: $(cat /etc/hostname)"
+echo "root: $(findmnt -n -o SOURCE,OPTIONS /)"
+echo "record: $(tr -d '\\n' </run/cfs/root.json)"
+echo "device: $(readlink /run/systemd/volatile-root)"
+for place in etc var; do
+    if [ -e /$place/probe ]; then echo "$place: $(cat /$place/probe)"; else echo "$place: none"; fi
+done
+echo "journal: $(journalctl -b --no-pager -o cat MESSAGE_ID=THE_ID | grep 'root is')"
+""".replace("THE_ID", MESSAGE_ID)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The disk that goes through all boots, and what it was made of."""
+
+    box: Toolbox
+    root: SystemdRoot
+    disk: Path
+    work: Path
+
+    def boot(self, name: str, script: str, **how: object) -> Console:
+        """Boots with `script` to run; the console is kept as a log."""
+        archive = script_disk(
+            self.work / f"{name}.tar", script,
+            {"cfs-init": cfs_init(), UNIT: dracut.MODULE / UNIT},
+        )  # fmt: skip
+        disks = [Disk(self.disk, format="qcow2"), Disk(archive, read_only=True)]
+        return boot(
+            self.box, disks=disks, memory=1024, cpus=2, limit=LIMIT,
+            log=self.work / f"{name}.log", **how,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    def direct(
+        self,
+        name: str,
+        script: str,
+        version: str,
+        series: str,
+        append: str,
+        files: dict[str, bytes | str],
+        omit: tuple[str, ...] = (),
+        until: str | None = None,
+    ) -> Console:
+        """Boots without firmware, with an initrd of dracut `version`."""
+        kernel = self.box.kernel(series)
+        made = initrd(version, kernel, files, omit=omit)
+        return self.boot(
+            name, script, kernel=kernel.vmlinuz, initrd=made.data, until=until,
+            append=f"root=PARTUUID={ROOT} {append}",
+        )  # fmt: skip
+
+
+def reports(console: Console) -> list[dict[str, str]]:
+    """What the roots said of themselves, one after the other."""
+    found: list[dict[str, str]] = []
+    for line in console.results.decode(errors="replace").splitlines():
+        key, separator, value = line.partition(": ")
+        if key == "state":
+            found.append({})
+        if separator and found:
+            found[-1].setdefault(key, value)
+    assert found, console.tail
+    return found
+
+
+def check(report: dict[str, str], digest: str, **expected: str) -> dict[str, object]:
+    """What each composed root must say; the status record."""
+    assert report["state"] == "running", report
+    assert re.match(rf"composefs:{digest} ro,.*verity=require", report["root"])
+    for key, value in expected.items():
+        assert report[key] == value
+    record: dict[str, object] = json.loads(report["record"])
+    assert record["digest"] == f"sha256:{digest}"
+    assert report["device"] == record["device"]
+    assert re.fullmatch(r"/dev/block/\d+:2", report["device"])
+    return record
+
+
+@pytest.fixture(scope="module")
+def machine(toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    root = make_systemd_root(toolbox)
+    work = tmp_path_factory.mktemp("dracut")
+    kernel = toolbox.kernel("6.12")
+    made = initrd("106", kernel, {TOML: TRANSIENT})
+    plain = build_uki(
+        toolbox, kernel, work / "plain.efi", initrd=made.data,
+        cmdline=f"console=ttyS0 root=PARTUUID={ROOT} rw rootflags=x-systemd.growfs",
+    )  # fmt: skip
+    uki = work / "sealed.efi"
+    product("cfs-uki", "seal", "--digest", root.first.digest, str(plain), "-o", str(uki))
+    # The partition is larger than the file system in it.
+    partition = work / "partition"
+    shutil.copyfile(root.disk, partition)
+    os.truncate(partition, partition.stat().st_size + GROWN)
+    base = work / "base"
+    boot_disk(toolbox, base, uki, partition, esp_partuuid=ESP, root_partuuid=ROOT)
+    partition.unlink()
+    return Machine(toolbox, root, overlay(toolbox, base, work / "disk"), work)
+
+
+def test_a_sealed_uki_boots_and_a_second_image_follows_by_soft_reboot(machine: Machine) -> None:
+    first, second = machine.root.first.digest, machine.root.second.digest
+    script = (
+        REPORT
+        + f"""
+echo "size: $(findmnt -n -b -o SIZE /sysroot)"
+echo "automounts: $(systemctl list-units --plain --no-legend --type=automount | tr '\\n' ' ')"
+echo before >/etc/probe; echo before >/var/probe
+[ "$(cat /etc/hostname)" = first ] || return 0
+/run/test/cfs-init cfs-setup-root --soft-reboot {"0" * 64} 2>&1 | sed 's/^/refused: /'
+echo "left: $(findmnt -n /run/nextroot)"
+/run/test/cfs-init cfs-setup-root --soft-reboot {second} 2>&1 | sed 's/^/prepared: /'
+cp /run/test/{UNIT} /run/systemd/system
+mkdir -p /run/systemd/system/soft-reboot.target.wants
+ln -s ../{UNIT} /run/systemd/system/soft-reboot.target.wants
+systemctl daemon-reload
+systemctl soft-reboot
+sleep infinity
+"""
+    )
+    console = machine.boot("uki", script, firmware=Firmware())
+    before, after = reports(console)
+    record = check(before, first, hostname="first", etc="none", var="none")
+    assert (record["source"], record["etc"], record["var"]) == ("carried", "transient", "tmpfs")
+    assert str(record["uki"]).startswith("unproved, equal: /dev/vda1:")
+    assert re.search(rf"cfs-setup-root: root is \S+{first} .*carried", before["journal"])
+    # gpt-auto has found the disk by the link, and on it the ESP.
+    assert "boot.automount" in before["automounts"]
+    assert int(before["size"]) > machine.root.disk.stat().st_size
+    assert before["refused"].startswith("cfs-setup-root: refused: open: /sysroot/composefs/images/")
+    assert before["left"] == ""
+    assert before["prepared"].startswith("cfs-setup-root: /run/nextroot is ")
+    record = check(after, second, hostname="second", etc="none", var="none")
+    assert (record["source"], record["etc"]) == ("soft-reboot", "transient")
+
+
+def test_etc_and_var_are_edited_under_dracut_112_and_linux_7_2(machine: Machine) -> None:
+    """And what was in the transient /etc and /var of the boots before is gone."""
+    first = machine.root.first
+    console = machine.direct(
+        "edit", REPORT + "echo edited >/etc/probe; echo edited >/var/probe; sync\n",
+        "112", "7.2", "rw", {TOML: PERSISTENT, CARRIED: machine.root.carried(first)},
+    )  # fmt: skip
+    [report] = reports(console)
+    record = check(report, first.digest, hostname="first", etc="none", var="none")
+    assert (record["etc"], record["var"]) == ("overlay", "bind")
+
+
+def test_both_are_still_there_under_dracut_059_without_systemd(machine: Machine) -> None:
+    first = machine.root.first
+    console = machine.direct(
+        "again", REPORT, "059", "6.12", "rw",
+        {TOML: PERSISTENT, CARRIED: machine.root.carried(first)}, SYSTEMD_MODULES,
+    )  # fmt: skip
+    assert "systemd[1]" not in console.text.partition("cfs-setup-root: root is")[0]
+    [report] = reports(console)
+    check(report, first.digest, hostname="first", etc="edited", var="edited")
+
+
+def test_a_digest_that_may_not_be_named_ends_in_emergency(machine: Machine) -> None:
+    """composefs.digest= alone starts the unit; the initrd has no configuration: the defaults."""
+    console = machine.direct(
+        "refused", REPORT, "059", "6.12",
+        f"composefs.digest=v1-sha256-12:{machine.root.first.digest}", {},
+        until="emergency mode",
+    )  # fmt: skip
+    assert not console.timed_out, console.tail
+    assert not console.results
+    assert (
+        "cfs-setup-root: refused: source: /usr/lib/composefs/rootfs.digest: not in this initrd"
+        in (console.text)
+    )
+    assert "Switch Root" not in console.text
+
+
+@pytest.mark.parametrize("version", dracut.SUITES)
+def test_a_typo_in_the_configuration_stops_the_build(toolbox: Toolbox, version: str) -> None:
+    with pytest.raises(DracutError) as caught:
+        initrd(
+            version, toolbox.kernel("6.12"), {TOML: "[etc]\nmout = 'bind'\n"}, only=("base", "cfs")
+        )
+    assert re.search(r"setup-root-conf\.toml:2:1.*mout.*mount", str(caught.value))
+    assert "no initrd is made" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "compiler", "said"),
+    [
+        ({TOML: TRANSIENT}, False, "cfs-init-config is needed to check and compile it"),
+        ({CARRIED: ""}, True, "rootfs.digest: its first line is '', expected 'cfsdig1'"),
+    ],
+    ids=["no compiler", "empty digest file"],
+)
+def test_what_cannot_be_installed_stops_the_build(
+    toolbox: Toolbox, files: dict[str, bytes | str], compiler: bool, said: str
+) -> None:
+    with pytest.raises(DracutError) as caught:
+        initrd("106", toolbox.kernel("6.12"), files, only=("base", "cfs"), compiler=compiler)
+    assert said in str(caught.value)
+
+
+def test_the_size_of_an_initrd_with_and_without_it(
+    toolbox: Toolbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kernel = toolbox.kernel("6.12")
+    ours = initrd("106", kernel, {TOML: TRANSIENT}).file.stat().st_size
+    without = initrd("106", kernel, omit=("cfs",)).file.stat().st_size
+    with capsys.disabled():
+        print(
+            f"\ndracut 106, --no-hostonly, zstd: {without:,} bytes without our module, "
+            f"{ours:,} with it: {ours - without:+,}"
+        )
+    assert 0 < ours - without < 2 * MIB
