@@ -9,11 +9,11 @@ import time
 
 from pyinit.initrd import (
     cmdline,
-    compose,
     config,
     devices,
     filesystem,
     mountinfo,
+    mounting,
     output,
     report,
     setup_root,
@@ -29,11 +29,11 @@ _SHELL = "/bin/sh"
 _RESTART, _POWER_OFF = 0x01234567, 0x4321FEDC  # LINUX_REBOOT_CMD_* of <linux/reboot.h>
 
 # (where, type, options, attributes); /run is where the status record and systemd's state lie
-_SECURE = compose.NOSUID | compose.NODEV
+_SECURE = mounting.NOSUID | mounting.NODEV
 _MOUNTS: tuple[tuple[str, str, list[tuple[str, str | None]], int], ...] = (
-    ("/proc", "proc", [], _SECURE | compose.NOEXEC),
-    ("/sys", "sysfs", [], _SECURE | compose.NOEXEC),
-    ("/dev", "devtmpfs", [("mode", "0755")], compose.NOSUID),
+    ("/proc", "proc", [], _SECURE | mounting.NOEXEC),
+    ("/sys", "sysfs", [], _SECURE | mounting.NOEXEC),
+    ("/dev", "devtmpfs", [("mode", "0755")], mounting.NOSUID),
     ("/run", "tmpfs", [("mode", "0755")], _SECURE),
 )
 
@@ -117,9 +117,9 @@ def mount_kernel_interfaces() -> None:
                 continue
         try:
             mount = _cfs.fs_mount(fstype, [("source", fstype), *options], attributes)
-            _cfs.mount_attach(mount, compose.open_directory(where))
+            _cfs.mount_attach(mount, mounting.open_directory(where))
         except OSError as error:
-            raise compose.mount_refused(fstype, where, error) from None
+            raise mounting.mount_refused(fstype, where, error) from None
 
 
 def load_modules(modules: Modules) -> None:
@@ -140,12 +140,12 @@ def mount_disk(settings: Config, line: CommandLine, modules: Modules) -> None:
     _make_directory(_SYSROOT)
     options: list[tuple[str, str | None]] = [("ro", None), ("source", device)]
     try:
-        disk = _cfs.fs_mount(fstype, options, _SECURE | compose.RDONLY)
+        disk = _cfs.fs_mount(fstype, options, _SECURE | mounting.RDONLY)
     except OSError as error:
         found = f"{fstype}: {os_error(error)}"
         raise Refused("store", device, found, "a root file system to mount") from None
     with Step("attach", _SYSROOT):
-        _cfs.mount_attach(disk, compose.open_directory(_SYSROOT))
+        _cfs.mount_attach(disk, mounting.open_directory(_SYSROOT))
 
 
 def switch_root(line: CommandLine) -> None:

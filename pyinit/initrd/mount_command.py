@@ -2,11 +2,12 @@
 """`cfs-mount` and `mount.cfs`: one composed root, mounted on a directory."""
 
 from pyinit import VERSION
-from pyinit.initrd import compose, options, output, status
+from pyinit.initrd import compose, mounting, options, output, status
 from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import EXIT_OK, CfsError, Refused, Step, printable
 from pyinit.initrd.image import Store, UnmeasuredImage, VerifiedImage, open_file
 from pyinit.initrd.options import MountOptions
+from pyinit.initrd.stage import Stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def mount(name: str, wanted: MountOptions) -> None:
     if mounted is not None:
         _already(name, wanted, mounted, digest)
         return
-    with compose.Stage(wanted.target) as stage:
+    with Stage(wanted.target) as stage:
         store = Store(wanted.store)
         if wanted.image is not None:
             fd, path = open_file(wanted.image), wanted.image
@@ -91,7 +92,7 @@ def _already(name: str, wanted: MountOptions, mounted: Digest, digest: Digest) -
 def _upper(wanted: MountOptions) -> "Callable[[int], tuple[int, int]] | None":
     if wanted.upperdir is None or wanted.workdir is None:
         return None
-    layers = compose.open_directory(wanted.upperdir), compose.open_directory(wanted.workdir)
+    layers = mounting.open_directory(wanted.upperdir), mounting.open_directory(wanted.workdir)
     return lambda _lower: layers
 
 

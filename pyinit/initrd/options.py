@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """The command lines of cfs-mount and mount.cfs, as values. No disk is touched here."""
 
-from pyinit.initrd.compose import NOATIME, NODEV, NODIRATIME, NOEXEC, NOSUID, RDONLY
 from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import UsageError
+from pyinit.initrd.mounting import NOATIME, NODEV, NODIRATIME, NOEXEC, NOSUID, RDONLY
 
 USAGE = """\
 usage: cfs-mount --object-store DIR --digest DIGEST [options] TARGET

@@ -10,6 +10,7 @@ from pyinit.initrd import (
     compose,
     config,
     esp,
+    mounting,
     output,
     sources,
     state,
@@ -22,6 +23,7 @@ from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import EXIT_OK, CfsError, Refused, Step, UsageError, os_error
 from pyinit.initrd.image import ImageMissing, Store, VerifiedImage
 from pyinit.initrd.modules import Modules
+from pyinit.initrd.stage import Stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ def build(
 
     `running`: the disk is the one that a running system shows at /sysroot.
     """
-    with compose.Stage(sysroot) as stage:
+    with Stage(sysroot) as stage:
         if running:
             stage.strip()
         store = Store(sysroot + settings.store)
@@ -86,7 +88,7 @@ def build(
             stage,
             image,
             store.objects,
-            0 if settings.root == "transient" else compose.RDONLY,
+            0 if settings.root == "transient" else mounting.RDONLY,
             upper=state.root_layers(stage, settings),
             stacked=settings.stacked,
         )

@@ -5,10 +5,11 @@ import _cfs
 import errno
 import posix
 
-from pyinit.initrd import compose, copying, mountinfo
+from pyinit.initrd import compose, copying, mountinfo, mounting
 from pyinit.initrd.config import Config
 from pyinit.initrd.errors import Refused, Step, failure, os_error
 from pyinit.initrd.modules import Modules
+from pyinit.initrd.stage import Stage
 from pyinit.initrd.state_area import Area, Entry
 
 TYPE_CHECKING = False
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pyinit.initrd import status
 
 _DIRECTORY = posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
-_SECURE = compose.NODEV | compose.NOSUID
+_SECURE = mounting.NODEV | mounting.NOSUID
 
 
 class MemoryLayers:
@@ -24,7 +25,7 @@ class MemoryLayers:
 
     __slots__ = ("_size", "_stage")
 
-    def __init__(self, stage: compose.Stage, size: str) -> None:
+    def __init__(self, stage: Stage, size: str) -> None:
         self._stage = stage
         self._size = size
 
@@ -33,7 +34,7 @@ class MemoryLayers:
             return _memory(self._stage, "root", self._size, lower)
 
 
-def root_layers(stage: compose.Stage, settings: Config) -> MemoryLayers | None:
+def root_layers(stage: Stage, settings: Config) -> MemoryLayers | None:
     """What makes the root writable; None: it is sealed."""
     return None if settings.root == "sealed" else MemoryLayers(stage, settings.root_size)
 
@@ -49,7 +50,7 @@ class State:
 
     def __init__(
         self,
-        stage: compose.Stage,
+        stage: Stage,
         root: compose.Root,
         settings: Config,
         modules: Modules | None = None,
@@ -118,7 +119,7 @@ def mount_point(root: compose.Root, name: str) -> int:
         raise failure("state", f"/{name}", error, "a directory in the image") from None
 
 
-def show_disk(stage: compose.Stage, root: compose.Root, readonly: bool) -> str:
+def show_disk(stage: Stage, root: compose.Root, readonly: bool) -> str:
     """The disk at /sysroot, where the image has that directory; never for running programs."""
     try:
         point = posix.open("sysroot", posix.O_PATH | _DIRECTORY, dir_fd=root.mount)
@@ -127,14 +128,14 @@ def show_disk(stage: compose.Stage, root: compose.Root, readonly: bool) -> str:
             return "not shown: no such directory in the image"
         raise failure("state", "/sysroot", error) from None
     base = stage.base if readonly else stage.disk()
-    attributes = _SECURE | compose.NOEXEC
+    attributes = _SECURE | mounting.NOEXEC
     if readonly:
-        attributes |= compose.RDONLY
+        attributes |= mounting.RDONLY
     try:
         disk = _cfs.mount_clone(base, False)
         _cfs.mount_set(disk, attributes, 0, False)
     except OSError as error:
-        raise compose.mount_refused("sysroot", "/sysroot", error) from None
+        raise mounting.mount_refused("sysroot", "/sysroot", error) from None
     _attach(disk, point, "sysroot")
     return "read-only" if readonly else "writable"
 
@@ -144,7 +145,7 @@ def _bound(entry: Entry) -> int:
         mount = _cfs.mount_clone(entry.fd, False)
         _cfs.mount_set(mount, _SECURE, 0, False)
     except OSError as error:
-        raise compose.mount_refused("bind", entry.path, error) from None
+        raise mounting.mount_refused("bind", entry.path, error) from None
     return mount
 
 
@@ -160,7 +161,7 @@ def _stack(name: str, lower: int, entry: Entry, upper: int, work: int) -> int:
         if error.errno == errno.EBUSY:
             expected = "directories that no other overlay is using"
             raise Refused("state", entry.path, os_error(error), expected) from None
-        raise compose.mount_refused("state", entry.path, error) from None
+        raise mounting.mount_refused("state", entry.path, error) from None
     return mount
 
 
@@ -177,7 +178,7 @@ def _check_stacked(mount_fd: int, where: str) -> None:
         raise Refused("check", where, found, "redirect_dir=nofollow and no metacopy=on")
 
 
-def _memory(stage: compose.Stage, name: str, size: str, lower: int) -> tuple[int, int]:
+def _memory(stage: Stage, name: str, size: str, lower: int) -> tuple[int, int]:
     """Upper and work directory in a tmpfs of their own; the upper one looks like `lower`."""
     memory = _tmpfs(name, size)
     stage.bring_in(memory)
@@ -200,7 +201,7 @@ def _tmpfs(name: str, size: str) -> int:
     try:
         return _cfs.fs_mount("tmpfs", options, _SECURE)
     except OSError as error:
-        raise compose.mount_refused("tmpfs", f"/{name}", error) from None
+        raise mounting.mount_refused("tmpfs", f"/{name}", error) from None
 
 
 def _attach(mount: int, directory: int, name: str) -> None:

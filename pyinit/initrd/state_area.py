@@ -9,10 +9,11 @@ import _cfs
 import errno
 import posix
 
-from pyinit.initrd import compose, copying, files, filesystem
+from pyinit.initrd import copying, files, filesystem, mounting
 from pyinit.initrd.config import DIGEST, Config
 from pyinit.initrd.errors import CfsError, Refused, failure, os_error
 from pyinit.initrd.modules import Modules
+from pyinit.initrd.stage import Stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Area:
     __slots__ = ("_digest", "_modules", "_settings", "_stage")
 
     def __init__(
-        self, stage: compose.Stage, settings: Config, digest: str, modules: Modules | None
+        self, stage: Stage, settings: Config, digest: str, modules: Modules | None
     ) -> None:
         """`digest` is what stands for {digest} in paths."""
         self._stage = stage
@@ -139,11 +140,11 @@ class Area:
             found = f"loop device: {os_error(error)}"
             raise Refused("state", entry.path, found, expected) from None
         device = posix.readlink(f"/proc/self/fd/{loop}")
-        attributes = compose.NODEV | compose.NOSUID
+        attributes = mounting.NODEV | mounting.NOSUID
         try:
             mount = _cfs.fs_mount(kinds[0], [("source", device)], attributes)
         except OSError as error:
-            raise compose.mount_refused(kinds[0], entry.path, error) from None
+            raise mounting.mount_refused(kinds[0], entry.path, error) from None
         self._stage.bring_in(mount)
         root = posix.open(".", _DIRECTORY, dir_fd=mount)
         if grow:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyinit import VERSION
-from pyinit.initrd import compose, mount_command, options, output
+from pyinit.initrd import compose, mount_command, mounting, options, output
 from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import EXIT_REFUSED, EXIT_SYSTEM, EXIT_USAGE, Refused, UsageError
 from pyinit.initrd.image import UnmeasuredImage, VerifiedImage
@@ -216,11 +216,11 @@ class Kernel:
         monkeypatch.setattr(_cfs, "verity_measure", self.step("measure", (1, bytes.fromhex(D))))
         monkeypatch.setattr(_cfs, "image_header", self.step("header", (True, 0, False, 0, 0)))
         self.take_out = self.step("clone", 14)
-        monkeypatch.setattr(compose, "open_directory", hash)
+        monkeypatch.setattr(mounting, "open_directory", hash)
         monkeypatch.setattr(compose, "mounted_at", lambda directory: self.mounted)
         monkeypatch.setattr(compose, "attach", self.step("attach", None))
         monkeypatch.setattr(compose, "detach", self.step("detach", None))
-        monkeypatch.setattr(compose, "Stage", lambda target: self)
+        monkeypatch.setattr(mount_command, "Stage", lambda target: self)
         monkeypatch.setattr(compose, "compose", self.compose)
 
     def step(self, name: str, result: object) -> object:
@@ -275,7 +275,7 @@ def test_attached_last(kernel: Kernel, capfd: pytest.CaptureFixture[str]) -> Non
     assert kernel.calls == STEPS
     assert type(kernel.image) is VerifiedImage
     assert (kernel.image.fd, kernel.objects, kernel.upper) == (12, 11, None)
-    assert kernel.attributes == compose.RDONLY
+    assert kernel.attributes == mounting.RDONLY
     assert capfd.readouterr() == ("", "")
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyinit.initrd import compose, options
+from pyinit.initrd import mounting, options
 from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import UsageError
 from pyinit.initrd.options import MountOptions, parse_command, parse_helper
@@ -51,7 +51,7 @@ def test_any_strings_are_options_or_a_usage_error(parse: Parse, arguments: list[
         assert (found.upperdir is None) == (found.workdir is None)
         assert found.writable in (True, False)
         assert not found.writable or found.upperdir
-        assert bool(found.attributes & compose.RDONLY) == (not found.writable)
+        assert bool(found.attributes & mounting.RDONLY) == (not found.writable)
     assert said == {1: "", 2: ""}
     assert arguments == before
 
@@ -60,7 +60,7 @@ def test_defaults() -> None:
     found = parse_command([*BASE, "/t"])
     assert (found.store, found.target, found.digest) == ("/s", "/t", Digest.parse(D, ""))
     assert (found.image, found.upperdir, found.workdir) == (None, None, None)
-    assert (found.verity, found.writable, found.attributes) == ("require", False, compose.RDONLY)
+    assert (found.verity, found.writable, found.attributes) == ("require", False, mounting.RDONLY)
     assert (found.dry_run, found.json, found.verbose) == (False, False, False)
 
 
@@ -157,16 +157,16 @@ def test_no_option_is_abbreviated() -> None:
 @pytest.mark.parametrize(
     ("option", "attribute"),
     [
-        ("nosuid", compose.NOSUID),
-        ("nodev", compose.NODEV),
-        ("noexec", compose.NOEXEC),
-        ("noatime", compose.NOATIME),
-        ("nodiratime", compose.NODIRATIME),
+        ("nosuid", mounting.NOSUID),
+        ("nodev", mounting.NODEV),
+        ("noexec", mounting.NOEXEC),
+        ("noatime", mounting.NOATIME),
+        ("nodiratime", mounting.NODIRATIME),
     ],
 )
 def test_mount_attributes(option: str, attribute: int) -> None:
     found = parse_helper(["/s", "/t", "-o", f"{option},digest={D}"])
-    assert found.attributes == attribute | compose.RDONLY
+    assert found.attributes == attribute | mounting.RDONLY
 
 
 def test_as_mount_calls_its_helper() -> None:
@@ -177,20 +177,20 @@ def test_as_mount_calls_its_helper() -> None:
 
 def test_fstab_words_of_others_are_passed_over() -> None:
     words = "defaults,noauto,nofail,_netdev,x-systemd.automount,X-mount.mkdir=0755,comment=a,,user"
-    assert parse_helper(["/s", "/t", "-o", f"{words},digest={D}"]).attributes == compose.RDONLY
+    assert parse_helper(["/s", "/t", "-o", f"{words},digest={D}"]).attributes == mounting.RDONLY
 
 
 def test_writable_through_the_helper() -> None:
     upper = f"digest={D},upperdir=/u,workdir=/w"
     assert parse_helper(["/s", "/t", "-o", upper]).writable is True
-    assert parse_helper(["/s", "/t", "-o", upper + ",ro"]).attributes == compose.RDONLY
+    assert parse_helper(["/s", "/t", "-o", upper + ",ro"]).attributes == mounting.RDONLY
     assert parse_helper(["/s", "/t", "-o", upper + ",ro,rw"]).attributes == 0
 
 
 def test_the_rw_that_mount_always_adds_is_no_wish() -> None:
     found = parse_helper(["/s", "/t", "-o", f"rw,nosuid,digest={D}"])
     assert found.writable is False
-    assert found.attributes == compose.NOSUID | compose.RDONLY
+    assert found.attributes == mounting.NOSUID | mounting.RDONLY
 
 
 @pytest.mark.parametrize(
