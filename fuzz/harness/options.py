@@ -4,7 +4,7 @@
 from collections.abc import Callable
 
 from pyinit.initrd import options
-from pyinit.initrd.compose import NODEV, NOEXEC, NOSUID, RDONLY
+from pyinit.initrd.mounting import NODEV, NOEXEC, NOSUID, RDONLY
 from pyinit.initrd.errors import UsageError
 
 _ONCE = ("digest", "image", "upperdir", "workdir", "verity")
