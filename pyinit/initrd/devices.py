@@ -6,6 +6,7 @@ import posix
 import time
 
 from pyinit.initrd import files, gpt
+from pyinit.initrd.config import SECONDS_MAX
 from pyinit.initrd.errors import Refused, os_error, printable
 
 TYPE_CHECKING = False
@@ -37,6 +38,22 @@ def find(spec: str, seconds: int, each: "Callable[[], object] | None" = None) ->
     if path.startswith("disk/"):
         raise Refused("store", spec, "a link that udev makes, and there is none here", _EXPECTED)
     return _wait(spec, seconds, each, lambda _: _node(spec))
+
+
+def patience(rootwait: list[str | None], configured: int) -> int:
+    """Seconds to wait for the root device: the kernel's `rootwait` (for ever) and `rootwait=N`
+    where they stand on its command line, else as configured.
+
+    The longest of them counts, and "for ever" is an hour here: a machine that waits for a disk
+    which was stolen should end up in what is configured for failures. What is no number is none.
+    """
+    seconds = configured
+    for value in rootwait:
+        if value is None:
+            seconds = max(seconds, SECONDS_MAX)
+        elif value.isascii() and value.isdigit() and len(value) <= 4:
+            seconds = max(seconds, min(int(value), SECONDS_MAX))
+    return seconds
 
 
 def find_partition(uuid: str, seconds: int, each: "Callable[[], object] | None" = None) -> str:

@@ -134,7 +134,8 @@ def load_modules(modules: Modules) -> None:
 
 def mount_disk(settings: Config, line: CommandLine, modules: Modules) -> None:
     """The file system that `root=` names, read-only, at /sysroot."""
-    device = devices.find(line.first("root") or "", settings.root_wait, modules.coldplug)
+    seconds = devices.patience(line.all("rootwait"), settings.root_wait)
+    device = devices.find(line.first("root") or "", seconds, modules.coldplug)
     fstype = line.first("rootfstype") or filesystem.of_device(device)
     modules.load_filesystem(fstype)
     _make_directory(_SYSROOT)

@@ -183,3 +183,22 @@ def test_other_forms_are_refused_at_once(
 def test_a_name_that_is_no_block_device() -> None:
     assert "no block device" in refusal("/dev/null", 3600)
     assert "not found" in refusal("/dev/null/x")
+
+
+@pytest.mark.parametrize(
+    ("rootwait", "seconds"),
+    [
+        ([], 30),
+        ([None], 3600),
+        (["5"], 30),
+        (["90"], 90),
+        (["9999"], 3600),
+        (["90", "60"], 90),
+        ([""], 30),
+        (["-1"], 30),
+        (["\u0665"], 30),
+        (["9" * 5000], 30),
+    ],
+)
+def test_rootwait_makes_it_more_patient(rootwait: list[str | None], seconds: int) -> None:
+    assert devices.patience(rootwait, 30) == seconds
