@@ -6,7 +6,6 @@ import posix
 import time
 
 from pyinit.initrd import files, gpt
-from pyinit.initrd.config import SECONDS_MAX
 from pyinit.initrd.errors import Refused, os_error, printable
 
 TYPE_CHECKING = False
@@ -20,6 +19,7 @@ DEV = "/dev"
 # by netlink, which needs sockets, which this interpreter is built without: so /sys is looked at
 # again after this time, which costs less than a socket module in each initrd.
 _POLL_SECONDS = 0.05
+_FOR_EVER = 3600
 _EXPECTED = f"{DEV}/NAME or PARTUUID=UUID"
 _HEX = "0123456789abcdef"
 
@@ -50,9 +50,9 @@ def patience(rootwait: list[str | None], configured: int) -> int:
     seconds = configured
     for value in rootwait:
         if value is None:
-            seconds = max(seconds, SECONDS_MAX)
+            seconds = max(seconds, _FOR_EVER)
         elif value.isascii() and value.isdigit() and len(value) <= 4:
-            seconds = max(seconds, min(int(value), SECONDS_MAX))
+            seconds = max(seconds, min(int(value), _FOR_EVER))
     return seconds
 
 
