@@ -46,7 +46,7 @@ install() {
         mkdir -p "$initdir$systemdsystemunitdir/initrd-root-fs.target.requires"
         ln -sfn ../cfs-setup-root.service \
             "$initdir$systemdsystemunitdir/initrd-root-fs.target.requires/cfs-setup-root.service"
-        # For rootflags=x-systemd.growfs: the file system is to grow below the composed root.
+        # For rd.systemd.wants=systemd-growfs@sysroot.service: it grows before the root is composed.
         inst_multiple -o "$systemdutildir/systemd-growfs" \
             "$systemdsystemunitdir/systemd-growfs@.service"
     else
