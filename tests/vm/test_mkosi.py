@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""A root that mkosi built with our module boots, and only when it is sealed."""
+
+import json
+import re
+
+import pytest
+
+from .mkosi import Built, Part, built, report, start
+from .mounts import PARTS
+from .toolbox import Toolbox
+
+# Packages are fetched, built and unpacked before the first of them; then it is kept.
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(2400)]
+
+
+@pytest.fixture(scope="module")
+def image(toolbox: Toolbox) -> Built:
+    return built(toolbox, PARTS)
+
+
+@pytest.fixture(scope="module")
+def said(toolbox: Toolbox) -> dict[str, Part]:
+    return report(toolbox, PARTS)
+
+
+def test_it_boots_to_running(said: dict[str, Part]) -> None:
+    assert said["state"].text == "running\n", said["failed"].text
+
+
+def test_the_root_is_the_image(said: dict[str, Part], image: Built) -> None:
+    record = json.loads(said["record"].text)
+    assert record["digest"] == image.digest
+    assert (record["verity"], record["level"]) == ("require", "carried")
+    digest = image.digest.removeprefix("sha256:")
+    assert re.match(rf"composefs:{digest} +overlay +ro,.*verity=require", said["root"].text)
+    assert "Read-only file system" in said["write"].text
+
+
+def test_what_packages_left_in_var_is_there(said: dict[str, Part]) -> None:
+    assert said["dpkg"].code == 0
+    assert said["dpkg"].text.startswith("systemd\t")
+
+
+def test_unsealed_it_is_refused(toolbox: Toolbox, image: Built) -> None:
+    console = start(toolbox, image.unsealed)
+    digest = image.digest.removeprefix("sha256:")
+    assert re.search(rf"init: refused: measure: \S+{digest[2:]}: ", console.text), console.tail
+    assert not console.results
+
+
+def test_the_initrd_is_small(image: Built) -> None:
+    """cfs-init, the drivers of common machines, file systems: no distribution in it."""
+    assert image.initrd.stat().st_size < 10 << 20
