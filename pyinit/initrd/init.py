@@ -65,7 +65,7 @@ def tell(error: BaseException) -> None:
         output.err(f"{_NAME}: {error}\n")
         report.log_lines([str(error)])
     else:
-        report.report(error)
+        report.report(error, boot=True)
 
 
 def boot(settings: Config) -> None:

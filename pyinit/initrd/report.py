@@ -21,11 +21,14 @@ _CHAIN_MAX = 16
 _FRAMES_MAX = 64
 
 
-def report(error: BaseException) -> int:
-    """Writes the traceback to stderr and, as PID 1, to the kernel's log. Returns the exit code."""
+def report(error: BaseException, boot: bool = False) -> int:
+    """Writes the traceback to stderr and, in a `boot`, to the kernel's log. Returns the exit code.
+
+    PID 1 is in a boot; a child of it says so.
+    """
     lines = format_exception(error)
     _write(_STDERR, "".join(f"{line}\n" for line in lines).encode("ascii", "replace"))
-    if posix.getpid() == 1:
+    if boot or posix.getpid() == 1:
         log_lines(lines)
     return EXIT_INTERNAL
 
