@@ -149,15 +149,18 @@ def main(arguments: list[str]) -> int:
             if done is not None:
                 return _already(name, sysroot, done)
             settings = config.load(path)
-            record = setup(settings, cmdline.load(), sysroot)
+            line = cmdline.load()
+            record = setup(settings, line, sysroot)
     except CfsError as error:
         output.err(f"{name}: {error}\n")
         return error.code
-    announce(name, record, settings)
+    announce(name, record, settings, line)
     return EXIT_OK
 
 
-def announce(name: str, record: "dict[str, status.Value]", settings: Config) -> None:
+def announce(
+    name: str, record: "dict[str, status.Value]", settings: Config, line: CommandLine
+) -> None:
     """Leaves in /run what the system will want to know, and says one line to stderr.
 
     The root stays, whatever fails here.
@@ -165,7 +168,9 @@ def announce(name: str, record: "dict[str, status.Value]", settings: Config) -> 
     leave(name, status.PATH, lambda: status.write(record))
     leave(name, status.CONFIG, lambda: status.write_file(status.CONFIG, config.format(settings)))
     device = record["device"]
-    if isinstance(device, str):
+    # With the link and neither of these words, systemd-gpt-auto-generator has / remounted
+    # writable, which a sealed root refuses: a unit fails, and the system is "degraded".
+    if isinstance(device, str) and (line.has("ro") or line.has("rw")):
         leave(name, volatile_root.LINK, lambda: volatile_root.link(device))
     try:
         say(name, record, "root")
