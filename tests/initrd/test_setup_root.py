@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""`cfs-setup-root`: its options, and what it refuses before it looks at a disk."""
+
+from pathlib import Path
+
+import pytest
+
+from pyinit.initrd import cmdline, config, setup_root, status, volatile_root
+from pyinit.initrd.errors import EXIT_USAGE
+
+DIGEST = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--soft-reboot="], "usage: --soft-reboot: its value is empty, expected a digest"),
+        (["--soft-reboot"], "usage: --soft-reboot: its value is missing"),
+        (["--soft-reboot", "ab"], "a digest of the wrong length"),
+        (["--sysroot", "sysroot"], "usage: --sysroot: 'sysroot', expected an absolute path"),
+        (["--soft"], "usage: --soft: unknown option"),
+    ],
+)
+def test_wrong_use(arguments: list[str], said: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert setup_root.main(arguments) == EXIT_USAGE
+    assert said in capfd.readouterr().err
+
+
+def test_a_soft_reboot_needs_the_configuration_that_the_initrd_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The defaults would be another configuration than that of the boot."""
+    initrd = tmp_path / "initrd.conf"
+    initrd.write_bytes(config.format(config.Config()))
+    monkeypatch.setattr(config, "PATH", str(initrd))
+    monkeypatch.setattr(status, "CONFIG", str(tmp_path / "missing"))
+    assert setup_root.main(["--soft-reboot", DIGEST]) == EXIT_USAGE
+    assert f"config: {tmp_path}/missing: No such file" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("line", "linked"), [(b"root=x rw", True), (b"ro", True), (b"x", False)])
+def test_announce_leaves_record_configuration_and_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+    line: bytes, linked: bool,
+) -> None:  # fmt: skip
+    """The link only where it does no harm."""
+    link = tmp_path / "systemd" / "link"
+    monkeypatch.setattr(status, "DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(status, "PATH", str(tmp_path / "root.json"))
+    monkeypatch.setattr(status, "CONFIG", str(tmp_path / "setup-root.conf"))
+    monkeypatch.setattr(volatile_root, "LINK", str(link))
+    settings = config.Config()
+    settings.etc = "bind"
+    record: dict[str, status.Value] = {
+        "image": "/i", "digest": "d", "source": "carried", "etc": "bind", "var": "tmpfs",
+        "device": "/dev/block/8:1", "missing_candidates": ["one"],
+    }  # fmt: skip
+    setup_root.announce("cfs-setup-root", record, settings, cmdline.parse(line))
+    assert link.is_symlink() == linked
+    assert not linked or link.readlink() == Path("/dev/block/8:1")
+    assert config.load(str(tmp_path / "setup-root.conf")).etc == "bind"
+    assert '"etc": "bind"' in (tmp_path / "root.json").read_text()
+    assert capfd.readouterr().err.splitlines() == [
+        "cfs-setup-root: candidate one has no image, going on to the next",
+        "cfs-setup-root: root is /i (d, carried), /etc bind, /var tmpfs",
+    ]
