@@ -138,7 +138,9 @@ def initrd(
         (output / "initrd").rename(directory / "initrd")
         shutil.rmtree(place)
 
-    name = hashlib.sha256(key.encode()).hexdigest()[:16]
+    # One place for each use: what another build of cfs-init made is replaced.
+    use = repr((kernel.version, arguments, compiler, sorted((files or {}).items())))
+    name = hashlib.sha256(use.encode()).hexdigest()[:16]
     directory = made_once(BUILD / "vm-cache" / f"dracut-{version}-{name}", key, make)
     return Initrd(directory / "initrd", (directory / "log").read_text())
 
