@@ -4,8 +4,8 @@
 from collections.abc import Callable
 
 from pyinit.initrd import options
-from pyinit.initrd.mounting import NODEV, NOEXEC, NOSUID, RDONLY
 from pyinit.initrd.errors import UsageError
+from pyinit.initrd.mounting import NODEV, NOEXEC, NOSUID, RDONLY
 
 _ONCE = ("digest", "image", "upperdir", "workdir", "verity")
 
