@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
+# shellcheck shell=sh
 # Sourced by each row. There are: /disk with
 #   repo/               the store: meta.json, objects/, images/<digest>; $D and $E (SHA-512) are in it
 #   composefs/          a store with root images, $WHOLE and $NO_VAR
