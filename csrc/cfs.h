@@ -43,7 +43,8 @@ bool cfs_digest_equal(const struct cfs_digest *a, const struct cfs_digest *b);
 
 /* ---- verity.c: what the kernel measured ----------------------------------------------------- */
 
-/* FS_IOC_MEASURE_VERITY. -ENODATA: no fs-verity on this file; -ENOTTY, -EOPNOTSUPP: not on this
+/* FS_IOC_MEASURE_VERITY, of ext4, btrfs and f2fs only: elsewhere (FUSE) it may be a program that
+ * answers. -ENODATA: no fs-verity on this file; -ENOTTY, -EOPNOTSUPP: not on this
  * file system or kernel; -EPROTONOSUPPORT: an algorithm this program does not know. */
 int cfs_verity_measure(int fd, struct cfs_digest *found);
 
@@ -242,7 +243,7 @@ int cfs_mount_set(int mount_fd, uint64_t set, uint64_t clear, bool recursive); /
 /* Makes the file system (not the mount) writable or read-only: fspick, reconfigure. */
 int cfs_mount_remount(int mount_fd, bool writable, struct cfs_log *log);
 int cfs_mount_move(const char *source, const char *target); /* mount(MS_MOVE) */
-int cfs_mount_detach(const char *path); /* umount2(MNT_DETACH | UMOUNT_NOFOLLOW) */
+int cfs_mount_detach(int mount_fd); /* umount2(MNT_DETACH) of the mount that the fd lies on */
 
 /* ---- loop.c --------------------------------------------------------------------------------- */
 

@@ -250,7 +250,11 @@ int cfs_mount_move(const char *source, const char *target)
 	return sys_mount_move(source, target);
 }
 
-int cfs_mount_detach(const char *path)
+/* By the fd: by now another mount may lie at the path, or the path be a link. */
+int cfs_mount_detach(int mount_fd)
 {
-	return sys_umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW);
+	char path[FD_PATH_MAX];
+
+	fd_path(mount_fd, path);
+	return sys_umount2(path, MNT_DETACH);
 }

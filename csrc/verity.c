@@ -6,7 +6,30 @@
 
 #include <errno.h>
 #include <linux/fsverity.h>
+#include <linux/magic.h>
 #include <string.h>
+#include <sys/vfs.h>
+
+#ifndef F2FS_SUPER_MAGIC
+#define F2FS_SUPER_MAGIC 0xF2F52010
+#endif
+
+/* Is it the kernel that measures? FUSE passes the question on (fuse_setup_measure_verity()), and its
+ * server, or a virtual machine's host, answers what it likes and serves other bytes. */
+static int kernel_measures(int fd)
+{
+	struct statfs fs;
+	int error = sys_fstatfs(fd, &fs);
+
+	if (error < 0)
+		return error;
+	switch ((uint32_t)fs.f_type) {
+	case EXT4_SUPER_MAGIC:
+	case BTRFS_SUPER_MAGIC:
+	case F2FS_SUPER_MAGIC: return 0;
+	default: return -EOPNOTSUPP;
+	}
+}
 
 int cfs_verity_measure(int fd, struct cfs_digest *found)
 {
@@ -19,6 +42,9 @@ int cfs_verity_measure(int fd, struct cfs_digest *found)
 	struct cfs_digest digest = { 0 };
 	int error;
 
+	error = kernel_measures(fd);
+	if (error < 0)
+		return error;
 	error = sys_ioctl(fd, FS_IOC_MEASURE_VERITY, &measured);
 	if (error == -EOVERFLOW)
 		return -EPROTONOSUPPORT;

@@ -635,15 +635,13 @@ static PyObject *mount_remount(PyObject *module, PyObject *args)
 
 static PyObject *mount_detach(PyObject *module, PyObject *args)
 {
-	PyObject *path, *bytes = NULL;
-	int error;
+	int mount_fd, error;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "O:mount_detach", &path) || !PyUnicode_FSConverter(path, &bytes))
+	if (!PyArg_ParseTuple(args, "i:mount_detach", &mount_fd))
 		return NULL;
-	UNLOCKED(error, cfs_mount_detach(PyBytes_AsString(bytes)));
-	Py_DECREF(bytes);
-	return none_or_fail(error, NULL, path);
+	UNLOCKED(error, cfs_mount_detach(mount_fd));
+	return none_or_fail(error, NULL, NULL);
 }
 
 static PyObject *mount_move(PyObject *module, PyObject *args)

@@ -14,9 +14,13 @@ _cfs_digest=/usr/lib/composefs/rootfs.digest
 check() {
     [[ -x "${dracutsysrootdir-}$_cfs_init" ]] || return 1
     # For this machine only: where it is configured, or was booted so.
-    if [[ ${hostonly-} && ! -e "${dracutsysrootdir-}$_cfs_toml" && ! -e /run/cfs/root.json ]]; then
-        return 255
-    fi
+    # A link that leads nowhere counts: install() says that it does.
+    [[ ${hostonly-} ]] || return 0
+    local file
+    for file in "$_cfs_toml" "$_cfs_conf" "$_cfs_digest"; do
+        [[ -e "${dracutsysrootdir-}$file" || -L "${dracutsysrootdir-}$file" ]] && return 0
+    done
+    [[ -e /run/cfs/root.json ]] || return 255
     return 0
 }
 

@@ -9,7 +9,7 @@ from pyinit.initrd import canary, mountinfo
 from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import CfsError, Refused, Step
 from pyinit.initrd.image import VerifiedImage
-from pyinit.initrd.mounting import NEW_API, mount_refused, open_directory
+from pyinit.initrd.mounting import NEW_API, RDONLY, mount_refused, open_directory
 from pyinit.initrd.stage import Stage
 
 TYPE_CHECKING = False
@@ -61,7 +61,12 @@ def compose(
     )
     stage.attach(root.mount)
     check_options(root.mount, image, stage.target)
-    root.canary = canary.check(root.lower, root.mount, stage.target)
+    # Not through an upper layer, where the file may be another one, or be gone.
+    sealed = root.mount
+    if upper is not None:
+        layers = (root.lower, objects)
+        sealed = mount_overlay(stage.target, image, layers, (-1, -1), RDONLY)
+    root.canary = canary.check(root.lower, sealed, stage.target)
     return root
 
 
@@ -113,14 +118,21 @@ def attach(tree: int, target: str, image: VerifiedImage) -> None:
     try:
         check_options(tree, image, target)
     except BaseException:
-        detach(target)
+        detach(tree, target)
         raise
 
 
-def detach(target: str) -> None:
-    """Takes an attached root back."""
+def detach(tree: int, target: str) -> None:
+    """Takes an attached root back: that mount, whatever lies at the path by now."""
     with Step("attach", target):
-        _cfs.mount_detach(target)
+        _cfs.mount_detach(tree)
+
+
+def has_upper(target: str) -> bool:
+    """Has what is mounted on a directory an upper layer?"""
+    with Step("attach", target):
+        mount = mountinfo.of(open_directory(target))
+    return mount is None or any(word.startswith("upperdir=") for word in mount.super_options)
 
 
 def mounted_at(target: str) -> Digest | None:

@@ -49,7 +49,7 @@ class Config:
 
     def __init__(self) -> None:
         self.store = "/composefs"  # absolute path on the root file system
-        self.cmdline_digest = False  # may composefs=, composefs.digest= be read at all?
+        self.cmdline_digest = False  # may composefs=, composefs.digest= name the image?
         self.minimum_level = "carried"  # the weakest level that may boot
         # compare: the UKI's section, where it can be read, must agree with the carried file;
         # require: and not being able to read it stops the boot.

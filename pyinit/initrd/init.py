@@ -79,7 +79,7 @@ def boot(settings: Config) -> None:
         mount_disk(settings, line, modules)
     moved = tuple(where.removeprefix("/") for where, *_ in _MOUNTS)
     compose_in_child(settings, line, moved, modules)
-    switch_root(line)
+    switch_root(settings, line)
 
 
 def compose_in_child(
@@ -149,10 +149,11 @@ def mount_disk(settings: Config, line: CommandLine, modules: Modules) -> None:
         _cfs.mount_attach(disk, mounting.open_directory(_SYSROOT))
 
 
-def switch_root(line: CommandLine) -> None:
+def switch_root(settings: Config, line: CommandLine) -> None:
     """Moves the kernel interfaces over, makes the composed root `/`, executes its init.
 
-    Only what was checked before is irreversible here; the initramfs is emptied last.
+    The initramfs is emptied last. A failure once the root is another one ends in no shell: that
+    at its path would be the image's, not the initrd's.
     """
     with Step("switch-root", _SYSROOT):
         if mountinfo.read()[0].fstype != "rootfs" or not _cfs.root_is_initramfs():
@@ -163,8 +164,9 @@ def switch_root(line: CommandLine) -> None:
         for where, *_ in _MOUNTS:
             _cfs.mount_move(where, _SYSROOT + where)
         _cfs.switch_root(_SYSROOT)
-    if not posix.access(program, posix.X_OK):
-        raise Refused("switch-root", program, "missing in the image, or not executable")
+        if settings.failure == "shell":
+            settings.failure = "reboot"
+    check_program(program)
     try:
         _cfs.initramfs_empty(old_root)
     except OSError as error:
@@ -174,6 +176,21 @@ def switch_root(line: CommandLine) -> None:
         posix.execv(program, [program, *line.init_args])
     except OSError as error:
         raise Refused("switch-root", program, os_error(error), "a program to execute") from None
+
+
+def check_program(path: str) -> None:
+    """Of the sealed root itself: what lies in /etc, /var or /sysroot, which `init=` may name, is
+    nobody's promise. Refused("switch-root")."""
+    with Step("switch-root", path):
+        try:
+            program = posix.open(path, posix.O_PATH | posix.O_CLOEXEC)
+        except FileNotFoundError:
+            raise Refused("switch-root", path, "missing in the image") from None
+        root = posix.open("/", posix.O_PATH | posix.O_CLOEXEC)
+        if mountinfo.mount_id(program) != mountinfo.mount_id(root):
+            raise Refused("switch-root", path, "not on the sealed root", "a program of the image")
+        if not posix.access(path, posix.X_OK):
+            raise Refused("switch-root", path, "not executable", "a program of the image")
 
 
 def give_up(settings: Config) -> int:

@@ -66,7 +66,7 @@ def mount(name: str, wanted: MountOptions) -> None:
         _say(name, wanted, text, record)
     except BaseException:
         # Who is told of a failure must not find a mount.
-        compose.detach(wanted.target)
+        compose.detach(tree, wanted.target)
         raise
 
 
@@ -79,8 +79,11 @@ def _say(name: str, wanted: MountOptions, text: str, record: "dict[str, status.V
 
 
 def _already(name: str, wanted: MountOptions, mounted: Digest, digest: Digest) -> None:
+    found = f"{mounted} is mounted there already"
     if mounted != digest or wanted.upperdir is not None:
-        raise Refused("attach", wanted.target, f"{mounted} is mounted there already", str(digest))
+        raise Refused("attach", wanted.target, found, str(digest))
+    if compose.has_upper(wanted.target):
+        raise Refused("attach", wanted.target, f"{found}, with an upper layer", "none")
     record: dict[str, status.Value] = {
         "digest": str(digest),
         "target": wanted.target,

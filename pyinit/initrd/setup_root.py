@@ -46,7 +46,7 @@ def setup(
     """Composes the root over the disk mounted at `sysroot`; the status record.
 
     `mount_points` must be directories of the image; `modules` loads drivers where the kernel has
-    no modprobe to call. CfsError: nothing has changed.
+    no modprobe to call. CfsError: no mount is left.
     """
     with Step("source", "UKI"):
         uki = esp.look(modules, _ESP_SECONDS, settings.uki != "off")
@@ -198,11 +198,11 @@ def say(name: str, record: "dict[str, status.Value]", what: str) -> None:
 
 def _already(name: str, sysroot: str, done: Digest) -> int:
     """Run twice: the same digest is nothing to do, another one is refused."""
-    candidates = sources.carried()
-    if candidates is not None and done in candidates:
+    candidates = sources.carried() or cmdline.digests(cmdline.load())
+    if done in candidates:
         output.err(f"{name}: {done} is mounted on {sysroot} already\n")
         return EXIT_OK
-    expected = " ".join(map(str, candidates or []))
+    expected = " ".join(map(str, candidates)) or "a root that somebody names"
     raise Refused("attach", sysroot, f"{done} is mounted there already", expected)
 
 

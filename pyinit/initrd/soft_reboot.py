@@ -10,7 +10,7 @@ source by its name.
 import posix
 
 from pyinit import VERSION
-from pyinit.initrd import compose, output, setup_root, status
+from pyinit.initrd import compose, mounting, output, setup_root, status
 from pyinit.initrd.config import Config
 from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import EXIT_OK, Refused, Step
@@ -21,7 +21,8 @@ _MOVED = ("dev", "proc", "run", "sys")
 
 
 def prepare(name: str, settings: Config, digest: Digest, sysroot: str) -> int:
-    """The exit code. CfsError: /run/nextroot is as it was."""
+    """The exit code. CfsError: /run/nextroot is as it was, or empty if it is the last step, to
+    attach the new root, that failed."""
     with Step("attach", TARGET):
         try:
             posix.mkdir(TARGET, 0o755)
@@ -34,7 +35,7 @@ def prepare(name: str, settings: Config, digest: Digest, sysroot: str) -> int:
     tree, image, built = setup_root.build(settings, [digest], sysroot, _MOVED, running=True)
     _check_os_tree(tree)
     if earlier is not None:
-        compose.detach(TARGET)
+        compose.detach(mounting.open_directory(TARGET), TARGET)
     compose.attach(tree, TARGET, image)
     source = "soft-reboot"
     record: dict[str, status.Value] = {

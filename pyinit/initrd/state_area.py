@@ -9,9 +9,9 @@ import _cfs
 import errno
 import posix
 
-from pyinit.initrd import copying, files, filesystem, mounting
+from pyinit.initrd import copying, files, filesystem, mounting, output
 from pyinit.initrd.config import DIGEST, Config
-from pyinit.initrd.errors import CfsError, Refused, failure, os_error
+from pyinit.initrd.errors import CfsError, Refused, failure, os_error, printable
 from pyinit.initrd.modules import Modules
 from pyinit.initrd.stage import Stage
 
@@ -85,9 +85,7 @@ class Area:
         name = files.read(_BOOT_ID, 64).decode("ascii").strip()
         try:
             parent = _make_directories(self._stage.disk(), entry.path)
-            for other in posix.listdir(parent):
-                if other != name:
-                    copying.remove(_path(parent, other))
+            _remove_others(parent, name)
             if not _exists(parent, name):
                 _create(parent, name, lambda new: copying.attributes(_path(image, "."), new))
             entry.fd = _cfs.open_beneath(parent, name, _DIRECTORY)
@@ -213,3 +211,15 @@ def _refused(path: str, error: OSError) -> CfsError:
         return Refused("state", path, f"{_FAULTS[error.errno]}: {os_error(error)}")
     expected = "state that is there (state-missing=refuse)" if error.errno == errno.ENOENT else ""
     return failure("state", path, error, expected)
+
+
+def _remove_others(parent: int, name: str) -> None:
+    """What earlier boots left. A tree that does not go (too deep, a read-only subvolume: any user
+    can make one) must not stop this boot, whose directory is another."""
+    for other in posix.listdir(parent):
+        if other == name:
+            continue
+        try:
+            copying.remove(_path(parent, other))
+        except OSError as error:
+            output.err(f"warning: {printable(other)} of an earlier boot stays: {os_error(error)}\n")

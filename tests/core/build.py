@@ -28,7 +28,7 @@ def runtime() -> str:
 
 def core() -> Path:
     """libcfs.so: the core, and fault.c in front of its system calls."""
-    hook = ["-Wl,--wrap=sys_ioctl,--wrap=cfs_pe_parse"]
+    hook = ["-Wl,--wrap=sys_ioctl,--wrap=sys_fstatfs,--wrap=cfs_pe_parse"]
     return _build("libcfs.so", [*CORE, HERE / "fault.c"], hook)
 
 

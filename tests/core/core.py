@@ -16,6 +16,7 @@ class Core:
         ffi.cdef(build.declarations())
         ffi.cdef("extern int (*fault_sys_ioctl)(int, unsigned long, void *);")
         ffi.cdef("extern int fault_parser, fault_descriptor;")
+        ffi.cdef("extern unsigned long fault_file_system;")
         ffi.cdef("void *malloc(size_t); void free(void *);")
         self.lib = ffi.dlopen(str(build.core()))
         # ASan's malloc: a byte too far is a report. The memory of ffi.new() and of bytes objects

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 typedef int (*fault_ioctl)(int fd, unsigned long request, void *argument);
@@ -29,6 +30,20 @@ int __wrap_sys_ioctl(int fd, unsigned long request, void *argument)
 	if (fault_sys_ioctl)
 		return fault_sys_ioctl(fd, request, argument);
 	return __real_sys_ioctl(fd, request, argument);
+}
+
+int __real_sys_fstatfs(int fd, struct statfs *out);
+int __wrap_sys_fstatfs(int fd, struct statfs *out);
+
+/* 0: the kernel itself. */
+unsigned long fault_file_system;
+
+int __wrap_sys_fstatfs(int fd, struct statfs *out)
+{
+	if (fault_file_system == 0)
+		return __real_sys_fstatfs(fd, out);
+	*out = (struct statfs){ .f_type = (__fsword_t)fault_file_system };
+	return 0;
 }
 
 enum {

@@ -17,20 +17,34 @@ from .core import Core
 FS_IOC_ENABLE_VERITY = 0x40806685
 FS_IOC_MEASURE_VERITY = 0xC0046686
 SHA256, SHA512 = 1, 2
+# <linux/magic.h>
+EXT4, BTRFS, F2FS = 0xEF53, 0x9123683E, 0xF2F52010
+FUSE, TMPFS, OVERLAY = 0x65735546, 0x01021994, 0x794C7630
 
 
 @contextmanager
-def kernel(core: Core, answer: Callable[[int, int, Any], int]) -> Iterator[None]:
+def kernel(
+    core: Core, answer: Callable[[int, int, Any], int], file_system: int = EXT4
+) -> Iterator[None]:
     """`answer(fd, request, argument)` in place of ioctl(2)."""
     callback = core.ffi.callback("int(int, unsigned long, void *)", answer)
     core.lib.fault_sys_ioctl = callback
+    core.lib.fault_file_system = file_system
     try:
         yield
     finally:
+        core.lib.fault_file_system = 0
         core.lib.fault_sys_ioctl = core.ffi.NULL
 
 
-def measure(core: Core, algorithm: int, size: int, value: bytes, result: int = 0) -> Any:
+def measure(
+    core: Core,
+    algorithm: int,
+    size: int,
+    value: bytes,
+    result: int = 0,
+    file_system: int = EXT4,
+) -> Any:
     def answer(fd: int, request: int, argument: Any) -> int:
         assert (fd, request) == (7, FS_IOC_MEASURE_VERITY)
         assert struct.unpack("<HH", core.ffi.buffer(argument, 4)[:])[1] == 64
@@ -40,8 +54,19 @@ def measure(core: Core, algorithm: int, size: int, value: bytes, result: int = 0
         return result
 
     found = core.ffi.new("struct cfs_digest *")
-    with kernel(core, answer):
+    with kernel(core, answer, file_system):
         return core.lib.cfs_verity_measure(7, found), found
+
+
+@pytest.mark.parametrize("file_system", [EXT4, BTRFS, F2FS])
+def test_the_kernel_measures_on_its_own_file_systems(core: Core, file_system: int) -> None:
+    assert measure(core, SHA256, 32, bytes(32), file_system=file_system)[0] == 0
+
+
+@pytest.mark.parametrize("file_system", [FUSE, TMPFS, OVERLAY, 1])
+def test_a_server_that_answers_for_the_kernel_is_not_believed(core: Core, file_system: int) -> None:
+    result, found = measure(core, SHA256, 32, bytes(32), file_system=file_system)
+    assert (result, found.size) == (-errno.EOPNOTSUPP, 0)
 
 
 @pytest.mark.parametrize(("algorithm", "size"), [(SHA256, 32), (SHA512, 64)])

@@ -209,6 +209,7 @@ class Kernel:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[str] = []
         self.mounted: Digest | None = None
+        self.has_upper = False
         self.fail: str | None = None
         monkeypatch.setattr(_cfs, "store_open", self.step("store", (10, 11, 0)))
         monkeypatch.setattr(_cfs, "store_open_image", self.step("open", (12, "ab/cd")))
@@ -218,6 +219,7 @@ class Kernel:
         self.take_out = self.step("clone", 14)
         monkeypatch.setattr(mounting, "open_directory", hash)
         monkeypatch.setattr(compose, "mounted_at", lambda directory: self.mounted)
+        monkeypatch.setattr(compose, "has_upper", lambda directory: self.has_upper)
         monkeypatch.setattr(compose, "attach", self.step("attach", None))
         monkeypatch.setattr(compose, "detach", self.step("detach", None))
         monkeypatch.setattr(mount_command, "Stage", lambda target: self)
@@ -343,6 +345,10 @@ def test_run_twice(kernel: Kernel, capfd: pytest.CaptureFixture[str]) -> None:
     assert err == f"cfs-mount: sha256:{D} is mounted on /t already\n"
     upper = ["--upperdir", "/u", "--workdir", "/w"]
     assert mount_command.main("cfs-mount", [*BASE, *upper, "/t"]) == EXIT_REFUSED
+    capfd.readouterr()
+    kernel.has_upper = True
+    assert mount_command.main("cfs-mount", [*BASE, "/t"]) == EXIT_REFUSED
+    assert "with an upper layer" in capfd.readouterr().err
     kernel.mounted = Digest.parse(OTHER, "")
     assert mount_command.main("cfs-mount", [*BASE, "/t"]) == EXIT_REFUSED
     assert f"attach: /t: sha256:{OTHER} is mounted there already" in capfd.readouterr().err

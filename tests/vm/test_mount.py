@@ -137,6 +137,30 @@ def _mounting_cases(store: Digests) -> Iterator[Case]:
         stdout=r"\Anew\nchanged\n(.*\n)*.* /mnt/root rw.*verity=require",
     )
     yield Case(
+        "upper-without-the-canary",
+        "mkdir /disk/state/upper /disk/state/work; code=0; for i in 1 2; do "
+        f"{mount} $R --digest $D --upperdir /disk/state/upper --workdir /disk/state/work $T "
+        "|| { code=1; break; }; rm -f $T/etc/os-release; umount $T; done; "
+        "rm -rf /disk/state/upper /disk/state/work; exit $code",
+        stderr=r"\A\Z",
+    )
+    yield Case(
+        "upper-mounted-already",
+        "mkdir /disk/state/upper /disk/state/work && "
+        f"{mount} $R --digest $D --upperdir /disk/state/upper --workdir /disk/state/work $T && "
+        f"{mount} $R --digest $D $T; code=$?; umount $T;"
+        "rm -rf /disk/state/upper /disk/state/work; exit $code",
+        code=32,
+        stderr=r"is mounted there already, with an upper layer, expected none",
+    )
+    yield Case(
+        "target-is-a-link",
+        f"ln -s /mnt/root /tmp/link && {mount} $R --digest $D --json /tmp/link >/dev/full; "
+        "code=$?; rm /tmp/link; exit $code",
+        code=32,
+        stderr=r"attach: standard output: No space left on device",
+    )
+    yield Case(
         "upper-read-only",
         "mkdir /disk/state/upper /disk/state/work && "
         f"{mount} $R --digest $D --upperdir /disk/state/upper --workdir /disk/state/work --ro $T"

@@ -226,7 +226,7 @@ def modes() -> Iterator[Setup]:
         state_missing="refuse",
     )
     writable = "up && echo x >$S/usr/new && echo x >$S/new && rm $S/usr/bin/program && "
-    # What lies over a writable root must be seen in it, not below it (peers.md, defect 3).
+    # What lies over a writable root must be seen in it, not below it.
     yield case(
         "root-transient",
         writable + "echo e >$S/etc/e && echo v >$S/var/v &&"

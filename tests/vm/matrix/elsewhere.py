@@ -84,9 +84,9 @@ ELSEWHERE = (
     ),
     Elsewhere(35, "EFI variables", ("tests/initrd/test_efivar.py",)),
     Elsewhere(36, "event log", why="the TPM event log is a later issue"),
-    Elsewhere(37, "hostile upper of /etc or /var", why="persistent state is a later issue"),
-    Elsewhere(38, "state directory missing or a symlink", why="persistent state is a later issue"),
-    Elsewhere(39, "upper directory in use", why="persistent state is a later issue"),
+    Elsewhere(37, "hostile upper of /etc or /var", ("tests/vm/test_state.py",)),
+    Elsewhere(38, "state directory missing or a symlink", ("tests/vm/test_state.py",)),
+    Elsewhere(39, "upper directory in use", ("tests/vm/test_state.py",)),
     Elsewhere(40, "mount points of PID 1", (f"{_INIT}test_failure",)),
     Elsewhere(
         42,
