@@ -14,7 +14,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-DEFAULT_MIRROR = "http://deb.debian.org/debian"
 _KEYRINGS = (
     "/usr/share/keyrings/debian-archive-keyring.gpg",
     "/usr/share/keyrings/debian-archive-keyring.pgp",
@@ -36,7 +35,7 @@ def say(text: str) -> None:
 
 
 def machine_mirror() -> str:
-    """The archive that the machine itself uses, else Debian's own."""
+    """The archive that the machine itself uses. PackageError: its apt names none."""
     codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
     targets = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(RELEASE) $(COMPONENT) $(REPO_URI)"],
@@ -49,7 +48,7 @@ def machine_mirror() -> str:
         release, component, uri = line.split(" ", 2)
         if release == codename and component == "main":
             return uri
-    return DEFAULT_MIRROR
+    raise PackageError(f"apt's sources name no mirror of {codename} (main)")
 
 
 def keyring() -> str:
