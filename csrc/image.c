@@ -4,6 +4,7 @@
  * and as much of the superblock (Linux: fs/erofs/erofs_fs.h) as says how large the image is.
  */
 #include "cfs.h"
+#include "le.h"
 #include "sys.h"
 
 #include <errno.h>
@@ -25,11 +26,6 @@ enum {
 
 static const uint32_t COMPOSEFS_MAGIC = 0xd078629a;
 static const uint32_t EROFS_MAGIC = 0xe0f5e1e2;
-
-static uint32_t le32(const uint8_t *p)
-{
-	return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
 
 int cfs_image_header_parse(const void *data, size_t size, struct cfs_image_header *out)
 {

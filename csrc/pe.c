@@ -5,6 +5,7 @@
  * way is refused. All numbers are the attacker's; sums are made in 64 bits.
  */
 #include "cfs.h"
+#include "le.h"
 
 #include <errno.h>
 #include <string.h>
@@ -43,16 +44,6 @@ static int broken(const char **why, const char *rule)
 {
 	*why = rule;
 	return -EBADMSG;
-}
-
-static uint16_t le16(const uint8_t *p)
-{
-	return (uint16_t)(p[0] | p[1] << 8);
-}
-
-static uint32_t le32(const uint8_t *p)
-{
-	return le16(p) | (uint32_t)le16(p + 2) << 16;
 }
 
 static bool is_known_machine(uint16_t machine)
