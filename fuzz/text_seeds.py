@@ -55,12 +55,10 @@ def payload() -> list[bytes]:
     return [*found, *(good[:size] for size in range(0, len(good), 9))]
 
 
-_KEYS = (
-    "store minimum-level uki failure canary cmdline-digest sysroot-readonly failure-delay root-wait"
-).split()
+_KEYS = "store digest-source uki failure sysroot-readonly failure-delay root-wait var-size".split()
 _VALUES = [
     *"yes no YES 0 1 00 10 3600 3601 9999 99999 -1 +1 1_0 / /a /a/b-c a // /a/ /./a /a/..".split(),
-    *"carried cmdline compare require off reboot poweroff shell first-object".split(),
+    *"carried cmdline compare require off reboot poweroff shell any 50%".split(),
     *("", " /a", "x" * 300),
 ]
 
@@ -68,7 +66,7 @@ _VALUES = [
 def config() -> list[bytes]:
     """Each key with each value that it has, and with others."""
     first = b"cfsconf1\n"
-    found = [first, b"", b"cfsconf2\n", b"cfsconf1", first + b"store=/c\nuki=off\ncanary=no\n"]
+    found = [first, b"", b"cfsconf2\n", b"cfsconf1", first + b"store=/c\nuki=off\nvar=no\n"]
     for key in _KEYS:
         lines = [f"{key}={value}\n" for value in _VALUES]
         lines += [f"{key}\n", f"{key}=yes\n{key}=yes\n", f"{key}=/a\n{key}=/a\n"]

@@ -41,13 +41,10 @@ _KEYS = {
     ("var", "path"): "state-var",
     ("state", "missing"): "state-missing",
     ("state", "grow"): "state-grow",
-    ("digest", "minimum-level"): "minimum-level",
     ("digest", "source"): "digest-source",
-    ("digest", "cmdline"): "cmdline-digest",
     ("digest", "uki"): "uki",
     ("store", "path"): "store",
     ("sysroot", "readonly"): "sysroot-readonly",
-    ("canary", "rule"): "canary",
     ("failure", "action"): "failure",
     ("failure", "delay"): "failure-delay",
     ("device", "wait"): "root-wait",
@@ -199,7 +196,7 @@ def _text(value: bool | int | str) -> str:
 def _value_faults(
     document: Mapping[str, Any], values: dict[str, tuple[Path, str]]
 ) -> Iterator[tuple[Path, str, str]]:
-    """What the initrd's own parser refuses, and what could never boot."""
+    """What the initrd's own parser refuses."""
     for key, (path, text) in values.items():
         shown = f"{_name(path)} = {_value(_get(document, path))}"
         if not (text.isascii() and text.isprintable()):
@@ -210,11 +207,6 @@ def _value_faults(
             config.parse(_lines({key: (path, text)}), "")
         except UsageError as error:
             yield path, shown, error.expected
-    digest = document.get("digest", {})
-    allowed = digest.get("cmdline") is True and digest.get("minimum-level") == "cmdline"
-    if digest.get("source") == "cmdline" and not allowed:
-        expected = 'cmdline = true and minimum-level = "cmdline" with it'
-        yield ("digest", "source"), '[digest] source = "cmdline"', expected
 
 
 def _lines(values: Mapping[str, tuple[Path, str]]) -> bytes:

@@ -4,7 +4,7 @@
 A mount that succeeded proves little: without fs-verity in the kernel `verity=require` is accepted
 and every open fails; with an object directory of another system the mount succeeds too.
 
-The rule `first-object`: the first regular file whose content lies in the store, breadth first, the
+Which one: the first regular file whose content lies in the store, breadth first, the
 names of a directory sorted, of at most 16 MiB where there is one: a large one would hold up the
 boot. It is the same file on each boot of an image.
 """

@@ -16,17 +16,15 @@ MAX = 16384
 FIRST = "cfsconf1"
 _YES_NO = {"yes": True, "no": False}
 _CHOICES = {
-    "minimum-level": ("carried", "cmdline"),
     "uki": ("compare", "require", "off"),
     "failure": ("reboot", "poweroff", "shell"),
-    "canary": ("first-object",),
-    "digest-source": ("any", "carried", "cmdline"),
+    "digest-source": ("carried", "cmdline", "any"),
     "root": ("sealed", "transient", "transient-ro"),
     "etc": ("none", "bind", "overlay", "transient"),
     "var": ("none", "bind", "overlay", "transient", "transient-disk"),
     "state-missing": ("create", "refuse"),
 }
-_BOOLEANS = ("cmdline-digest", "sysroot-readonly")
+_BOOLEANS = ("sysroot-readonly",)
 _NUMBERS = {  # key: (what it counts, the largest)
     "failure-delay": ("seconds", 3600),
     "root-wait": ("seconds", 3600),
@@ -49,17 +47,16 @@ class Config:
 
     def __init__(self) -> None:
         self.store = "/composefs"  # absolute path on the root file system
-        self.cmdline_digest = False  # may composefs=, composefs.digest= name the image?
-        self.minimum_level = "carried"  # the weakest level that may boot
+        # Who may name the image. carried: the file in the initrd. cmdline: composefs= or
+        # composefs.digest=. any: the file, and where there is none, the command line.
+        self.digest_source = "carried"
         # compare: the UKI's section, where it can be read, must agree with the carried file;
         # require: and not being able to read it stops the boot.
         self.uki = "compare"
         self.failure = "reboot"  # what PID 1 does after a failure
         self.failure_delay = 10  # seconds before that
         self.root_wait = 30  # seconds for the root device to appear
-        self.canary = "first-object"  # the rule that chooses the file read before hand-over
         self.sysroot_readonly = True  # /sysroot of the new root
-        self.digest_source = "any"  # the only source that may name the digest
         # sealed: read-only. transient: writable, in memory. transient-ro: the same, mounted
         # read-only, for who remounts it.
         self.root = "sealed"

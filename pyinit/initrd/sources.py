@@ -49,21 +49,22 @@ def decide(
 ) -> Decision:
     """The candidates. Refused("source") where there is none or two sources disagree."""
     named = cmdline.digests(line)
+    allowed = config.digest_source
     if held is not None:
+        if allowed == "cmdline":
+            expected = "none in this initrd (digest-source=cmdline in its configuration)"
+            raise Refused("source", payload.CARRIED, "a digest", expected)
         decision = Decision(held, "carried", _compare_uki(config, held, uki))
-    elif not config.cmdline_digest or config.minimum_level != "cmdline":
+    elif allowed == "carried":
         expected = "the file that cfs-uki seal adds to the UKI's initrd"
         if named:
-            expected += "; or cmdline-digest=yes and minimum-level=cmdline in its configuration"
+            expected += "; or digest-source=cmdline in its configuration"
         raise Refused("source", payload.CARRIED, "not in this initrd", expected)
     elif not named:
         found = f"no composefs= or composefs.digest=, and no {payload.CARRIED}"
         raise Refused("source", _COMMAND_LINE, found, "a digest")
     else:
         decision = Decision(named, "cmdline", _compare_uki(config, named, uki))
-    if config.digest_source not in ("any", decision.level):
-        expected = f"{config.digest_source} (digest-source in this initrd's configuration)"
-        raise Refused("source", "digest", f"named by {decision.level}", expected)
     if named and named != decision.candidates:
         _conflict(_COMMAND_LINE, named, decision.candidates)
     return decision

@@ -62,16 +62,15 @@ def test_each_key() -> None:
     settings = read(
         '[root]\ntransient-ro = true\nsize = "25%"\n[etc]\nsize = "64M"\npath = "/s/{digest}/e"\n'
         '[var]\nmount = "transient-disk"\nsize = 4096\npath = "/ostree/deploy/os/var"\n'
-        '[state]\nmissing = "refuse"\ngrow = "1G"\n[digest]\nminimum-level = "cmdline"\n'
-        'source = "cmdline"\ncmdline = true\nuki = "off"\n[store]\npath = "/repo"\n[sysroot]\n'
+        '[state]\nmissing = "refuse"\ngrow = "1G"\n[digest]\nsource = "cmdline"\n'
+        'uki = "off"\n[store]\npath = "/repo"\n[sysroot]\n'
         'readonly = false\n[failure]\naction = "poweroff"\ndelay = 0\n[device]\nwait = 3600\n'
     )
     assert settings.values() == {
         "store": "/repo", "state-etc": "/s/{digest}/e", "state-var": "/ostree/deploy/os/var",
-        "minimum-level": "cmdline", "uki": "off", "failure": "poweroff",
-        "canary": "first-object", "digest-source": "cmdline", "root": "transient-ro",
+        "digest-source": "cmdline", "uki": "off", "failure": "poweroff", "root": "transient-ro",
         "etc": "overlay", "var": "transient-disk", "state-missing": "refuse",
-        "cmdline-digest": True, "sysroot-readonly": False, "failure-delay": 0,
+        "sysroot-readonly": False, "failure-delay": 0,
         "root-wait": 3600, "state-grow": 1 << 30, "root-size": "25%", "etc-size": "67108864",
         "var-size": "4096",
     }  # fmt: skip
@@ -103,7 +102,9 @@ def test_each_key() -> None:
         ('[var]\npath = "/{digset}"\n', '2:1: [var] path = "/{digset}"'),
         ('[var]\npath = "/\\u00e4"\n', "2:1: [var] path"),
         ('[var]\npath = "/a\\nstate-missing=refuse"\n', "2:1: [var] path"),
-        ('[digest]\nsource = "cmdline"\n', '2:1: [digest] source = "cmdline", expected cmdline'),
+        ('[digest]\nsource = "uki"\n', '2:1: [digest] source = "uki", expected carried or'),
+        ("[digest]\ncmdline = true\n", "2:1: unknown key [digest] cmdline, expected"),
+        ('[canary]\nrule = "first-object"\n', "1:2: unknown table [canary], expected one of"),
         ("[etc\n", "1:5: Expected ']'"),
         ("[etc]\n[etc]\n", "2:"),
         ('[etc]\nmount = "a', "2:11: "),
@@ -184,13 +185,8 @@ def test_every_choice_of_the_initrd_is_one_of_the_schema() -> None:
     for table, content in SCHEMA["properties"].items():
         for key, schema in content["properties"].items():
             for value in schema.get("enum", [True, False]):
-                extra = (
-                    ""
-                    if (table, key) != ("digest", "source")
-                    else ('minimum-level = "cmdline"\ncmdline = true\n')
-                )
                 try:
-                    found = read(f"[{table}]\n{extra}{key} = {json.dumps(value)}\n").values()
+                    found = read(f"[{table}]\n{key} = {json.dumps(value)}\n").values()
                 except ConfigErrors:
                     assert "enum" not in schema
                     continue

@@ -25,15 +25,12 @@ def error(data: bytes) -> str:
 def test_the_defaults_are_the_strict_ones() -> None:
     assert Config().values() == {
         "store": "/composefs",
-        "cmdline-digest": False,
-        "minimum-level": "carried",
         "uki": "compare",
         "failure": "reboot",
         "failure-delay": 10,
         "root-wait": 30,
-        "canary": "first-object",
         "sysroot-readonly": True,
-        "digest-source": "any",
+        "digest-source": "carried",
         "root": "sealed",
         "etc": "transient",
         "var": "transient",
@@ -51,36 +48,30 @@ def test_the_defaults_are_the_strict_ones() -> None:
 def test_each_key() -> None:
     found = parse(
         "store=/ostree/repo",
-        "cmdline-digest=yes",
-        "minimum-level=cmdline",
+        "digest-source=cmdline",
         "uki=require",
         "failure=shell",
         "failure-delay=0",
         "root-wait=3600",
-        "canary=first-object",
         "sysroot-readonly=no",
     )
-    assert (found.store, found.cmdline_digest, found.minimum_level) == (
-        "/ostree/repo",
-        True,
-        "cmdline",
-    )
+    assert (found.store, found.digest_source) == ("/ostree/repo", "cmdline")
     assert (found.uki, found.failure, found.failure_delay) == ("require", "shell", 0)
-    assert (found.root_wait, found.canary, found.sysroot_readonly) == (3600, "first-object", False)
+    assert (found.root_wait, found.sysroot_readonly) == (3600, False)
 
 
 @pytest.mark.parametrize(
     ("line", "words"),
     [
         ("verity=off", "unknown key 'verity'"),
-        ("cmdline_digest=yes", "unknown key 'cmdline_digest'"),
+        ("sysroot_readonly=yes", "unknown key 'sysroot_readonly'"),
         ("values=1", "unknown key"),
-        ("cmdline-digest=1", "expected yes or no"),
-        ("cmdline-digest=", "expected yes or no"),
-        ("cmdline-digest", "expected key=value"),
-        ("cmdline-digest = yes", "unknown key 'cmdline-digest '"),
-        ("minimum-level=unproved", "expected carried or cmdline"),
-        ("minimum-level=", "expected carried or cmdline"),
+        ("sysroot-readonly=1", "expected yes or no"),
+        ("sysroot-readonly=", "expected yes or no"),
+        ("sysroot-readonly", "expected key=value"),
+        ("sysroot-readonly = yes", "unknown key 'sysroot-readonly '"),
+        ("digest-source=unproved", "expected carried or cmdline or any"),
+        ("digest-source=", "expected carried or cmdline or any"),
         ("uki=yes", "expected compare or require or off"),
         ("failure=ignore", "expected reboot or poweroff or shell"),
         ("failure-delay=3601", "0 to 3600"),
@@ -146,9 +137,9 @@ def test_missing_empty_and_unreadable_files_differ(tmp_path: Path) -> None:
     st.integers(0, 3600),
     st.lists(st.from_regex(r"[a-z0-9_-]{1,8}", fullmatch=True), min_size=1),
 )
-def test_round_trip(cmdline: bool, uki: str, wait: int, store: list[str]) -> None:
+def test_round_trip(readonly: bool, uki: str, wait: int, store: list[str]) -> None:
     wanted = Config()
-    wanted.cmdline_digest, wanted.uki, wanted.root_wait = cmdline, uki, wait
+    wanted.sysroot_readonly, wanted.uki, wanted.root_wait = readonly, uki, wait
     wanted.store = "/" + "/".join(store)
     assert config.parse(config.format(wanted), "x").values() == wanted.values()
 

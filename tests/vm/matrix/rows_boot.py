@@ -17,7 +17,7 @@ say() {
 	mount --bind /tmp/cmdline /proc/cmdline
 }
 allow() {
-	printf 'cfsconf1\\ncmdline-digest=yes\\nminimum-level=cmdline\\n' >/tmp/conf
+	printf 'cfsconf1\\ndigest-source=any\\n' >/tmp/conf
 	rm -f /usr/lib/composefs/rootfs.digest
 }
 no=0000000000000000000000000000000000000000000000000000000000000000
