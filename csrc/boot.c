@@ -57,7 +57,6 @@ static int walk_enter(struct walk *walk, int parent, const char *name)
 	int fd scope_fd = sys_openat(parent, name,
 				     O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	struct stat st;
-	DIR *directory;
 	int r;
 
 	if (fd < 0)
@@ -71,12 +70,12 @@ static int walk_enter(struct walk *walk, int parent, const char *name)
 		return -EXDEV;
 	if (walk->depth == DEPTH_MAX)
 		return -ENAMETOOLONG;
-	directory = fdopendir(fd);
-	if (directory == NULL)
-		return -errno;
+	r = sys_fdopendir(fd, &walk->at[walk->depth].directory);
+	if (r < 0)
+		return r;
 	(void)scope_take(&fd);
 	(void)snprintf(walk->at[walk->depth].name, sizeof(walk->at[0].name), "%s", name);
-	walk->at[walk->depth++].directory = directory;
+	walk->depth++;
 	return 0;
 }
 

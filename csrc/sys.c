@@ -73,6 +73,16 @@ int sys_fstatfs(int fd, struct statfs *out)
 	return result(error);
 }
 
+int sys_fdopendir(int fd, DIR **out)
+{
+	DIR *directory = fdopendir(fd);
+
+	if (directory == NULL)
+		return -errno;
+	*out = directory;
+	return 0;
+}
+
 int sys_unlinkat(int dir_fd, const char *name, int flags)
 {
 	return result(unlinkat(dir_fd, name, flags));

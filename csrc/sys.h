@@ -7,6 +7,7 @@
 #ifndef CFS_SYS_H
 #define CFS_SYS_H
 
+#include <dirent.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -20,6 +21,7 @@ int sys_flock(int fd, int operation);
 int sys_syncfs(int fd);
 int sys_fstat(int fd, struct stat *out);
 int sys_fstatfs(int fd, struct statfs *out);
+int sys_fdopendir(int fd, DIR **out); /* the stream owns the fd from then on */
 int sys_unlinkat(int dir_fd, const char *name, int flags);
 int sys_ioctl(int fd, unsigned long request, void *argument);
 int sys_read(int fd, void *buffer, size_t length); /* the kernel gives less than 2 GiB at once */
