@@ -151,12 +151,8 @@ def _digests(options: argparse.Namespace) -> int:
     status = EXIT_OK
     for path in _files(options.paths):
         try:
-            uki = Uki(path)
-            for profile in range(_cfs.PE_BASE, uki.profiles):
-                for digests in (uki.section_digests(profile), uki.carried_digests(profile)):
-                    found.update(str(digest) for digest in digests or ())
-            if all(section.name != SECTION for section in uki.sections):
-                raise uki.refused(f"no {SECTION} section", "a sealed UKI")
+            for digest in Uki(path).named_digests():
+                found.add(str(digest))
         except CfsError as error:
             complain(NAME, error)
             status = max(status, error.code)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _cfs
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -121,6 +122,52 @@ class Uki:
         if not copies:
             return None
         return payload.parse(copies[-1].data, f"{self.path}: .initrd: {CARRIED}")
+
+    def named_digests(self) -> Iterator[Digest]:
+        """Every digest of every profile, some more than once.
+
+        Who asks keeps just these images. So it ends with Refused where something that can be booted
+        shows neither copy: an initrd that is compressed whole may well have one.
+        """
+        base = _Named.of(self, _cfs.PE_BASE)
+        yield from base.digests
+        # With profiles in it, the base alone is never booted.
+        booted = [] if self.profiles else [base]
+        for profile in range(self.profiles):
+            own = _Named.of(self, profile)
+            yield from own.digests
+            booted.append(own.over(base))
+        if not all(named.digests for named in booted):
+            raise self.refused(
+                f"no {payload.SECTION} section, and no {CARRIED} to be seen in an initrd",
+                "a sealed UKI",
+            )
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What the two copies name. None: no such section, no such initrd."""
+
+    section: list[Digest] | None
+    initrd: list[Digest] | None
+
+    @classmethod
+    def of(cls, uki: Uki, profile: int) -> _Named:
+        carried = uki.carried_digests(profile)
+        if carried is None and uki.find(".initrd", profile) is not None:
+            carried = []
+        return cls(uki.section_digests(profile), carried)
+
+    @property
+    def digests(self) -> list[Digest]:
+        return [*(self.section or ()), *(self.initrd or ())]
+
+    def over(self, base: _Named) -> _Named:
+        """As the stub takes a profile's sections: instead of the base's of the same name."""
+        return _Named(
+            base.section if self.section is None else self.section,
+            base.initrd if self.initrd is None else self.initrd,
+        )
 
 
 def find_carried(initrd: bytes) -> list[Carried]:

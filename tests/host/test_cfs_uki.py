@@ -18,6 +18,8 @@ from tests.host.test_pe_write import Image
 
 ONE, TWO = (Digest(_cfs.SHA256, bytes([number] * 32)) for number in (1, 2))
 LINUX = (".linux", b"kernel")
+OPAQUE = (".initrd", b"\x28\xb5\x2f\xfdcompressed")
+PROFILE = (".profile", b"ID=a")
 
 Capture = pytest.CaptureFixture[str]
 
@@ -100,8 +102,7 @@ def test_one_payload_for_all_profiles(uki_parts: UkiParts, tmp_path: Path, capsy
 
 
 def test_digests_of_profiles(tmp_path: Path, capsys: Capture) -> None:
-    profile = (".profile", b"ID=a")
-    path = write(tmp_path / "a.efi", sealed_section(ONE), profile, sealed_section(TWO))
+    path = write(tmp_path / "a.efi", sealed_section(ONE), PROFILE, sealed_section(TWO))
     assert main(["digests", str(path)]) == 0
     assert capsys.readouterr().out == f"{ONE}\n{TWO}\n"
     assert main(["show", str(path)]) == 0
@@ -144,11 +145,51 @@ def test_digests_of_directories(tmp_path: Path, capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize(
+    "sections",
+    [
+        [sealed_section(ONE)],
+        [sealed_section(ONE), OPAQUE],
+        [sealed_initrd(ONE)],  # as mkosi builds it
+        [(".initrd", sealed_initrd(ONE)[1] + OPAQUE[1])],
+        [sealed_initrd(ONE), PROFILE, PROFILE],
+        [sealed_section(ONE), PROFILE, OPAQUE],
+        # The base of a UKI with profiles is not booted.
+        [OPAQUE, PROFILE, sealed_section(ONE), PROFILE, sealed_initrd(ONE)],
+    ],
+)
+def test_digests_takes_one_copy_where_the_other_is_missing(
+    sections: list[tuple[str, bytes]], tmp_path: Path, capsys: Capture
+) -> None:
+    path = write(tmp_path / "a.efi", *sections)
+    assert main(["digests", str(path)]) == 0
+    assert capsys.readouterr() == (f"{ONE}\n", "")
+
+
+def test_digests_of_copies_that_differ_are_both_named(tmp_path: Path, capsys: Capture) -> None:
+    path = write(tmp_path / "a.efi", sealed_section(ONE), sealed_initrd(TWO))
+    assert main(["digests", str(path)]) == 0
+    assert capsys.readouterr() == (f"{ONE}\n{TWO}\n", "")
+
+
+def test_digests_before_what_is_refused_are_named(tmp_path: Path, capsys: Capture) -> None:
+    path = write(tmp_path / "a.efi", sealed_initrd(ONE), PROFILE, OPAQUE)
+    assert main(["digests", str(path)]) == 32
+    assert capsys.readouterr().out == f"{ONE}\n"
+
+
+@pytest.mark.parametrize(
     ("content", "found"),
     [
         (b"no PE", "no valid PE file"),
         (Image([(".text", b"boot loader")]).build(), "no .linux section"),
-        (Image([LINUX]).build(), "no .cfsdig section, expected a sealed UKI"),
+        (Image([LINUX]).build(), "no .cfsdig section, and no usr/lib/"),
+        (Image([LINUX, OPAQUE]).build(), "no .cfsdig section, and no usr/lib/"),
+        (Image([LINUX, OPAQUE, PROFILE, OPAQUE]).build(), "no .cfsdig section, and no usr/lib/"),
+        # The one profile shows what it boots, the other one hides it.
+        (
+            Image([LINUX, sealed_initrd(ONE), PROFILE, PROFILE, OPAQUE]).build(),
+            "no .cfsdig section, and no usr/lib/",
+        ),
         (Image([LINUX, (".cfsdig", b"cfsdig2\n")]).build(), "cfsdig"),
         (Image([LINUX, sealed_section(ONE), sealed_section(TWO)]).build(), ".cfsdig twice"),
     ],

@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from pyinit.host import cfs_uki
+
 from .mkosi import Built, Part, built, report, start
 from .mounts import PARTS
 from .toolbox import Toolbox
@@ -40,6 +42,12 @@ def test_the_root_is_the_image(said: dict[str, Part], image: Built) -> None:
 def test_what_packages_left_in_var_is_there(said: dict[str, Part]) -> None:
     assert said["dpkg"].code == 0
     assert said["dpkg"].text.startswith("systemd\t")
+
+
+def test_its_uki_names_the_digest(image: Built, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the copy in the initrd alone: mkosi gives ukify no section."""
+    assert cfs_uki.main(["digests", str(image.directory / "sealed.efi")]) == 0
+    assert capsys.readouterr() == (f"{image.digest}\n", "")
 
 
 def test_unsealed_it_is_refused(toolbox: Toolbox, image: Built) -> None:
