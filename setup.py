@@ -17,6 +17,12 @@ from pyinit.host.frozen import flags  # noqa: E402
 LIMITED_API = "0x030B0000"
 
 
+def _found(*patterns: str) -> list[str]:
+    return sorted(
+        str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern)
+    )
+
+
 class BuildExtension(build_ext):  # type: ignore[misc]  # untyped base
     """Puts the type stub beside the module: `_cfs` is a top-level module, in no package."""
 
@@ -49,11 +55,8 @@ setup(
     ext_modules=[
         Extension(
             "_cfs",
-            sources=[
-                *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").glob("*.c")),
-                "csrc/extension/_cfs.c",
-            ],
-            depends=sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").glob("*.h")),
+            sources=_found("csrc/*.c", "csrc/extension/*.c"),
+            depends=_found("csrc/*.h", "csrc/extension/*.h"),
             include_dirs=["csrc"],
             define_macros=[("Py_LIMITED_API", LIMITED_API)],
             extra_compile_args=["-std=gnu17", "-O2", "-fvisibility=hidden", *flags.hardening()],

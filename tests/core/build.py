@@ -35,7 +35,7 @@ def core() -> Path:
 def extension() -> Path:
     """_cfs.abi3.so."""
     include = [f"-I{sysconfig.get_path('include')}"]
-    return _build("_cfs.abi3.so", [*CORE, CSRC / "extension" / "_cfs.c"], include)
+    return _build("_cfs.abi3.so", [*CORE, *sorted((CSRC / "extension").glob("*.c"))], include)
 
 
 def declarations() -> str:
@@ -48,7 +48,7 @@ def declarations() -> str:
 def _build(name: str, sources: list[Path], flags: list[str]) -> Path:
     BUILD.mkdir(parents=True, exist_ok=True)
     target = BUILD / name
-    inputs = [*sources, *CSRC.glob("*.h"), Path(__file__)]
+    inputs = [*sources, *CSRC.rglob("*.h"), Path(__file__)]
     with (BUILD / f".{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         newest = max(path.stat().st_mtime_ns for path in inputs)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""extension/_cfs.c: arguments, results and errors. What the functions do is tested at the core."""
+"""extension/: arguments, results and errors. What the functions do is tested at the core."""
 
 import ast
 import errno

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/* What PID 1 does. */
+#include "cfs_python.h"
+
+static PyObject *module_load(PyObject *module, PyObject *args)
+{
+	int fd, compressed, error;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "ip:module_load", &fd, &compressed))
+		return NULL;
+	UNLOCKED(error, cfs_module_load(fd, compressed != 0));
+	return none_or_fail(error, NULL, NULL);
+}
+
+static PyObject *root_is_initramfs(PyObject *module, PyObject *args)
+{
+	int result;
+
+	(void)module;
+	(void)args;
+	result = cfs_root_is_initramfs();
+	return result < 0 ? fail(result, NULL, NULL) : PyBool_FromLong(result);
+}
+
+static PyObject *initramfs_empty(PyObject *module, PyObject *args)
+{
+	int root_fd, error;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "i:initramfs_empty", &root_fd))
+		return NULL;
+	UNLOCKED(error, cfs_initramfs_empty(root_fd));
+	return none_or_fail(error, NULL, NULL);
+}
+
+static PyObject *switch_root(PyObject *module, PyObject *args)
+{
+	PyObject *path, *bytes = NULL;
+	const char *name;
+	int error;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "O:switch_root", &path) || !PyUnicode_FSConverter(path, &bytes))
+		return NULL;
+	name = PyBytes_AsString(bytes);
+	UNLOCKED(error, cfs_switch_root(name));
+	Py_DECREF(bytes);
+	return none_or_fail(error, NULL, path);
+}
+
+static PyObject *reboot_machine(PyObject *module, PyObject *args)
+{
+	uint32_t command;
+	int error;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "O&:reboot", to_u32, &command))
+		return NULL;
+	UNLOCKED(error, cfs_reboot(command));
+	return none_or_fail(error, NULL, NULL);
+}
+
+PyMethodDef boot_methods[] = {
+	{ "module_load", module_load, METH_VARARGS, NULL },
+	{ "root_is_initramfs", root_is_initramfs, METH_NOARGS, NULL },
+	{ "initramfs_empty", initramfs_empty, METH_VARARGS, NULL },
+	{ "switch_root", switch_root, METH_VARARGS, NULL },
+	{ "reboot", reboot_machine, METH_VARARGS, NULL },
+	{ NULL, NULL, 0, NULL },
+};

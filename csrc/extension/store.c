@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/* Images, their store, and the file systems of state. */
+#include "cfs_python.h"
+
+static PyObject *image_header(PyObject *module, PyObject *args)
+{
+	struct cfs_image_header header;
+	int fd, error;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "i:image_header", &fd))
+		return NULL;
+	UNLOCKED(error, cfs_image_header_read(fd, &header));
+	if (error < 0)
+		return fail(error, NULL, NULL);
+	return Py_BuildValue("NINIK", PyBool_FromLong(header.composefs), header.composefs_version,
+			     PyBool_FromLong(header.has_acl), header.erofs_magic,
+			     (unsigned long long)header.size);
+}
+
+static PyObject *store_open(PyObject *module, PyObject *args)
+{
+	PyObject *path, *bytes = NULL;
+	struct cfs_store store;
+	const char *name;
+	int dir_fd, error;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "iO:store_open", &dir_fd, &path) ||
+	    !PyUnicode_FSConverter(path, &bytes))
+		return NULL;
+	name = PyBytes_AsString(bytes);
+	UNLOCKED(error, cfs_store_open(dir_fd, name, &store));
+	Py_DECREF(bytes);
+	if (error < 0)
+		return fail(error, NULL, path);
+	return Py_BuildValue("iii", store.root, store.objects, (int)store.layout);
+}
+
+static PyObject *store_open_image(PyObject *module, PyObject *args)
+{
+	char name[CFS_IMAGE_NAME_MAX] = "";
+	struct cfs_digest digest;
+	struct cfs_store store;
+	PyObject *filename;
+	int layout, fd;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "(iii)O&:store_open_image", &store.root, &store.objects,
+			      &layout, to_digest, &digest))
+		return NULL;
+	store.layout = (enum cfs_layout)layout;
+	UNLOCKED(fd, cfs_store_open_image(&store, &digest, name));
+	if (fd >= 0)
+		return Py_BuildValue("is", fd, name);
+	filename = PyUnicode_FromString(name);
+	if (filename) {
+		fail(fd, NULL, filename);
+		Py_DECREF(filename);
+	}
+	return NULL;
+}
+
+static PyObject *image_open(PyObject *module, PyObject *args)
+{
+	PyObject *path, *bytes = NULL;
+	const char *name;
+	int dir_fd, fd;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "iO:image_open", &dir_fd, &path) ||
+	    !PyUnicode_FSConverter(path, &bytes))
+		return NULL;
+	name = PyBytes_AsString(bytes);
+	UNLOCKED(fd, cfs_image_open(dir_fd, name));
+	Py_DECREF(bytes);
+	return int_or_fail(fd, NULL, path);
+}
+
+static PyObject *open_beneath(PyObject *module, PyObject *args)
+{
+	PyObject *path, *bytes = NULL;
+	const char *name;
+	int dir_fd, flags, fd;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "iOi:open_beneath", &dir_fd, &path, &flags) ||
+	    !PyUnicode_FSConverter(path, &bytes))
+		return NULL;
+	name = PyBytes_AsString(bytes);
+	UNLOCKED(fd, cfs_open_beneath(dir_fd, name, flags));
+	Py_DECREF(bytes);
+	return int_or_fail(fd, NULL, path);
+}
+
+static PyObject *filesystem_grow(PyObject *module, PyObject *args)
+{
+	uint64_t size;
+	int fd, error;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "iO&:filesystem_grow", &fd, to_u64, &size))
+		return NULL;
+	UNLOCKED(error, cfs_filesystem_grow(fd, size));
+	return none_or_fail(error, NULL, NULL);
+}
+
+static PyObject *filesystem_sync(PyObject *module, PyObject *args)
+{
+	int fd, error;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "i:filesystem_sync", &fd))
+		return NULL;
+	UNLOCKED(error, cfs_filesystem_sync(fd));
+	return none_or_fail(error, NULL, NULL);
+}
+
+PyMethodDef store_methods[] = {
+	{ "image_header", image_header, METH_VARARGS, NULL },
+	{ "store_open", store_open, METH_VARARGS, NULL },
+	{ "store_open_image", store_open_image, METH_VARARGS, NULL },
+	{ "image_open", image_open, METH_VARARGS, NULL },
+	{ "open_beneath", open_beneath, METH_VARARGS, NULL },
+	{ "filesystem_grow", filesystem_grow, METH_VARARGS, NULL },
+	{ "filesystem_sync", filesystem_sync, METH_VARARGS, NULL },
+	{ NULL, NULL, 0, NULL },
+};
