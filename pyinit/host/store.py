@@ -19,10 +19,10 @@ from pyinit.host.atomic import sync_directory
 from pyinit.host.command import system_failure
 from pyinit.initrd.digest import ALGORITHMS, Digest
 from pyinit.initrd.errors import Refused, UsageError
+from pyinit.initrd.image import AT_FDCWD
 
 ALGORITHM_NAMES = {name: number for number, name in ALGORITHMS.items()}
 
-_AT_FDCWD = -100
 _FAN_OUT = re.compile(r"[0-9a-f]{2}")
 _REST = re.compile(r"[0-9a-f]{62}(?:[0-9a-f]{64})?")
 _HEX = re.compile(r"[0-9a-f]{64}(?:[0-9a-f]{64})?")
@@ -43,7 +43,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            root, objects, self.layout = _cfs.store_open(_AT_FDCWD, os.fspath(path))
+            root, objects, self.layout = _cfs.store_open(AT_FDCWD, os.fspath(path))
         except OSError as error:
             raise system_failure(error, str(path), "store") from None
         os.close(root)

@@ -7,16 +7,17 @@ Paths are those below /proc/self/fd of a directory that nobody else writes to. O
 import errno
 import posix
 
+from pyinit.initrd import inode
+
 _CHUNK = 1024 * 1024
 _PERMISSIONS = 0o7777
-_TYPE, _DIRECTORY, _LINK, _REGULAR = 0o170000, 0o040000, 0o120000, 0o100000  # inode(7)
 
 
 def attributes(source: str, target: str) -> None:
     """Owner, mode, xattrs (the SELinux label is one) and times."""
     status = posix.lstat(source)
     posix.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
-    if status.st_mode & _TYPE != _LINK:
+    if inode.kind(status) != inode.LINK:
         posix.chmod(target, status.st_mode & _PERMISSIONS)
     for name in posix.listxattr(source, follow_symlinks=False):
         if name.startswith("trusted.overlay."):
@@ -48,13 +49,13 @@ def tree(source: str, target: str) -> None:
 def _entry(source: str, target: str) -> bool:
     """One entry without what is below it. True: it is a directory, its attributes to follow."""
     status = posix.lstat(source)
-    kind = status.st_mode & _TYPE
-    if kind == _DIRECTORY:
+    kind = inode.kind(status)
+    if kind == inode.DIRECTORY:
         posix.mkdir(target, 0o700)
         return True
-    if kind == _LINK:
+    if kind == inode.LINK:
         posix.symlink(posix.readlink(source), target)
-    elif kind == _REGULAR:
+    elif kind == inode.REGULAR:
         _content(source, target)
     else:
         posix.mknod(target, status.st_mode, status.st_rdev)
@@ -80,7 +81,7 @@ def _content(source: str, target: str) -> None:
 def remove(path: str) -> None:
     """Whatever it is, with all that it has; no link is followed. None there: nothing to do."""
     try:
-        if posix.lstat(path).st_mode & _TYPE != _DIRECTORY:
+        if inode.kind(posix.lstat(path)) != inode.DIRECTORY:
             posix.unlink(path)
             return
     except FileNotFoundError:

@@ -5,7 +5,7 @@ import errno
 import posix
 import time
 
-from pyinit.initrd import files, gpt
+from pyinit.initrd import files, gpt, inode
 from pyinit.initrd.errors import Refused, os_error, printable
 
 TYPE_CHECKING = False
@@ -99,12 +99,12 @@ def _wait(
 
 def _node(path: str) -> str | None:
     try:
-        mode = posix.stat(path).st_mode
+        status = posix.stat(path)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return None
         raise Refused("store", path, os_error(error)) from None
-    if mode & 0o170000 != 0o060000:
+    if inode.kind(status) != inode.BLOCK:
         raise Refused("store", path, "no block device")
     return path
 

@@ -11,7 +11,7 @@ import _cfs
 import errno
 import posix
 
-from pyinit.initrd import devices, efivar, files, payload
+from pyinit.initrd import devices, efivar, files, mounting, payload
 from pyinit.initrd.errors import Refused, os_error
 
 TYPE_CHECKING = False
@@ -25,8 +25,7 @@ MODULES = ("efivarfs", "vfat", "nls_cp437", "nls_ascii")
 
 PROFILES_MAX = 96  # a profile is a section, and a UKI has no more of these
 
-# <linux/mount.h>: read-only, nosuid, nodev, noexec.
-_ATTRIBUTES = 0x1 | 0x2 | 0x4 | 0x8
+_ATTRIBUTES = mounting.RDONLY | mounting.NOSUID | mounting.NODEV | mounting.NOEXEC
 # FAT names and their character sets are said, since their defaults are kernel configuration.
 _VFAT = [("ro", None), ("codepage", "437"), ("iocharset", "ascii")]
 

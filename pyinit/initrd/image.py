@@ -11,7 +11,7 @@ import errno
 from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import LACKS, CfsError, Refused, failure, os_error
 
-AT_FDCWD = -100
+AT_FDCWD = -100  # <linux/fcntl.h>
 
 _OPENAT2 = "openat2 (Linux 5.6)"
 _OPEN_FAULTS = {
@@ -35,11 +35,11 @@ class Store:
 
     __slots__ = ("fds", "path")
 
-    def __init__(self, path: str, dir_fd: int = AT_FDCWD) -> None:
+    def __init__(self, path: str) -> None:
         """Refused("store"): there is none."""
         self.path = path
         try:
-            self.fds = _cfs.store_open(dir_fd, path)
+            self.fds = _cfs.store_open(AT_FDCWD, path)
         except OSError as error:
             raise failure("store", path, error, "an object store", _OPENAT2) from None
 
@@ -67,10 +67,10 @@ class ImageMissing(Refused):
     """No image of that name: the only reason to go on to the next candidate."""
 
 
-def open_file(path: str, dir_fd: int = AT_FDCWD) -> int:
+def open_file(path: str) -> int:
     """An image outside a store. Refused("open")."""
     try:
-        return _cfs.image_open(dir_fd, path)
+        return _cfs.image_open(AT_FDCWD, path)
     except OSError as error:
         raise _open_error(path, error) from None
 

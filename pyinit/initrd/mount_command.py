@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """`cfs-mount` and `mount.cfs`: one composed root, mounted on a directory."""
 
-from pyinit import VERSION
 from pyinit.initrd import compose, mounting, options, output, status
 from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import EXIT_OK, CfsError, Refused, Step, printable
@@ -20,9 +19,6 @@ def main(name: str, arguments: list[str]) -> int:
     # Alone only: beside other words 0 would say that something is mounted.
     if arguments in (["-h"], ["--help"]):
         output.out(options.USAGE_HELPER if helper else options.USAGE)
-        return EXIT_OK
-    if arguments == ["--version"]:
-        output.out(f"{name} {VERSION}\n")
         return EXIT_OK
     try:
         parse = options.parse_helper if helper else options.parse_command

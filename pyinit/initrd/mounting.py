@@ -34,10 +34,10 @@ def mount_refused(kind: str, where: str, error: OSError, expected: str = "") -> 
     return Refused(step, where, found, expected)
 
 
-def open_directory(path: str, dir_fd: int = -100) -> int:
+def open_directory(path: str) -> int:
     """O_PATH descriptor of a mount point. Refused("attach")."""
     flags = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
     try:
-        return posix.open(path, flags, dir_fd=None if dir_fd == -100 else dir_fd)
+        return posix.open(path, flags)
     except OSError as error:
         raise failure("attach", path, error, "a directory to mount on") from None

@@ -9,7 +9,7 @@ import _cfs
 import errno
 import posix
 
-from pyinit.initrd import copying, files, filesystem, mounting, output
+from pyinit.initrd import copying, files, filesystem, inode, mounting, output
 from pyinit.initrd.config import DIGEST, Config
 from pyinit.initrd.errors import CfsError, Refused, failure, os_error, printable
 from pyinit.initrd.modules import Modules
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
-_TYPE, _IS_DIRECTORY, _IS_REGULAR = 0o170000, 0o040000, 0o100000  # inode(7)
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _FAULTS = {
     errno.ELOOP: "a symbolic link, and none is followed",
@@ -109,10 +108,10 @@ class Area:
                 _create(_make_directories(disk, parent), name, fill)
                 entry.created = True
                 entry.fd = _cfs.open_beneath(disk, relative, posix.O_PATH)
-            kind = posix.fstat(entry.fd).st_mode & _TYPE
-            if kind == _IS_REGULAR:
+            kind = inode.kind(posix.fstat(entry.fd))
+            if kind == inode.REGULAR:
                 entry.fd = self._attach(entry, _cfs.open_beneath(disk, relative, posix.O_RDWR))
-            elif kind != _IS_DIRECTORY:
+            elif kind != inode.DIRECTORY:
                 expected = "a directory, or an image file"
                 raise Refused("state", entry.path, "neither directory nor file", expected)
         except OSError as error:

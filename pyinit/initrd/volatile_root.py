@@ -8,11 +8,9 @@ that udev, which makes /dev/block, need not run; a name like /dev/vda2 it refuse
 
 import posix
 
-from pyinit.initrd import mountinfo
+from pyinit.initrd import inode, mountinfo
 
 LINK = "/run/systemd/volatile-root"
-
-_TYPE, _BLOCK = 0o170000, 0o060000
 
 
 def device(disk: int) -> str | None:
@@ -23,7 +21,7 @@ def device(disk: int) -> str | None:
             # btrfs: a number of its own, which stands for several disks; the first one is named
             mount = mountinfo.of(disk)
             status = posix.stat(mount.source if mount is not None else "")
-            if status.st_mode & _TYPE != _BLOCK:
+            if inode.kind(status) != inode.BLOCK:
                 return None
             number = status.st_rdev
     except OSError:

@@ -174,16 +174,6 @@ def test_no_store(tmp_path: Path) -> None:
         assert (caught.value.step, caught.value.expected) == ("store", "an object store")
 
 
-def test_beneath_a_directory_descriptor(tmp_path: Path) -> None:
-    path, name = store_at(tmp_path, "objects")
-    name.write_bytes(b"the image")
-    directory = os.open(tmp_path, os.O_PATH | os.O_CLOEXEC)
-    assert Store("store", directory).open_image(D)[1] == f"store/{FAN}"
-    assert os.read(open_file(f"store/{FAN}", directory), 100) == b"the image"
-    os.close(directory)
-    assert path.is_dir()
-
-
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 def test_what_the_system_lacks_is_no_fault_of_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int

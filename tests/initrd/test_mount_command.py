@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyinit import VERSION
 from pyinit.initrd import compose, mount_command, mounting, options, output
 from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import EXIT_REFUSED, EXIT_SYSTEM, EXIT_USAGE, Refused, UsageError
@@ -92,7 +91,7 @@ def test_without_privileges_the_system_is_named() -> None:
     assert is_one_line(said)
 
 
-@given(st.sampled_from(NAMES), any_arguments | st.just(["--help"]) | st.just(["--version"]))
+@given(st.sampled_from(NAMES), any_arguments | st.just(["--help"]))
 def test_any_strings_end_in_one_line_or_at_the_disk(name: str, arguments: list[str]) -> None:
     parse = options.parse_helper if name == "mount.cfs" else options.parse_command
     code = -1
@@ -105,7 +104,7 @@ def test_any_strings_end_in_one_line_or_at_the_disk(name: str, arguments: list[s
         with pytest.raises(UsageError):
             parse(arguments)
     if code == 0:
-        assert arguments in (["-h"], ["--help"], ["--version"])
+        assert arguments in (["-h"], ["--help"])
         assert (said[1] != "", said[2]) == (True, "")
     else:
         assert code in (EXIT_USAGE, -1)
@@ -114,16 +113,12 @@ def test_any_strings_end_in_one_line_or_at_the_disk(name: str, arguments: list[s
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_help_and_version(name: str) -> None:
+def test_help(name: str) -> None:
     usage = options.USAGE if name == "cfs-mount" else options.USAGE_HELPER
-    for arguments, text in (
-        (["-h"], usage),
-        (["--help"], usage),
-        (["--version"], f"{name} {VERSION}\n"),
-    ):
+    for argument in ("-h", "--help"):
         with no_disk() as said:
-            assert mount_command.main(name, arguments) == 0
-        assert said == {1: text, 2: ""}
+            assert mount_command.main(name, [argument]) == 0
+        assert said == {1: usage, 2: ""}
 
 
 def test_0_never_says_mounted_where_nothing_was_tried() -> None:
