@@ -1,7 +1,8 @@
-#!/bin/bash -eu
+#!/bin/bash
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # Called by OSS-Fuzz and ClusterFuzzLite with CC, CFLAGS, LIB_FUZZING_ENGINE and OUT set: each
 # harness as an executable in $OUT, with its seeds and its dictionary beside it.
+set -eu
 
 pip3 install .
 
@@ -46,6 +47,6 @@ for seeds in fuzz/seeds/*; do
 	name=$(basename "$seeds")
 	inputs=("$seeds")
 	[ ! -d "fuzz/crashes/$name" ] || inputs+=("fuzz/crashes/$name")
-	zip -q -r "$OUT/fuzz_${name}_seed_corpus.zip" "${inputs[@]}"
+	python3 -m zipfile -c "$OUT/fuzz_${name}_seed_corpus.zip" "${inputs[@]}"
 	cp "fuzz/dictionaries/$name.dict" "$OUT/fuzz_$name.dict"
 done
