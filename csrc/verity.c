@@ -14,8 +14,8 @@
 #define F2FS_SUPER_MAGIC 0xF2F52010
 #endif
 
-/* Is it the kernel that measures? FUSE passes the question on (fuse_setup_measure_verity()), and its
- * server, or a virtual machine's host, answers what it likes and serves other bytes. */
+/* Is it the kernel that measures? FUSE passes the question on (fuse_setup_measure_verity()), and
+ * its server, or a virtual machine's host, answers what it likes and serves other bytes. */
 static int kernel_measures(int fd)
 {
 	struct statfs fs;

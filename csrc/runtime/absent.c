@@ -6,7 +6,8 @@
  * that is still undefined. The names below are all that the rest of the interpreter wants from the
  * parser, the compiler, _io, the path configuration, faulthandler, tracemalloc and signal
  * handling; defined here, those object files stay in the archive. A name missed here brings its
- * object file back: then the link fails (a name defined twice), or the check of the link map does. Python 3.11 and 3.13 want slightly different sets; the sum of both does no harm.
+ * object file back: then the link fails (a name defined twice), or the check of the link map does.
+ * Python 3.11 and 3.13 want slightly different sets; the sum of both does no harm.
  *
  * Nothing is quietly wrong: what frozen code could reach (compile(), eval() of text, open() by
  * _io) ends the program with the name of what is absent. The freezer refuses code that names it.
