@@ -2,7 +2,7 @@
 """Disk images, made without mounting anything."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .toolbox import Toolbox
@@ -81,20 +81,25 @@ def gpt(
     root_partuuid: str,
 ) -> dict[str, int]:
     """A disk with both partitions; byte offset of each ("esp", "root")."""
-    sizes = [-(-image.stat().st_size // MIB) * MIB for image in (esp_image, root_image)]
-    offsets = [_FIRST, _FIRST + sizes[0]]
-    sparse_file(path, offsets[1] + sizes[1] + _TAIL)
+    parts = ((ESP_TYPE, esp_partuuid, esp_image), (ROOT_X86_64_TYPE, root_partuuid, root_image))
+    offsets = partitioned(toolbox, path, parts)
+    return dict(zip(("esp", "root"), offsets, strict=True))
+
+
+def partitioned(toolbox: Toolbox, path: Path, parts: Sequence[tuple[str, str, Path]]) -> list[int]:
+    """A disk with these partitions: type, UUID ("R": any), content. Byte offset of each."""
+    offsets, end = [], _FIRST
     arguments = []
-    for number, (kind, uuid) in enumerate(
-        ((ESP_TYPE, esp_partuuid), (ROOT_X86_64_TYPE, root_partuuid)), 1
-    ):
-        first = offsets[number - 1] // 512
-        last = first + sizes[number - 1] // 512 - 1
-        arguments += [f"-n{number}:{first}:{last}", f"-t{number}:{kind}", f"-u{number}:{uuid}"]
+    for number, (kind, uuid, image) in enumerate(parts, 1):
+        offsets.append(end)
+        end += -(-image.stat().st_size // MIB) * MIB
+        arguments += [f"-n{number}:{offsets[-1] // 512}:{end // 512 - 1}"]
+        arguments += [f"-t{number}:{kind}", f"-u{number}:{uuid}"]
+    sparse_file(path, end + _TAIL)
     toolbox.run("sgdisk", "-a1", *arguments, path)
-    for image, offset in zip((esp_image, root_image), offsets, strict=True):
+    for (_, _, image), offset in zip(parts, offsets, strict=True):
         _copy_sparse(image, path, offset)
-    return {"esp": offsets[0], "root": offsets[1]}
+    return offsets
 
 
 def overlay(toolbox: Toolbox, base: Path, path: Path) -> Path:

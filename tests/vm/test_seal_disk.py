@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""seal-disk of the mkosi module: which partitions of which disks it seals, by any name of a disk.
+
+That a disk which mkosi made boots when it is sealed: test_mkosi.py.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from tests.demo.guest_python import python_files
+
+from .bundle import bundle
+from .cases import Case, LazyResults, run_cases
+from .disks import ESP_TYPE, MIB, ROOT_X86_64_TYPE, ext4, partitioned, sparse_file
+from .guest import Disk
+from .once import REPOSITORY
+from .rootdisk import make_rootdisk
+from .toolbox import Toolbox
+
+SEALED = r"[1-9]\d* objects: [1-9]\d* sealed, 0 were sealed, 0 not sealed, 0 of other content\n"
+AGAIN = r"[1-9]\d* objects: 0 sealed, [1-9]\d* were sealed, 0 not sealed, 0 of other content\n"
+CASES = (
+    # A, B, another system's root, and one that waits for its first update; links as udev has them
+    Case(
+        "every-store",
+        "mkdir -p /dev/disk/by-id && ln -s ../../vda /dev/disk/by-id/virtio-1 &&"
+        "seal-disk /dev/disk/by-id/virtio-1",
+        limit=200,
+        stdout=rf"\A({SEALED}){{2}}\Z",
+        stderr=r"\Aseal-disk: /dev/vda2: sealing\n(cfs-store: .*\n)*"
+        r"seal-disk: /dev/vda3: sealing\n(cfs-store: .*\n)*"
+        r"seal-disk: /dev/vda4: no store at /composefs, left as it is\n"
+        r"seal-disk: /dev/vda5: no file system, left as it is\n\Z",
+    ),
+    Case("again", "seal-disk /dev/vda", limit=200, stdout=rf"\A({AGAIN}){{2}}\Z"),
+    # /dev/cciss/c0d0p1 is cciss!c0d0p1 in sysfs; no driver of such names is here
+    Case(
+        "names-with-a-slash",
+        "mkdir -p /dev/odd && mknod /dev/odd/d0 b $(tr : ' ' </sys/block/vdb/dev) &&"
+        "mknod /dev/odd/d0p1 b $(tr : ' ' </sys/block/vdb/vdb1/dev) &&"
+        "echo DEVNAME=odd/d0p1 >/tmp/uevent &&"
+        "mount --bind /tmp/uevent /sys/block/vdb/vdb1/uevent && seal-disk /dev/odd/d0;"
+        "code=$?; umount /sys/block/vdb/vdb1/uevent; exit $code",
+        limit=200,
+        code=2,
+        stdout=rf"\A{SEALED}\Z",
+        stderr=r"seal-disk: /dev/odd/d0p1: sealing\n",
+    ),
+    # What cannot be looked into is no reason to leave the others, but a failure.
+    Case(
+        "one-is-locked",
+        "seal-disk /dev/vdb",
+        limit=200,
+        code=2,
+        stdout=rf"\A{AGAIN}\Z",
+        stderr=r"seal-disk: /dev/vdb2: crypto_LUKS, not mounted\n\Z",
+    ),
+    Case(
+        "no-store",
+        "seal-disk /dev/vdc",
+        limit=60,
+        code=2,
+        stdout=r"\A\Z",
+        stderr=r"seal-disk: /dev/vdc: no store at /composefs of a root partition\n\Z",
+    ),
+    Case(
+        "no-root-partition",
+        "seal-disk /dev/vdc1",
+        code=2,
+        stderr=r"\Aseal-disk: /dev/vdc1: no root partition for this architecture\n\Z",
+    ),
+)
+
+
+def _disks(toolbox: Toolbox, directory: Path) -> list[Path]:
+    store = make_rootdisk(toolbox).tree
+    (directory / "other/usr").mkdir(parents=True)
+    one, two = (ext4(toolbox, directory / name, store, 16 * MIB) for name in ("one", "two"))
+    other = ext4(toolbox, directory / "other.ext4", directory / "other", 4 * MIB)
+    nothing = sparse_file(directory / "nothing", MIB)
+    locked = directory / "locked"
+    locked.write_bytes(b"LUKS\xba\xbe\0\x01".ljust(MIB, b"\0"))
+
+    def disk(name: str, *roots: Path, esp: bool = False) -> Path:
+        parts = [(ROOT_X86_64_TYPE, "R", image) for image in roots]
+        if esp:
+            parts.insert(0, (ESP_TYPE, "R", nothing))
+        partitioned(toolbox, directory / name, parts)
+        return directory / name
+
+    return [
+        disk("several", one, two, other, nothing, esp=True),
+        disk("with-locked", one, locked),
+        disk("without", other),
+    ]
+
+
+@pytest.fixture(scope="module")
+def guest(toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> LazyResults:
+    return LazyResults(
+        lambda: run_cases(
+            toolbox,
+            toolbox.kernel("6.12"),
+            CASES,
+            disks=[Disk(disk) for disk in _disks(toolbox, tmp_path_factory.mktemp("disks"))],
+            memory=1024,
+            files={
+                **python_files(toolbox),
+                **bundle("blkid", "usr/sbin/blkid"),
+                "usr/bin/cfs-store": '#!/usr/bin/busybox sh\nexec python cfs-store "$@"\n',
+                "usr/bin/seal-disk": REPOSITORY / "dracut-module/mkosi/seal-disk",
+            },
+        )
+    )
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("name", [case.name for case in CASES])
+def test_case(guest: LazyResults, name: str) -> None:
+    guest.check(name)
