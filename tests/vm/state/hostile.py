@@ -21,50 +21,36 @@ def planted(name: str, plant: str, xattrs: dict[str, str], file: str) -> Setup:
     )
 
 
+def linked(name: str, script: str, path: str = "/etc", **values: str) -> Setup:
+    """Somebody's link on the way to the state at `path`."""
+    link = "a symbolic link, and none is followed: Too many levels of symbolic links .*"
+    values = values or {"etc": "overlay"}
+    return case(name, script, code=32, stderr=refused(name, path, link), **values)
+
+
 def hostile() -> Iterator[Setup]:
     sparse = "truncate -s 300"
     from_lower = {"redirect": "/os-release", "metacopy": "''"}
     yield planted("planted-file", sparse, from_lower, "evil")
     yield planted("planted-metacopy", sparse, {"metacopy": "''"}, "os-release")
     yield planted("planted-directory", "mkdir", {"redirect": "/sub"}, "evil/data")
-    link = "a symbolic link, and none is followed: Too many levels of symbolic links .*"
-    yield case(
+    yield linked(
         "link-as-entry",
         "mkdir -p $Q /disk/state/there && ln -s ../../there $Q/etc && up",
         etc="bind",
-        code=32,
-        stderr=refused("link-as-entry", "/etc", link),
     )
-    yield case(
+    yield linked(
         "link-as-parent",
         "mkdir -p /disk/state/link-as-parent /disk/state/there/etc &&ln -s ../there $Q && up",
-        etc="overlay",
-        code=32,
-        stderr=refused("link-as-parent", "/etc", link),
     )
-    yield case(
+    yield linked(
         "link-as-parent-of-new",
         "mkdir -p /disk/state/there2 && ln -s there2 "
         "/disk/state/link-as-parent-of-new; up; code=$?; rmdir /disk/state/there2 || code=9;"
         "exit $code",
-        etc="overlay",
-        code=32,
-        stderr=refused("link-as-parent-of-new", "/etc", link),
     )
-    yield case(
-        "link-as-upper",
-        "mkdir -p $Q/etc && ln -s /disk/repo $Q/etc/upper && up",
-        etc="overlay",
-        code=32,
-        stderr=refused("link-as-upper", "/etc", link),
-    )
-    yield case(
-        "link-out",
-        "mkdir -p $Q && ln -s /guest $Q/var && up",
-        var="bind",
-        code=32,
-        stderr=refused("link-out", "/var", link),
-    )
+    yield linked("link-as-upper", "mkdir -p $Q/etc && ln -s /disk/repo $Q/etc/upper && up")
+    yield linked("link-out", "mkdir -p $Q && ln -s /guest $Q/var && up", "/var", var="bind")
     yield case(
         "fifo",
         "mkdir -p $Q && mkfifo $Q/var && up",
