@@ -50,6 +50,18 @@ def test_its_uki_names_the_digest(image: Built, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr() == (f"{image.digest}\n", "")
 
 
+def test_firmware_can_read_the_esp(image: Built) -> None:
+    """Its sectors are the disk's. The firmware here takes others too, but not every one does."""
+    with image.unsealed.open("rb") as disk:
+        disk.seek(512)
+        assert disk.read(8) == b"EFI PART"
+        disk.seek(1024 + 32)  # the first partition's first sector
+        disk.seek(512 * int.from_bytes(disk.read(8), "little"))
+        boot_sector = disk.read(512)
+    assert boot_sector.startswith((b"\xeb", b"\xe9"))
+    assert int.from_bytes(boot_sector[11:13], "little") == 512
+
+
 def test_unsealed_it_is_refused(toolbox: Toolbox, image: Built) -> None:
     console = start(toolbox, image.unsealed)
     digest = image.digest.removeprefix("sha256:")
