@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pyinit.host import setup_root_conf
 from pyinit.host.atomic import write_file
-from pyinit.host.command import Parser, complain, run
+from pyinit.host.command import VerbParser, complain, run
 from pyinit.host.setup_root_conf import ConfigErrors
 from pyinit.initrd import config
 from pyinit.initrd.config import Config
@@ -23,20 +23,17 @@ def main(arguments: list[str] | None = None) -> int:
     return run(NAME, _parser(), arguments)
 
 
-def _parser() -> Parser:
-    parser = Parser(prog=NAME, description="Checks and compiles setup-root-conf.toml.")
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
+def _parser() -> VerbParser:
+    parser = VerbParser(NAME, "Checks and compiles setup-root-conf.toml.")
 
-    verb = verbs.add_parser("compile", help="write what the initrd reads")
+    verb = parser.add_verb("compile", _compile, "write what the initrd reads")
     verb.add_argument("file", metavar="FILE", type=Path)
     verb.add_argument(
         "-o", "--output", metavar="OUT", type=Path, help=f"else stdout; in an initrd {config.PATH}"
     )
-    verb.set_defaults(run=_compile)
 
-    verb = verbs.add_parser("check", help="say what is wrong, and nothing else")
+    verb = parser.add_verb("check", _check, "say what is wrong, and nothing else")
     verb.add_argument("file", metavar="FILE", type=Path)
-    verb.set_defaults(run=_check)
     return parser
 
 

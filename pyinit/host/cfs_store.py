@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pyinit.host import store_add, store_seal
-from pyinit.host.command import Parser, complain, run, warn
+from pyinit.host.command import VerbParser, complain, run, warn
 from pyinit.host.store import ALGORITHM_NAMES, Store, create
 from pyinit.initrd.errors import EXIT_OK, UsageError, printable
 
@@ -23,13 +23,13 @@ def main(arguments: list[str] | None = None) -> int:
     return run(NAME, _parser(), arguments)
 
 
-def _parser() -> Parser:
-    parser = Parser(prog=NAME, description="Fills and seals a store of composefs objects.")
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
+def _parser() -> VerbParser:
+    parser = VerbParser(NAME, "Fills and seals a store of composefs objects.")
 
-    verb = verbs.add_parser(
+    verb = parser.add_verb(
         "add",
-        help="put files into a store, each under its digest",
+        _add,
+        "put files into a store, each under its digest",
         description="Prints the digest of each FILE and --image, one a line, in that order. DIR is "
         "another store: all its objects are taken over, and their names checked.",
     )
@@ -52,11 +52,9 @@ def _parser() -> Parser:
         help="an image: added, and in a repository linked from images/",
     )
     verb.add_argument("paths", metavar="FILE|DIR", type=Path, nargs="*")
-    verb.set_defaults(run=_add)
 
-    verb = verbs.add_parser("seal", help="enable fs-verity on all of a store, and check the names")
+    verb = parser.add_verb("seal", _seal, "enable fs-verity on all of a store, and check the names")
     verb.add_argument("store", metavar="DIR", type=Path)
-    verb.set_defaults(run=_seal)
     return parser
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pyinit.host.atomic import write_file
-from pyinit.host.command import Parser, add_digests, complain, parse_digests, run
+from pyinit.host.command import VerbParser, add_digests, complain, parse_digests, run
 from pyinit.host.seal import carried_initrd, format_digests, seal
 from pyinit.host.uki import Uki
 from pyinit.initrd.digest import Digest
@@ -26,30 +26,25 @@ def main(arguments: list[str] | None = None) -> int:
     return run(NAME, _parser(), arguments)
 
 
-def _parser() -> Parser:
-    parser = Parser(prog=NAME, description="Names the root's digest in a UKI, and shows it.")
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
+def _parser() -> VerbParser:
+    parser = VerbParser(NAME, "Names the root's digest in a UKI, and shows it.")
 
-    verb = verbs.add_parser("seal", help="write the digest into a UKI, before it is signed")
+    verb = parser.add_verb("seal", _seal, "write the digest into a UKI, before it is signed")
     add_digests(verb)
     verb.add_argument("--replace", action="store_true", help="take over from an earlier sealing")
     verb.add_argument("input", metavar="IN.efi", type=Path)
     verb.add_argument("-o", "--output", metavar="OUT.efi", type=Path, required=True)
-    verb.set_defaults(run=_seal)
 
-    verb = verbs.add_parser("payload", help="write what ukify needs to build a sealed UKI")
+    verb = parser.add_verb("payload", _payload, "write what ukify needs to build a sealed UKI")
     add_digests(verb)
     verb.add_argument("directory", metavar="DIR", type=Path)
-    verb.set_defaults(run=_payload)
 
-    verb = verbs.add_parser("show", help="sections, digests and command line of a UKI")
+    verb = parser.add_verb("show", _show, "sections, digests and command line of a UKI")
     verb.add_argument("--json", action="store_true")
     verb.add_argument("file", metavar="FILE", type=Path)
-    verb.set_defaults(run=_show)
 
-    verb = verbs.add_parser("digests", help="every digest that UKIs refer to, one a line")
+    verb = parser.add_verb("digests", _digests, "every digest that UKIs refer to, one a line")
     verb.add_argument("paths", metavar="FILE|DIR", type=Path, nargs="+")
-    verb.set_defaults(run=_digests)
     return parser
 
 

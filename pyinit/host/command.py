@@ -19,6 +19,9 @@ from pyinit.initrd.errors import (
     printable,
 )
 
+# Gives the exit code; `run` tells its CfsError and OSError.
+Verb = Callable[[argparse.Namespace], int]
+
 
 class Parser(argparse.ArgumentParser):
     """argparse with the exit code of mount(8) for wrong use: 1, not 2."""
@@ -28,13 +31,28 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
 
 
-def run(name: str, parser: Parser, arguments: list[str] | None) -> int:
+class VerbParser(Parser):
+    """The parser of a command with verbs, one of which has to be given."""
+
+    def __init__(self, name: str, description: str) -> None:
+        super().__init__(prog=name, description=description)
+        self._verbs = self.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
+
+    def add_verb(self, name: str, verb: Verb, line: str, description: str | None = None) -> Parser:
+        """The verb's own parser: `run` calls `verb` with what that has parsed. `line`: for --help
+        of the command; `description`: for the verb's own."""
+        parser = self._verbs.add_parser(name, help=line, description=description)
+        parser.set_defaults(run=verb)
+        return parser
+
+
+def run(name: str, parser: VerbParser, arguments: list[str] | None) -> int:
     """Parses, calls the verb (the namespace's `run`) and turns its errors into an exit code."""
     try:
         options = parser.parse_args(arguments)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_USAGE
-    verb: Callable[[argparse.Namespace], int] = options.run
+    verb: Verb = options.run
     try:
         status = verb(options)
         sys.stdout.flush()
