@@ -25,7 +25,7 @@ def main(name: str, arguments: list[str]) -> int:
         with Step("usage", name):
             mount(name, parse(arguments))
     except CfsError as error:
-        output.err(f"{name}: {error}\n")
+        output.error(f"{name}: {error}\n")
         return error.code
     return EXIT_OK
 

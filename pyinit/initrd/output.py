@@ -17,6 +17,25 @@ def err(text: str) -> None:
         pass
 
 
+def error(text: str) -> None:
+    """Lines to stderr that say why nothing was done: the journal lists them as errors."""
+    if _is_journal():
+        text = "".join(f"<3>{line}\n" for line in text.split("\n")[:-1])  # sd-daemon(3)
+    err(text)
+
+
+def _is_journal() -> bool:
+    """Is stderr what systemd has connected to the journal? (systemd.exec(5), $JOURNAL_STREAM)"""
+    stream = posix.environ.get(b"JOURNAL_STREAM")
+    if stream is None:
+        return False
+    try:
+        status = posix.fstat(2)
+    except OSError:
+        return False
+    return stream == f"{status.st_dev}:{status.st_ino}".encode("ascii")
+
+
 def _write(fd: int, text: str) -> None:
     data = text.encode("utf-8", "surrogateescape")
     while data:

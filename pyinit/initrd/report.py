@@ -7,13 +7,13 @@ table, so that file and line can be named; the source itself is not there to be 
 
 import posix
 
+from pyinit.initrd import output
 from pyinit.initrd.errors import EXIT_INTERNAL, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-_STDERR = 2
 _KMSG = "/dev/kmsg"
 # The kernel cuts a record of its log at 1024 bytes less its own prefix (PRINTKRB_RECORD_MAX).
 _RECORD_MAX = 960
@@ -27,7 +27,7 @@ def report(error: BaseException, boot: bool = False) -> int:
     PID 1 is in a boot; a child of it says so.
     """
     lines = format_exception(error)
-    _write(_STDERR, "".join(f"{line}\n" for line in lines).encode("ascii", "replace"))
+    output.error("".join(f"{line}\n" for line in lines))
     if boot or posix.getpid() == 1:
         log_lines(lines)
     return EXIT_INTERNAL
