@@ -237,13 +237,15 @@ struct cfs_overlay {
  * and -EBUSY says that it is the upper or work directory of another overlay already. */
 int cfs_overlay_mount(const struct cfs_overlay *overlay, uint64_t attributes, struct cfs_log *log);
 
-int cfs_mount_attach(int mount_fd, int directory_fd); /* move_mount onto a directory */
+/* move_mount onto a directory. `beneath` (Linux 6.5, else -EINVAL): the directory is the root of a mount, which stays
+ * above and hides the new one until it is detached. */
+int cfs_mount_attach(int mount_fd, int directory_fd, bool beneath);
 int cfs_mount_clone(int directory_fd, bool recursive); /* open_tree(OPEN_TREE_CLONE): a detached copy */
 int cfs_mount_set(int mount_fd, uint64_t set, uint64_t clear, bool recursive); /* mount_setattr */
 /* Makes the file system (not the mount) writable or read-only: fspick, reconfigure. */
 int cfs_mount_remount(int mount_fd, bool writable, struct cfs_log *log);
 int cfs_mount_move(const char *source, const char *target); /* mount(MS_MOVE) */
-int cfs_mount_detach(int mount_fd); /* umount2(MNT_DETACH) of the mount that the fd lies on */
+int cfs_mount_detach(int mount_fd); /* umount2(MNT_DETACH) of the mount that the fd lies on, or of one on top of it */
 
 /* ---- loop.c --------------------------------------------------------------------------------- */
 

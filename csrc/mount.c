@@ -16,6 +16,10 @@
 #include <string.h>
 #include <sys/mount.h>
 
+#ifndef MOVE_MOUNT_BENEATH /* Linux 6.5; not in Debian 12's headers for user space */
+#define MOVE_MOUNT_BENEATH 0x200
+#endif
+
 enum { FD_PATH_MAX = 32 };
 
 static void fd_path(int fd, char path[FD_PATH_MAX])
@@ -211,9 +215,9 @@ int cfs_overlay_mount(const struct cfs_overlay *overlay, uint64_t attributes, st
 	return cfs_fs_mount("overlay", options, layers_at + 1, attributes, log);
 }
 
-int cfs_mount_attach(int mount_fd, int directory_fd)
+int cfs_mount_attach(int mount_fd, int directory_fd, bool beneath)
 {
-	return sys_move_mount(mount_fd, directory_fd);
+	return sys_move_mount(mount_fd, directory_fd, beneath ? MOVE_MOUNT_BENEATH : 0u);
 }
 
 int cfs_mount_clone(int directory_fd, bool recursive)
@@ -250,7 +254,8 @@ int cfs_mount_move(const char *source, const char *target)
 	return sys_mount_move(source, target);
 }
 
-/* By the fd: by now another mount may lie at the path, or the path be a link. */
+/* By the fd: by now the path may be a link, or another directory. What somebody has mounted on top
+ * of it goes in its place: umount2 looks for the topmost, whatever it is given. */
 int cfs_mount_detach(int mount_fd)
 {
 	char path[FD_PATH_MAX];

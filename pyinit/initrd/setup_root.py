@@ -51,10 +51,10 @@ def setup(
     with Step("source", "UKI"):
         uki = esp.look(modules, _ESP_SECONDS, settings.uki != "off")
     decision = sources.decide(settings, sources.carried(), uki, line)
-    tree, image, built = build(
-        settings, decision.candidates, sysroot, mount_points, modules=modules
-    )
-    record: dict[str, status.Value] = {
+    with Stage(sysroot) as stage:
+        tree, image, built = build(stage, settings, decision.candidates, mount_points, modules)
+        compose.attach(tree, sysroot, image)
+    return {
         "version": VERSION,
         "source": decision.level,
         "level": decision.level,
@@ -62,56 +62,48 @@ def setup(
         "secure_boot": uki.secure_boot,
         **built,
     }
-    compose.attach(tree, sysroot, image)
-    return record
 
 
 def build(
+    stage: Stage,
     settings: Config,
     candidates: list[Digest],
-    sysroot: str,
     mount_points: tuple[str, ...],
-    *,
     modules: Modules | None = None,
-    running: bool = False,
 ) -> "tuple[int, VerifiedImage, dict[str, status.Value]]":
     """The finished tree, attached nowhere yet; its image; and what the record says of them.
 
-    `running`: the disk is the one that a running system shows at /sysroot.
+    The disk is what lies at the stage's target.
     """
-    with Stage(sysroot) as stage:
-        if running:
-            stage.strip()
-        store = Store(sysroot + settings.store)
-        image, missing = choose(store, candidates)
-        root = compose.compose(
-            stage,
-            image,
-            store.objects,
-            0 if settings.root == "transient" else mounting.RDONLY,
-            upper=state.root_layers(stage, settings),
-            stacked=settings.stacked,
-        )
-        for name in mount_points:
-            state.mount_point(root, name)
-        over = state.State(stage, root, settings, modules)
-        built: dict[str, status.Value] = {
-            "digest": str(image.digest),
-            "missing_candidates": [str(digest) for digest in missing],
-            "store": settings.store,
-            "device": volatile_root.device(stage.base),
-            "image": image.path.removeprefix(sysroot),
-            "verity": image.verity,
-            "loop": root.used_loop,
-            "canary": root.canary,
-            "root": settings.root,
-            "etc": over.etc(),
-            "var": over.var(),
-            "state": over.places,
-            "sysroot": state.show_disk(stage, root, settings.sysroot_readonly),
-        }
-        tree = stage.take_out(root.mount)
-    return tree, image, built
+    store = Store(stage.target + settings.store)
+    image, missing = choose(store, candidates)
+    root = compose.compose(
+        stage,
+        image,
+        store.objects,
+        0 if settings.root == "transient" else mounting.RDONLY,
+        upper=state.root_layers(stage, settings),
+        stacked=settings.stacked,
+    )
+    for name in mount_points:
+        state.mount_point(root, name)
+    over = state.State(stage, root, settings, modules)
+    built: dict[str, status.Value] = {
+        "digest": str(image.digest),
+        "missing_candidates": [str(digest) for digest in missing],
+        "store": settings.store,
+        "device": volatile_root.device(stage.base),
+        "image": image.path.removeprefix(stage.target),
+        "verity": image.verity,
+        "loop": root.used_loop,
+        "canary": root.canary,
+        "root": settings.root,
+        "etc": over.etc(),
+        "var": over.var(),
+        "state": over.places,
+        "sysroot": state.show_disk(stage, root, settings.sysroot_readonly),
+    }
+    return stage.take_out(root.mount), image, built
 
 
 def choose(store: Store, candidates: list[Digest]) -> tuple[VerifiedImage, list[Digest]]:
@@ -152,7 +144,7 @@ def main(arguments: list[str]) -> int:
             line = cmdline.load()
             record = setup(settings, line, sysroot)
     except CfsError as error:
-        output.err(f"{name}: {error}\n")
+        output.error(f"{name}: {error}\n")
         return error.code
     announce(name, record, settings, line)
     return EXIT_OK

@@ -10,10 +10,11 @@ source by its name.
 import posix
 
 from pyinit import VERSION
-from pyinit.initrd import compose, mounting, output, setup_root, status
+from pyinit.initrd import compose, output, setup_root, status
 from pyinit.initrd.config import Config
 from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import EXIT_OK, Refused, Step
+from pyinit.initrd.stage import Stage
 
 TARGET = "/run/nextroot"
 # What systemd moves into the new root.
@@ -21,8 +22,7 @@ _MOVED = ("dev", "proc", "run", "sys")
 
 
 def prepare(name: str, settings: Config, digest: Digest, sysroot: str) -> int:
-    """The exit code. CfsError: /run/nextroot is as it was, or empty if it is the last step, to
-    attach the new root, that failed."""
+    """The exit code. CfsError: /run/nextroot and its record are as they were."""
     with Step("attach", TARGET):
         try:
             posix.mkdir(TARGET, 0o755)
@@ -32,11 +32,13 @@ def prepare(name: str, settings: Config, digest: Digest, sysroot: str) -> int:
     if earlier == digest:
         output.err(f"{name}: {digest} is mounted on {TARGET} already\n")
         return EXIT_OK
-    tree, image, built = setup_root.build(settings, [digest], sysroot, _MOVED, running=True)
-    _check_os_tree(tree)
-    if earlier is not None:
-        compose.detach(mounting.open_directory(TARGET), TARGET)
-    compose.attach(tree, TARGET, image)
+    with Stage(sysroot) as stage:
+        stage.strip()
+        tree, image, built = setup_root.build(stage, settings, [digest], _MOVED)
+        _check_os_tree(tree)
+        attach = compose.attach if earlier is None else compose.replace
+        with _RecordAside():
+            attach(tree, TARGET, image)
     source = "soft-reboot"
     record: dict[str, status.Value] = {
         "version": VERSION,
@@ -48,6 +50,38 @@ def prepare(name: str, settings: Config, digest: Digest, sysroot: str) -> int:
     setup_root.leave(name, status.NEXT, lambda: status.write(record, status.NEXT))
     setup_root.say(name, record, TARGET)
     return EXIT_OK
+
+
+class _RecordAside:
+    """No record, while what lies at /run/nextroot becomes another root; the one that was there
+    comes back if that fails."""
+
+    __slots__ = ()
+
+    _PLACE = status.NEXT + ".earlier"
+
+    def __enter__(self) -> None:
+        with Step("attach", status.NEXT):
+            self._remove()
+            try:
+                posix.rename(status.NEXT, self._PLACE)
+            except FileNotFoundError:
+                pass
+
+    def __exit__(self, failure: object, *_exception: object) -> None:
+        try:
+            if failure is None:
+                self._remove()
+            else:
+                posix.rename(self._PLACE, status.NEXT)
+        except OSError:
+            pass  # there was none; and what is told is the failure itself
+
+    def _remove(self) -> None:
+        try:
+            posix.unlink(self._PLACE)
+        except FileNotFoundError:
+            pass
 
 
 def _check_os_tree(tree: int) -> None:

@@ -2,7 +2,9 @@
 """Where a root is composed unseen: a private copy of the mount namespace.
 
 The finished tree is cloned out of it and attached by one move_mount: until then nobody sees
-anything, and a process that fails or is killed leaves nothing behind.
+anything, and a process that fails or is killed leaves nothing behind. Who asks for disk() attaches
+inside of the `with` too: a disk that was made writable for a root is read-only again if there is
+none.
 """
 
 import _cfs
@@ -22,6 +24,7 @@ class Stage:
         self.target = target
         self._disk = -1
         self._remounted = False
+        self._saved: tuple[int, int, int] | None = None
 
     def __enter__(self) -> "Stage":
         try:
@@ -37,18 +40,23 @@ class Stage:
             self._top = open_directory("/")
             self.base = open_directory(self.target)
         except BaseException:
-            _cfs.namespace_leave(self._saved)
+            self._leave()
             raise
         return self
 
     def __exit__(self, failure: object, *_exception: object) -> None:
-        with Step("attach", self.target, needs="setns"):
-            _cfs.namespace_leave(self._saved)
         if failure is not None and self._remounted:
             try:
                 _cfs.mount_remount(self._disk, False)
             except OSError:
                 pass  # what is told is the failure itself
+        self._leave()
+
+    def _leave(self) -> None:
+        saved, self._saved = self._saved, None
+        if saved is not None:
+            with Step("attach", self.target, needs="setns"):
+                _cfs.namespace_leave(saved)
 
     def strip(self) -> None:
         """The disk as it was before a running system showed it read-only and without programs."""
@@ -89,6 +97,9 @@ class Stage:
             _cfs.mount_attach(root, self.base)
 
     def take_out(self, root: int) -> int:
-        """The finished tree, with all that is mounted inside of it: a detached copy."""
+        """The finished tree, with all that is mounted inside of it: a detached copy. The namespace
+        is left with it, for the one where it will be attached."""
         with Step("attach", self.target, needs=NEW_API):
-            return _cfs.mount_clone(root, True)
+            tree = _cfs.mount_clone(root, True)
+        self._leave()
+        return tree

@@ -17,14 +17,24 @@ from .product import cfs_init
 from .state.case import Setup
 from .state.disk import make_disk
 from .state.etc_var import etc_var
-from .state.failures import full, in_use, missing
+from .state.failures import attaching, full, in_use, missing
 from .state.hostile import hostile
 from .state.root import root
+from .state.soft_reboot import soft_reboot
 from .state.storage import images, subvolumes
 from .store import Store
 from .toolbox import Toolbox
 
-_ANYWHERE = [*etc_var(), *root(), *hostile(), *missing(), *in_use(), *images()]
+_ANYWHERE = [
+    *etc_var(),
+    *root(),
+    *hostile(),
+    *missing(),
+    *attaching(),
+    *in_use(),
+    *images(),
+    *soft_reboot(),
+]
 # Filling comes last, and not to btrfs: how that fills up cannot be said beforehand.
 ON_EXT4 = [*_ANYWHERE, *full()]
 ON_BTRFS = [*_ANYWHERE, *subvolumes()]
@@ -36,10 +46,10 @@ def run(
     def boot() -> object:
         made = make_disk(toolbox, store)
         carried = payload.format([Digest.parse(made.digest, "a test")])
-        known = f"DIGEST={made.digest} FS={file_system}\n"
-        tools = {}
+        known = f"DIGEST={made.digest} SECOND={made.second} FS={file_system}\n"
+        tools = bundle("strace", "usr/bin/strace")
         if file_system == "btrfs":
-            tools = bundle("btrfs", "usr/bin/btrfs", toolbox.tree)
+            tools |= bundle("btrfs", "usr/bin/btrfs", toolbox.tree)
         return run_cases(
             toolbox,
             toolbox.kernel(series),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""The disk of the cases: a store with one image, and file systems in files."""
+"""The disk of the cases: a store with two images, and file systems in files."""
 
 import shutil
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ _XATTRS = {"security.selinux": LABEL.encode(), "user.kept": b"yes"}
 _SEAL = SEAL.replace("verity-enable image.cfs\n", "")
 
 
-def _members(store: Store) -> list[Member]:
+def _members(store: Store, hostname: bytes = b"fixture\n") -> list[Member]:
     def stored(name: str, source: str) -> Member:
         return redirected(name, store.objects[source], len(LARGE[source]))
 
     return [
         Member("etc/", mode=0o751, owner=(3, 4), xattrs=_XATTRS),
-        Member("etc/hostname", b"fixture\n"),
+        Member("etc/hostname", hostname),
         Member("etc/link", link="hostname", mode=0o777),
         stored("etc/os-release", "etc/os-release"),
         Member("etc/secret", b"secret\n", mode=0o600, owner=(5, 6), xattrs=_XATTRS),
@@ -31,34 +31,38 @@ def _members(store: Store) -> list[Member]:
         Member("var/", mode=0o755, owner=(7, 8), xattrs=_XATTRS),
         Member("var/lib/", mode=0o755),
         Member("var/lib/shipped", b"shipped\n"),
-        Member("sysroot/"),
+        *(Member(f"{name}/") for name in ("sysroot", "dev", "proc", "run", "sys")),
         stored("usr/bin/program", "usr/bin/program"),
     ]
 
 
 @dataclass(frozen=True)
 class StateDisk:
-    """The disk on each file system, and the digest of the one image in its store."""
+    """The disk on each file system, and the digests of the images in its store: the one of the
+    cases, and another for a soft reboot."""
 
     toolbox: Toolbox
     tree: Path
     digest: str
+    second: str
 
     def disk(self, file_system: str) -> Path:
         return sealed_disk(self.toolbox, self.tree, _SEAL, file_system)
 
 
 def make_disk(toolbox: Toolbox, store: Store) -> StateDisk:
-    """/repo with the image, /images with file systems in files."""
+    """/repo with the images, /images with file systems in files."""
 
     def make(directory: Path) -> None:
         tree = store.copy_tree(directory / "tree")
-        image = erofs(toolbox, directory / "image.cfs", _members(store))
-        digest = verity_digest(toolbox, image)
-        place = tree / "repo" / object_path(digest)
-        place.parent.mkdir(exist_ok=True)
-        shutil.copyfile(image, place)
-        (tree / "repo/images" / digest).symlink_to(f"../{object_path(digest)}")
+        for name, hostname in (("digest", b"fixture\n"), ("second", b"second\n")):
+            image = erofs(toolbox, directory / "image.cfs", _members(store, hostname))
+            digest = verity_digest(toolbox, image)
+            place = tree / "repo" / object_path(digest)
+            place.parent.mkdir(exist_ok=True)
+            shutil.copyfile(image, place)
+            (tree / "repo/images" / digest).symlink_to(f"../{object_path(digest)}")
+            (directory / name).write_text(digest)
         (tree / "images").mkdir()
         (directory / "empty").mkdir()
         for name in ("ext4", "ext4-overlay", "small", "twice"):
@@ -66,8 +70,8 @@ def make_disk(toolbox: Toolbox, store: Store) -> StateDisk:
         for name in ("btrfs", "btrfs-overlay"):
             btrfs(toolbox, tree / "images" / name, directory / "empty", 120 * MIB)
         (tree / "images/nothing").write_bytes(bytes(1 << 20))
-        (directory / "digest").write_text(digest)
 
-    key = repr((_members(store), 2, store.sha256))
+    key = repr((_members(store), 3, store.sha256))
     directory = made_once(CACHE / "state-disk", key, make)
-    return StateDisk(toolbox, directory / "tree", (directory / "digest").read_text())
+    digests = ((directory / name).read_text() for name in ("digest", "second"))
+    return StateDisk(toolbox, directory / "tree", *digests)

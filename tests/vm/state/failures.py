@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""State that is missing, left over, in use elsewhere or without room."""
+"""State that is missing, left over, in use elsewhere or without room; a last step that fails."""
 
 from collections.abc import Iterator
 
@@ -35,6 +35,25 @@ def missing() -> Iterator[Setup]:
         "left-over/* && cat $S/sysroot/repo/meta.json",
         etc="bind",
         stdout=r"\Aetc\n.*feat",
+    )
+
+
+def attaching() -> Iterator[Setup]:
+    """What fails last: the disk that was made writable for the root is read-only again."""
+    yield case(
+        "last-step-fails",
+        "mount -o remount,ro /disk && strace -fo /tmp/trace -e trace=move_mount"
+        " cfs-setup-root --sysroot /disk --config /guest/configuration/last-step-fails &&"
+        "grep /disk/var /proc/self/mountinfo | grep -o ' rw,[a-z,]* .*' && down &&"
+        "mount -o remount,ro /disk && strace -fo /tmp/trace2"
+        " -e inject=move_mount:error=ENOMEM:when=$(grep -c move_mount /tmp/trace)"
+        " cfs-setup-root --sysroot /disk --config /guest/configuration/last-step-fails;"
+        "code=$?; grep ' /disk ' /proc/self/mountinfo | grep -o 'vda r.'; (exit $code)",
+        var="bind",
+        code=2,
+        stdout=r"\A rw,.* rw.*\nvda ro\n\Z",
+        stderr=r"\A.*\ncfs-setup-root: error: attach: /disk: Cannot allocate memory \(ENOMEM\)\n\Z",
+        end="mount -o remount,rw /disk\n",
     )
 
 
