@@ -18,7 +18,8 @@ from pyinit.initrd import payload
 from pyinit.initrd.digest import Digest
 
 from .once import made_once
-from .store import CACHE, SEAL, object_path, sealed_disk, verity_digest
+from .repository import REPOSITORY_FORMAT, add_image, make_repository
+from .store import CACHE, SealedTree, seal_objects, verity_digest
 from .toolbox import Toolbox
 from .tools import root_init
 
@@ -32,24 +33,16 @@ LACKING = {"whole": None, "no-var": "var", "no-etc": "etc", "no-run": "run", "no
 
 
 @dataclass(frozen=True)
-class RootDisk:
+class RootDisk(SealedTree):
     """The disk on each file system, and the digests of its images."""
 
-    toolbox: Toolbox
-    tree: Path
+    seal = seal_objects("composefs")
     digests: dict[str, str]
-
-    def disk(self, file_system: str) -> Path:
-        """The sealed raw disk. Boot overlays of it, or discard the writes."""
-        return sealed_disk(self.toolbox, self.tree, _SEAL, file_system)
 
     def carried(self, *names: str) -> bytes:
         """The carried file for these images, or for digests that are given as such."""
         digests = [self.digests.get(name, name) for name in names]
         return payload.format([Digest.parse(digest, "a test") for digest in digests])
-
-
-_SEAL = SEAL.replace("repo/objects", "composefs/objects").replace("verity-enable image.cfs\n", "")
 
 
 def make_rootdisk(toolbox: Toolbox) -> RootDisk:
@@ -59,6 +52,7 @@ def make_rootdisk(toolbox: Toolbox) -> RootDisk:
             Path(__file__).read_bytes(),
             root_init().read_bytes(),
             (toolbox.tree / ".stamp").read_bytes(),
+            REPOSITORY_FORMAT,
         )
     )
     directory = made_once(CACHE / "rootdisk", key, lambda new: _make(toolbox, new))
@@ -67,23 +61,15 @@ def make_rootdisk(toolbox: Toolbox) -> RootDisk:
 
 
 def _make(toolbox: Toolbox, directory: Path) -> None:
-    store = directory / "tree" / "composefs"
-    (store / "objects").mkdir(parents=True)
-    (store / "images").mkdir()
-    features: dict[str, list[str]] = {"compatible": [], "ro-compatible": [], "incompatible": []}
-    meta = {"version": 1, "algorithm": "fsverity-sha256-12", "features": features}
-    (store / "meta.json").write_text(json.dumps(meta))
+    store = make_repository(directory / "tree" / "composefs")
     (directory / "tree" / "marker").write_text(MARKER)
     digests = {}
     for name, lacking in LACKING.items():
         image = directory / f"{name}.cfs"
         _fill(directory / name, lacking)
         toolbox.run("mkcomposefs", f"--digest-store={store / 'objects'}", directory / name, image)
-        digest = digests[name] = verity_digest(toolbox, image)
-        place = store / object_path(digest)
-        place.parent.mkdir(exist_ok=True)
-        shutil.copyfile(image, place)
-        (store / "images" / digest).symlink_to(f"../{object_path(digest)}")
+        digests[name] = verity_digest(toolbox, image)
+        add_image(store, image, digests[name])
     (directory / "digests.json").write_text(json.dumps(digests))
 
 

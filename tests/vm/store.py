@@ -20,12 +20,14 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from .cases import Case, CaseError, run_cases
 from .disks import MAKERS, overlay
 from .guest import Disk
 from .initrd import FILE_SYSTEM_MODULES, GUEST_MODULES, HASH_MODULES
 from .once import BUILD, made_once
+from .repository import REPOSITORY_FORMAT, add_image, make_repository
 from .toolbox import Toolbox
 from .tools import guest_tools
 
@@ -48,15 +50,42 @@ XATTR = ("usr/bin/program", "user.fixture", b"value")
 
 
 @dataclass(frozen=True)
-class Store:
-    """The fixture, on the host and as sealed disks."""
+class SealedTree:
+    """A tree on the host, and the disks that are filled with it and sealed."""
 
     toolbox: Toolbox
+    tree: Path
+    seal: ClassVar[str]
+    """Run in the root of the disk."""
+
+    def disk(self, file_system: str) -> Path:
+        """The sealed raw disk ("ext4", "btrfs"), made at first use. Boot overlays of it."""
+        return sealed_disk(self.toolbox, self.tree, self.seal, file_system)
+
+
+def seal_objects(repository: str) -> str:
+    """A script. Names of objects tell the algorithm: 62 or 126 digits after "ab/"."""
+    return f"""
+set -e
+for file in {repository}/objects/*/*; do
+    name=${{file##*/}}
+    if [ ${{#name}} = 126 ]; then hash=sha512; else hash=sha256; fi
+    verity-enable --hash $hash "$file"
+done
+"""
+
+
+SEAL = seal_objects("repo") + "verity-enable image.cfs\n"
+
+
+@dataclass(frozen=True)
+class Store(SealedTree):
+    """The fixture, on the host and as sealed disks."""
+
+    seal = SEAL
     source: Path
     """The tree that the image shows."""
     image: Path
-    tree: Path
-    """What the disks are filled with."""
     sha256: str
     sha512: str
     objects: dict[str, str]
@@ -66,30 +95,9 @@ class Store:
         """A copy of `tree` at `directory`, to be changed and sealed by `sealed_disk`."""
         return Path(shutil.copytree(self.tree, directory, symlinks=True))
 
-    def disk(self, file_system: str) -> Path:
-        """The sealed raw disk ("ext4", "btrfs"), made at first use. Boot overlays of it."""
-        return sealed_disk(self.toolbox, self.tree, SEAL, file_system)
-
     def overlay(self, file_system: str, path: Path) -> Disk:
         """A new copy-on-write disk at `path`."""
         return Disk(overlay(self.toolbox, self.disk(file_system), path), format="qcow2")
-
-
-# Run in the root of the disk. An object's name tells its algorithm: 62 or 126 digits after "ab/".
-SEAL = """
-set -e
-for file in repo/objects/*/*; do
-    name=${file##*/}
-    if [ ${#name} = 126 ]; then hash=sha512; else hash=sha256; fi
-    verity-enable --hash $hash "$file"
-done
-verity-enable image.cfs
-"""
-
-
-def object_path(digest: str) -> str:
-    """Where a repository keeps the object `digest`."""
-    return f"objects/{digest[:2]}/{digest[2:]}"
 
 
 def verity_digest(toolbox: Toolbox, file: Path, algorithm: str = "sha256") -> str:
@@ -100,14 +108,18 @@ def verity_digest(toolbox: Toolbox, file: Path, algorithm: str = "sha256") -> st
 
 def make_store(toolbox: Toolbox) -> Store:
     """Build (or find) the fixture."""
-    key = _hash(Path(__file__).read_bytes(), toolbox.tree.joinpath(".stamp").read_bytes())
+    key = _hash(
+        Path(__file__).read_bytes(),
+        toolbox.tree.joinpath(".stamp").read_bytes(),
+        repr(REPOSITORY_FORMAT).encode(),
+    )
     directory = made_once(CACHE / "store", key, lambda new: _make(toolbox, new))
     facts = json.loads((directory / "facts.json").read_text())
     return Store(
         toolbox,
+        directory / "tree",
         directory / "source",
         directory / "image.cfs",
-        directory / "tree",
         facts["sha256"],
         facts["sha512"],
         facts["objects"],
@@ -117,8 +129,7 @@ def make_store(toolbox: Toolbox) -> Store:
 def _make(toolbox: Toolbox, directory: Path) -> None:
     source, image, tree = directory / "source", directory / "image.cfs", directory / "tree"
     _fill(source)
-    repository = tree / "repo"
-    (repository / "objects").mkdir(parents=True)
+    repository = make_repository(tree / "repo")
     toolbox.run("mkcomposefs", f"--digest-store={repository / 'objects'}", source, image)
     facts = {
         "sha256": verity_digest(toolbox, image),
@@ -126,16 +137,8 @@ def _make(toolbox: Toolbox, directory: Path) -> None:
         "objects": {name: verity_digest(toolbox, source / name) for name in LARGE},
     }
     (directory / "facts.json").write_text(json.dumps(facts))
-    (repository / "images").mkdir()
     for algorithm in ("sha256", "sha512"):
-        digest = str(facts[algorithm])
-        place = repository / object_path(digest)
-        place.parent.mkdir(exist_ok=True)
-        shutil.copyfile(image, place)
-        (repository / "images" / digest).symlink_to(f"../{object_path(digest)}")
-    features: dict[str, list[str]] = {"compatible": [], "ro-compatible": [], "incompatible": []}
-    meta = {"version": 1, "algorithm": "fsverity-sha256-12", "features": features}
-    (repository / "meta.json").write_text(json.dumps(meta))
+        add_image(repository, image, str(facts[algorithm]))
     shutil.copyfile(image, tree / "image.cfs")
     shutil.copyfile(image, tree / "unsealed.cfs")
     (tree / "state").mkdir()

@@ -6,7 +6,6 @@ what a boot needs comes with the initrd. What to do once they are up comes on a 
 """
 
 import io
-import json
 import shutil
 import tarfile
 from collections.abc import Mapping
@@ -20,7 +19,8 @@ from tests.demo.root import MASKED, build_root
 
 from .disks import MIB
 from .once import BUILD, STAMP, made_once
-from .store import object_path, sealed_disk
+from .repository import REPOSITORY_FORMAT, add_image, make_repository
+from .store import sealed_disk
 from .toolbox import Toolbox
 
 _PACKAGES = ("systemd", "systemd-sysv", "udev", "dbus", "util-linux", "kmod")
@@ -81,17 +81,10 @@ def make_systemd_root(toolbox: Toolbox) -> SystemdRoot:
     second = forge_image(place / "second", toolbox, first, "/etc/hostname", "second\n")
 
     def make(directory: Path) -> None:
-        store = directory / "tree" / "composefs"
-        (store / "images").mkdir(parents=True)
-        shutil.copytree(objects, store / "objects")
-        features: dict[str, list[str]] = {"compatible": [], "ro-compatible": [], "incompatible": []}
-        meta = {"version": 1, "algorithm": "fsverity-sha256-12", "features": features}
-        (store / "meta.json").write_text(json.dumps(meta))
+        store = make_repository(directory / "tree" / "composefs")
+        shutil.copytree(objects, store / "objects", dirs_exist_ok=True)
         for image in (first, second):
-            name = object_path(image.digest)
-            (store / name).parent.mkdir(exist_ok=True)
-            shutil.copyfile(image.file, store / name)
-            (store / "images" / image.digest).symlink_to(f"../{name}")
+            add_image(store, image.file, image.digest)
         size = sum(path.lstat().st_size + 8192 for path in store.rglob("*"))
         disk = sealed_disk(
             toolbox, directory / "tree", _SEAL, size=_round(size * 5 // 4 + 96 * MIB)
@@ -99,7 +92,7 @@ def make_systemd_root(toolbox: Toolbox) -> SystemdRoot:
         shutil.rmtree(directory / "tree")
         (directory / "disk").symlink_to(disk)
 
-    key = repr((first.digest, second.digest, _SEAL))
+    key = repr((first.digest, second.digest, _SEAL, REPOSITORY_FORMAT))
     sealed = made_once(place / "sealed", key, make)
     return SystemdRoot(first, second, (sealed / "disk").resolve())
 

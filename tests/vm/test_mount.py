@@ -14,7 +14,8 @@ from .guest import Disk
 from .initrd import FILE_SYSTEM_MODULES, GUEST_MODULES, HASH_MODULES
 from .listing import listing
 from .product import LINKS, mount_files, refusal
-from .store import Store, object_path
+from .repository import object_path
+from .store import Store
 from .toolbox import Toolbox
 
 DIGEST_FORM = r"64 \(sha256\) or 128 \(sha512\) lower-case hex digits"

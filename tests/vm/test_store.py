@@ -10,7 +10,8 @@ from .disks import ext4_offset, flip_byte
 from .guest import Disk
 from .images import Member, erofs, redirected
 from .initrd import FILE_SYSTEM_MODULES, GUEST_MODULES, HASH_MODULES
-from .store import LARGE, SEAL, Store, object_path, sealed_disk
+from .repository import object_path
+from .store import LARGE, SEAL, Store, sealed_disk
 from .toolbox import KERNEL_SUITES, Toolbox
 
 pytestmark = pytest.mark.vm

@@ -82,6 +82,11 @@ class Row:
         return series in KERNELS or (series == OLD_KERNEL and early)
 
 
+def hostile_image(number: int, variant: str, title: str, outcome: Outcome, file: str = "") -> Row:
+    """/disk/hostile/`file` (else: of the variant's name) is the image, under its own digest."""
+    return Row(number, variant, title, outcome, prepare=f"adopt /disk/hostile/{file or variant}")
+
+
 @dataclass(frozen=True)
 class Elsewhere:
     """A row that other tests prove, or that cannot be run yet (`tests` is empty: why says it)."""

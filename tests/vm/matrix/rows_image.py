@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """Rows 1 to 20: the image, and the way to it."""
 
-from .rows import Errors, Mounts, Outcome, Refused, Row
+from .rows import Errors, Mounts, Outcome, Refused, Row, hostile_image
 from .stores import CANARY, PROGRAM
 
 _IMAGE = "{S}/images/{D}"
@@ -20,6 +20,10 @@ def _measured(found: str, path: str = _IMAGE) -> Refused:
 
 def _open(found: str, path: str = _IMAGE) -> Refused:
     return Refused("open", path, found, _REGULAR)
+
+
+def _no_erofs(found: str) -> Refused:
+    return Refused("erofs", "{S}/images/.*", found, "an EROFS image")
 
 
 def _digest(variant: str, number: int, shell: str, found: str) -> Row:
@@ -49,12 +53,12 @@ def _tampered(variant: str, title: str, outcome: Outcome) -> Row:
 
 ROWS = (
     Row(0, "right", "nothing is wrong", Mounts()),
-    Row(
+    hostile_image(
         0,
         "right-erofs-utils",
         "an image of mkfs.erofs",
         Mounts(),
-        prepare="adopt /disk/hostile/good",
+        "good",
     ),
     Row(
         1,
@@ -222,19 +226,17 @@ ROWS = (
         Refused("check", "/mnt/target/" + CANARY, r".*\(EIO\).*", "readable to its end"),
     ),
     _tampered("program", "data of another object changed", Errors({PROGRAM: "EIO"})),
-    Row(
+    hostile_image(
         17,
         "empty",
         "image empty",
-        Refused("erofs", "{S}/images/.*", "too short for an EROFS superblock", "an EROFS image"),
-        prepare="adopt /disk/hostile/empty",
+        _no_erofs("too short for an EROFS superblock"),
     ),
-    Row(
+    hostile_image(
         17,
         "short",
         "image ends behind the superblock",
         Refused("check", "/mnt/target", r".*\(EIO\)", "an image that can be listed"),
-        prepare="adopt /disk/hostile/short",
     ),
     Row(
         17,
@@ -247,10 +249,10 @@ ROWS = (
         17,
         "sparse",
         "16 sparse megabytes with verity",
-        Refused("erofs", "{S}/images/.*", "no EROFS superblock", "an EROFS image"),
+        _no_erofs("no EROFS superblock"),
         prepare="truncate -s 16M /tmp/sparse; adopt /tmp/sparse; rm /tmp/sparse; ulimit -v 131072",
     ),
-    Row(17, "longer", "zeros behind the image", Mounts(), prepare="adopt /disk/hostile/tail"),
+    hostile_image(17, "longer", "zeros behind the image", Mounts(), "tail"),
     Row(
         18,
         "cut",
@@ -258,21 +260,17 @@ ROWS = (
         _measured("sha256:[0-9a-f]{64}"),
         prepare='replace "$D" /disk/hostile/cut; verity-enable "$(object "$D")"',
     ),
-    Row(
+    hostile_image(
         19,
         "magic",
         "wrong magic, with a fitting digest",
-        Refused("erofs", "{S}/images/.*", "no EROFS superblock", "an EROFS image"),
-        prepare="adopt /disk/hostile/magic",
+        _no_erofs("no EROFS superblock"),
     ),
-    Row(
+    hostile_image(
         19,
         "version",
         "composefs header of an unknown version, with a fitting digest",
-        Refused(
-            "erofs", "{S}/images/.*", "a composefs header of an unknown version", "an EROFS image"
-        ),
-        prepare="adopt /disk/hostile/version",
+        _no_erofs("a composefs header of an unknown version"),
     ),
     Row(
         20,

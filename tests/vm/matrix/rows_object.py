@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """Rows 21 to 29: the objects, and what the kernel does not have."""
 
-from .rows import OLD_KERNEL, Errors, Mounts, Outcome, Refused, Row
+from .rows import OLD_KERNEL, Errors, Mounts, Outcome, Refused, Row, hostile_image
 from .stores import CANARY, PROGRAM
 
 _NO_FILE = "ENOENT"
@@ -13,9 +13,7 @@ _AGAIN = "echo /usr/bin/modprobe >/proc/sys/kernel/modprobe; modprobe {0}"
 
 
 def _hostile(number: int, variant: str, title: str, errno: str = "EIO") -> Row:
-    return Row(
-        number, variant, title, Errors({PROGRAM: errno}), prepare=f"adopt /disk/hostile/{variant}"
-    )
+    return hostile_image(number, variant, title, Errors({PROGRAM: errno}))
 
 
 def _object(number: int, variant: str, title: str, shell: str, errno: str) -> Row:
@@ -33,12 +31,11 @@ ROWS = (
     _hostile(21, "climbs", "redirect /../x", "EXDEV|EIO|ENOENT"),
     _hostile(21, "climbs-in-the-middle", "redirect /aa/../../x", "EXDEV|EIO|ENOENT"),
     _hostile(21, "relative", "relative redirect", "EXDEV|EIO|ENOENT|EINVAL"),
-    Row(
+    hostile_image(
         21,
         "climbs-canary",
         "redirect /../x of the canary",
         Refused("check", f"/mnt/target/{CANARY}", ".*", "readable to its end"),
-        prepare="adopt /disk/hostile/climbs-canary",
     ),
     _object(
         22,
@@ -114,12 +111,11 @@ ROWS = (
     _hostile(24, "bad-length", "metacopy of another length"),
     _hostile(24, "bad-algorithm", "metacopy with an unknown algorithm"),
     _hostile(24, "other-algorithm", "metacopy with the other algorithm"),
-    Row(
+    hostile_image(
         24,
         "bad-flags",
         "metacopy with flags, which the kernel does not know",
         Mounts(),
-        prepare="adopt /disk/hostile/bad-flags",
     ),
     Row(
         27,

@@ -12,8 +12,9 @@ from pathlib import Path
 from tests.vm.disks import BLOCK, flip_byte
 from tests.vm.images import METACOPY, REDIRECT, Member, erofs, metacopy, redirected
 from tests.vm.once import made_once
+from tests.vm.repository import REPOSITORY_FORMAT, add_image, make_repository, object_path
 from tests.vm.rootdisk import make_rootdisk
-from tests.vm.store import CACHE, SEAL, object_path, sealed_disk, verity_digest
+from tests.vm.store import CACHE, SealedTree, seal_objects, verity_digest
 from tests.vm.toolbox import Toolbox
 
 CANARY = "etc/canary"
@@ -28,22 +29,14 @@ CONTENT = {
 SMALL = {"etc/hostname": b"hostname\n"}
 _DIRECTORIES = ("var", "run", "proc", "sys", "dev", "sysroot")
 _MTIME = 1_700_000_000
-_SEAL = SEAL.replace("verity-enable image.cfs\n", "") + SEAL.replace(
-    "repo/objects", "composefs/objects"
-).replace("verity-enable image.cfs\n", "")
 
 
 @dataclass(frozen=True)
-class MatrixDisks:
+class MatrixDisks(SealedTree):
     """The disks, and the digests by the names that rows use."""
 
-    toolbox: Toolbox
-    tree: Path
+    seal = seal_objects("repo") + seal_objects("composefs")
     names: dict[str, str]
-
-    def disk(self, file_system: str) -> Path:
-        """The sealed disk."""
-        return sealed_disk(self.toolbox, self.tree, _SEAL, file_system)
 
     def tampered(self, file_system: str, directory: Path) -> dict[str, Path]:
         """By name of the variant: copies of the disk in `directory`, one block changed in each."""
@@ -80,7 +73,12 @@ def make_disks(toolbox: Toolbox) -> MatrixDisks:
     """Build (or find) the tree."""
     rootdisk = make_rootdisk(toolbox)
     key = repr(
-        (Path(__file__).read_bytes(), (toolbox.tree / ".stamp").read_bytes(), rootdisk.digests)
+        (
+            Path(__file__).read_bytes(),
+            (toolbox.tree / ".stamp").read_bytes(),
+            rootdisk.digests,
+            REPOSITORY_FORMAT,
+        )
     )
     directory = made_once(
         CACHE / "matrix", key, lambda new: _make(toolbox, new, rootdisk.tree / "composefs")
@@ -92,23 +90,15 @@ def make_disks(toolbox: Toolbox) -> MatrixDisks:
 
 def _make(toolbox: Toolbox, directory: Path, roots: Path) -> None:
     tree, source = directory / "tree", directory / "source"
-    repository, hostile = tree / "repo", tree / "hostile"
-    (repository / "objects").mkdir(parents=True)
-    (repository / "images").mkdir()
+    repository, hostile = make_repository(tree / "repo"), tree / "hostile"
     hostile.mkdir()
-    features: dict[str, list[str]] = {"compatible": [], "ro-compatible": [], "incompatible": []}
-    meta = {"version": 1, "algorithm": "fsverity-sha256-12", "features": features}
-    (repository / "meta.json").write_text(json.dumps(meta))
     _fill(source)
     shutil.copytree(source, tree / "expected")
     image = tree / "image.cfs"
     toolbox.run("mkcomposefs", f"--digest-store={repository / 'objects'}", source, image)
     names = {"D": verity_digest(toolbox, image), "E": verity_digest(toolbox, image, "sha512")}
     for digest in names.values():
-        place = repository / object_path(digest)
-        place.parent.mkdir(exist_ok=True)
-        shutil.copyfile(image, place)
-        (repository / "images" / digest).symlink_to(f"../{object_path(digest)}")
+        add_image(repository, image, digest)
     for name, file in (("CANARY", CANARY), ("PROGRAM", PROGRAM), ("DATA", DATA)):
         names[name] = verity_digest(toolbox, source / file)
     (source / "etc/hostname").write_text("another\n")

@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """The disk of the cases: a store with two images, and file systems in files."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.vm.disks import MIB, btrfs, ext4
 from tests.vm.images import Member, erofs, redirected
 from tests.vm.once import made_once
-from tests.vm.store import CACHE, LARGE, SEAL, Store, object_path, sealed_disk, verity_digest
+from tests.vm.repository import REPOSITORY_FORMAT, add_image
+from tests.vm.store import CACHE, LARGE, SealedTree, Store, seal_objects, verity_digest
 from tests.vm.toolbox import Toolbox
 
 LABEL = "system_u:object_r:etc_t:s0"
 _XATTRS = {"security.selinux": LABEL.encode(), "user.kept": b"yes"}
-_SEAL = SEAL.replace("verity-enable image.cfs\n", "")
 
 
 def _members(store: Store, hostname: bytes = b"fixture\n") -> list[Member]:
@@ -37,17 +36,13 @@ def _members(store: Store, hostname: bytes = b"fixture\n") -> list[Member]:
 
 
 @dataclass(frozen=True)
-class StateDisk:
+class StateDisk(SealedTree):
     """The disk on each file system, and the digests of the images in its store: the one of the
     cases, and another for a soft reboot."""
 
-    toolbox: Toolbox
-    tree: Path
+    seal = seal_objects("repo")
     digest: str
     second: str
-
-    def disk(self, file_system: str) -> Path:
-        return sealed_disk(self.toolbox, self.tree, _SEAL, file_system)
 
 
 def make_disk(toolbox: Toolbox, store: Store) -> StateDisk:
@@ -58,10 +53,7 @@ def make_disk(toolbox: Toolbox, store: Store) -> StateDisk:
         for name, hostname in (("digest", b"fixture\n"), ("second", b"second\n")):
             image = erofs(toolbox, directory / "image.cfs", _members(store, hostname))
             digest = verity_digest(toolbox, image)
-            place = tree / "repo" / object_path(digest)
-            place.parent.mkdir(exist_ok=True)
-            shutil.copyfile(image, place)
-            (tree / "repo/images" / digest).symlink_to(f"../{object_path(digest)}")
+            add_image(tree / "repo", image, digest)
             (directory / name).write_text(digest)
         (tree / "images").mkdir()
         (directory / "empty").mkdir()
@@ -71,7 +63,7 @@ def make_disk(toolbox: Toolbox, store: Store) -> StateDisk:
             btrfs(toolbox, tree / "images" / name, directory / "empty", 120 * MIB)
         (tree / "images/nothing").write_bytes(bytes(1 << 20))
 
-    key = repr((_members(store), 3, store.sha256))
+    key = repr((_members(store), 3, store.sha256, REPOSITORY_FORMAT))
     directory = made_once(CACHE / "state-disk", key, make)
     digests = ((directory / name).read_text() for name in ("digest", "second"))
     return StateDisk(toolbox, directory / "tree", *digests)
