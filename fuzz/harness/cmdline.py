@@ -40,9 +40,11 @@ def _pieces_of(line: cmdline.CommandLine, data: bytes) -> None:
         if not part:
             continue
         raw = part.encode("utf-8", "surrogateescape")
-        # An argument of init is put together again, without the quote after its "=".
-        name, _, value = raw.partition(b"=")
-        forms = [raw, name + b'="' + value] if part in line.init_args else [raw]
+        # An argument of init is put together again, without the quote after its "=", which is the
+        # first one but for one in the first place.
+        equals = raw.find(b"=", 1) + 1
+        quoted = raw[:equals] + b'"' + raw[equals:]
+        forms = [raw, quoted] if part in line.init_args and equals else [raw]
         places = [(data.find(form, at), form) for form in forms]
         found, form = min(place for place in places if place[0] >= 0)
         assert not data[at:found].strip(_SPACE + b'"=-'), (data[at:found], part)
