@@ -149,9 +149,17 @@ echo "size: $(findmnt -n -b -o SIZE /sysroot)"
 echo "automounts: $(systemctl list-units --plain --no-legend --type=automount | tr '\\n' ' ')"
 echo before >/etc/probe; echo before >/var/probe
 [ "$(cat /etc/hostname)" = first ] || return 0
-/run/test/cfs-init cfs-setup-root --soft-reboot {"0" * 64} 2>&1 | sed 's/^/refused: /'
+following() {{
+    systemd-run -q -p Type=oneshot -u $1 /run/test/cfs-init cfs-setup-root --soft-reboot $2
+}}
+listed() {{ journalctl --sync; journalctl -o cat -u $1 -t cfs-init -p $2 | sed "s/^/$3: /"; }}
+following refused {"0" * 64}
+listed refused err refused
+systemctl reset-failed refused
 echo "left: $(findmnt -n /run/nextroot)"
-/run/test/cfs-init cfs-setup-root --soft-reboot {second} 2>&1 | sed 's/^/prepared: /'
+following prepared {second}
+listed prepared err error
+listed prepared info prepared
 cp /run/test/{UNIT} /run/systemd/system
 mkdir -p /run/systemd/system/soft-reboot.target.wants
 ln -s ../{UNIT} /run/systemd/system/soft-reboot.target.wants
@@ -171,6 +179,7 @@ sleep infinity
     assert int(before["size"]) > machine.root.disk.stat().st_size
     assert before["refused"].startswith("cfs-setup-root: refused: open: /sysroot/composefs/")
     assert before["left"] == ""
+    assert "error" not in before
     assert before["prepared"].startswith("cfs-setup-root: /run/nextroot is ")
     record = check(after, second, hostname="second", etc="none", var="none")
     assert (record["source"], record["etc"]) == ("soft-reboot", "transient")
@@ -213,6 +222,7 @@ def test_a_digest_that_may_not_be_named_ends_in_emergency(machine: Machine) -> N
         "cfs-setup-root: refused: source: /usr/lib/composefs/rootfs.digest: not in this initrd"
         in (console.text)
     )
+    assert "<3>" not in console.text  # for the journal, and taken away by it
     assert "Switch Root" not in console.text
 
 
