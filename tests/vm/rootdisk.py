@@ -9,7 +9,6 @@ execute.
 """
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from pyinit.initrd import payload
 from pyinit.initrd.digest import Digest
 
 from .once import made_once
-from .repository import REPOSITORY_FORMAT, add_image, make_repository
+from .repository import REPOSITORY_FORMAT, add_image, date_tree, fill_tree, make_repository
 from .store import CACHE, SealedTree, seal_objects, verity_digest
 from .toolbox import Toolbox
 from .tools import root_init
@@ -28,7 +27,6 @@ CARRIED = payload.CARRIED.lstrip("/")
 MARKER = "the disk itself\n"
 
 _DIRECTORIES = ("etc", "var", "run", "proc", "sys", "dev", "sysroot", "usr/sbin")
-_MTIME = 1_700_000_000
 LACKING = {"whole": None, "no-var": "var", "no-etc": "etc", "no-run": "run", "no-init": INIT}
 
 
@@ -74,9 +72,7 @@ def _make(toolbox: Toolbox, directory: Path) -> None:
 
 
 def _fill(root: Path, lacking: str | None) -> None:
-    for name in _DIRECTORIES:
-        if name != lacking:
-            (root / name).mkdir(parents=True)
+    fill_tree(root, (name for name in _DIRECTORIES if name != lacking), {})
     (root / "sbin").symlink_to("usr/sbin")
     if lacking != INIT:
         shutil.copyfile(root_init(), root / INIT)
@@ -84,5 +80,4 @@ def _fill(root: Path, lacking: str | None) -> None:
     (root / "usr/canary").write_text("longer than what an image holds itself\n" * 100)
     if lacking != "etc":
         (root / "etc/hostname").write_text("booted\n")
-    for path in [root, *root.rglob("*")]:
-        os.utime(path, (_MTIME, _MTIME), follow_symlinks=False)
+    date_tree(root)

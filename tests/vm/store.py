@@ -27,15 +27,13 @@ from .disks import MAKERS, overlay
 from .guest import Disk
 from .initrd import FILE_SYSTEM_MODULES, GUEST_MODULES, HASH_MODULES
 from .once import BUILD, made_once
-from .repository import REPOSITORY_FORMAT, add_image, make_repository
+from .repository import REPOSITORY_FORMAT, add_image, date_tree, fill_tree, make_repository
 from .toolbox import Toolbox
 from .tools import guest_tools
 
 CACHE = BUILD / "vm-cache"
 # It can all that sealing needs; any kernel reads what it sealed.
 SEALING_KERNEL = "6.12"
-
-_MTIME = 1_700_000_000
 
 # Longer than 64 bytes: below, mkcomposefs keeps content inside the image.
 LARGE = {
@@ -145,18 +143,13 @@ def _make(toolbox: Toolbox, directory: Path) -> None:
 
 
 def _fill(source: Path) -> None:
-    for name in DIRECTORIES:
-        (source / name).mkdir(parents=True)
-    for name, content in {**LARGE, **SMALL}.items():
-        path = source / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        path.chmod(0o755 if name.startswith("usr/bin") else 0o644)
+    fill_tree(source, DIRECTORIES, {**LARGE, **SMALL})
+    for name in (*LARGE, *SMALL):
+        (source / name).chmod(0o755 if name.startswith("usr/bin") else 0o644)
     for name, target in LINKS.items():
         (source / name).symlink_to(target)
     os.setxattr(source / XATTR[0], XATTR[1], XATTR[2])
-    for path in [source, *source.rglob("*")]:
-        os.utime(path, (_MTIME, _MTIME), follow_symlinks=False)
+    date_tree(source)
 
 
 def sealed_disk(

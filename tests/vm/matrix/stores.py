@@ -3,7 +3,6 @@
 
 import json
 import mmap
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +11,14 @@ from pathlib import Path
 from tests.vm.disks import BLOCK, flip_byte
 from tests.vm.images import METACOPY, REDIRECT, Member, erofs, metacopy, redirected
 from tests.vm.once import made_once
-from tests.vm.repository import REPOSITORY_FORMAT, add_image, make_repository, object_path
+from tests.vm.repository import (
+    REPOSITORY_FORMAT,
+    add_image,
+    date_tree,
+    fill_tree,
+    make_repository,
+    object_path,
+)
 from tests.vm.rootdisk import make_rootdisk
 from tests.vm.store import CACHE, SealedTree, seal_objects, verity_digest
 from tests.vm.toolbox import Toolbox
@@ -28,7 +34,6 @@ CONTENT = {
 }
 SMALL = {"etc/hostname": b"hostname\n"}
 _DIRECTORIES = ("var", "run", "proc", "sys", "dev", "sysroot")
-_MTIME = 1_700_000_000
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,8 @@ def _make(toolbox: Toolbox, directory: Path, roots: Path) -> None:
     tree, source = directory / "tree", directory / "source"
     repository, hostile = make_repository(tree / "repo"), tree / "hostile"
     hostile.mkdir()
-    _fill(source)
+    fill_tree(source, _DIRECTORIES, {**CONTENT, **SMALL})
+    date_tree(source)
     shutil.copytree(source, tree / "expected")
     image = tree / "image.cfs"
     toolbox.run("mkcomposefs", f"--digest-store={repository / 'objects'}", source, image)
@@ -102,6 +108,7 @@ def _make(toolbox: Toolbox, directory: Path, roots: Path) -> None:
     for name, file in (("CANARY", CANARY), ("PROGRAM", PROGRAM), ("DATA", DATA)):
         names[name] = verity_digest(toolbox, source / file)
     (source / "etc/hostname").write_text("another\n")
+    date_tree(source)
     toolbox.run("mkcomposefs", source, tree / "other.cfs")
     names["OTHER"] = verity_digest(toolbox, tree / "other.cfs")
     shutil.copytree(roots, tree / "composefs", symlinks=True)
@@ -109,17 +116,6 @@ def _make(toolbox: Toolbox, directory: Path, roots: Path) -> None:
     # What redirects that climb out would reach: right content, with fs-verity.
     shutil.copyfile(tree / "expected" / PROGRAM, repository / "outside")
     (directory / "names.json").write_text(json.dumps(names))
-
-
-def _fill(source: Path) -> None:
-    for name in _DIRECTORIES:
-        (source / name).mkdir(parents=True)
-    for name, content in {**CONTENT, **SMALL}.items():
-        path = source / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    for path in [source, *source.rglob("*")]:
-        os.utime(path, (_MTIME, _MTIME), follow_symlinks=False)
 
 
 def _hostile_images(toolbox: Toolbox, directory: Path, names: dict[str, str], image: bytes) -> None:
