@@ -24,8 +24,7 @@ BY_HAND = (
     b'xa "xb" x"c" xd"e f"g xh=1 xi="2" xj="3 4" "xk=5 6" "xl m"=7 xn="" xo= xp=q" r" xs="t"u '
     b'xv=""w"" "xw="y"" =xz "=x1" "=x2=3" "" x4=5=6 x-7_8=9 x-7_8=10 x.9 x.a=b xb=.c "x.d=e f" '
     b"xe=\xc3\xa9 xf=\xc3\xa0g xh\xa0xi xj\txk\nxl\vxm\fxn\rxo \xff=\xfe x\\ p x'q r' x;s x$t"
-    b' x--u --xv --=xw -- xx "xy z"=1 x2="3 4" "x5=6 7" x.8 "" x9=a="b c"'
-    b' =xi="j k" =xl=m"n" -- xd'
+    b' x--u --xv --=xw -- xx "xy z"=1 =x2="3 4" "x5=6 7" x.8 "" x9=a="b c" -- xd'
 )
 
 
