@@ -3,9 +3,10 @@
  * The C core of pyinit: parsers and system calls, no policy.
  *
  * Every function that can fail returns 0 (or a value >= 0) or -errno; none prints, exits, keeps
- * state, or knows a path but the kernel's own interfaces below /proc and /dev. A file descriptor returned is close-on-exec and owned by the
- * caller. Parsers are pure: bytes in, values out. Words are the caller's task; where errno is too
- * poor for that, a function gives the broken rule (`why`) or the kernel's own message (`log`).
+ * state, or knows a path but the kernel's own interfaces below /proc and /dev. A file descriptor
+ * returned is close-on-exec and owned by the caller. Parsers are pure: bytes in, values out. Words
+ * are the caller's task; where errno is too poor for that, a function gives the broken rule (`why`)
+ * or the kernel's own message (`log`).
  */
 #ifndef CFS_H
 #define CFS_H
@@ -127,7 +128,8 @@ int cfs_pe_section_read_confined(int fd, const char *name, int profile, void *bu
 
 /* ---- image.c: the first bytes of a composefs image ------------------------------------------ */
 
-enum { CFS_IMAGE_HEADER_SIZE = 1152 }; /* composefs header at 0, EROFS superblock (128 bytes) at 1024 */
+/* The composefs header is at 0, the EROFS superblock (128 bytes) at 1024. */
+enum { CFS_IMAGE_HEADER_SIZE = 1152 };
 
 struct cfs_image_header {
 	bool composefs;             /* the composefs header is there (mkcomposefs writes one) */
@@ -146,7 +148,7 @@ int cfs_image_header_read(int fd, struct cfs_image_header *out);
 
 enum cfs_layout {
 	CFS_LAYOUT_OBJECTS = 1,    /* DIR/ab/cdef... */
-	CFS_LAYOUT_REPOSITORY = 2, /* DIR/objects/ab/cdef..., DIR/images/<hex> (composefs-rs, digest store) */
+	CFS_LAYOUT_REPOSITORY = 2, /* DIR/objects/ab/cdef..., DIR/images/<hex>: composefs-rs */
 	CFS_LAYOUT_OSTREE = 3,     /* DIR/objects/ab/cdef....file */
 };
 
@@ -230,22 +232,26 @@ struct cfs_overlay {
 	bool require_verity;
 };
 
-/* metacopy and redirect_dir are always said, verity=require where asked for. `lowerdir+`/`datadir+` where the kernel has
- * them (6.7), else `lowerdir=a::b` (6.5); never an ordinary layer in place of a data-only one.
+/* metacopy and redirect_dir are always said, verity=require where asked for. `lowerdir+` and
+ * `datadir+` where the kernel has them (6.7), else `lowerdir=a::b` (6.5); never an ordinary layer
+ * in place of a data-only one.
  *
  * Without a data-only layer nothing in `upper` is followed (redirect_dir=nofollow, metacopy=off),
  * and -EBUSY says that it is the upper or work directory of another overlay already. */
 int cfs_overlay_mount(const struct cfs_overlay *overlay, uint64_t attributes, struct cfs_log *log);
 
-/* move_mount onto a directory. `beneath` (Linux 6.5, else -EINVAL): the directory is the root of a mount, which stays
- * above and hides the new one until it is detached. */
+/* move_mount onto a directory. `beneath` (Linux 6.5, else -EINVAL): the directory is the root of a
+ * mount, which stays above and hides the new one until it is detached. */
 int cfs_mount_attach(int mount_fd, int directory_fd, bool beneath);
-int cfs_mount_clone(int directory_fd, bool recursive); /* open_tree(OPEN_TREE_CLONE): a detached copy */
-int cfs_mount_set(int mount_fd, uint64_t set, uint64_t clear, bool recursive); /* mount_setattr */
+/* open_tree(OPEN_TREE_CLONE): a detached copy */
+int cfs_mount_clone(int directory_fd, bool recursive);
+/* mount_setattr: MOUNT_ATTR_* to set and to clear */
+int cfs_mount_set(int mount_fd, uint64_t set, uint64_t clear, bool recursive);
 /* Makes the file system (not the mount) writable or read-only: fspick, reconfigure. */
 int cfs_mount_remount(int mount_fd, bool writable, struct cfs_log *log);
 int cfs_mount_move(const char *source, const char *target); /* mount(MS_MOVE) */
-int cfs_mount_detach(int mount_fd); /* umount2(MNT_DETACH) of the mount that the fd lies on, or of one on top of it */
+/* umount2(MNT_DETACH) of the mount that the fd lies on, or of one on top of it */
+int cfs_mount_detach(int mount_fd);
 
 /* ---- loop.c --------------------------------------------------------------------------------- */
 
