@@ -91,7 +91,8 @@ def compose_in_child(
     directory of its own too. PID 1 shares its with the kernel's threads: had it parted from them,
     they would not follow switch_root() and go on looking for /sbin/modprobe in the initramfs.
     """
-    child = posix.fork()
+    with Step("attach", _SYSROOT, "a process to compose it in"):
+        child = posix.fork()
     if child == 0:
         try:
             record = setup_root.setup(settings, line, _SYSROOT, moved, modules)
