@@ -21,6 +21,7 @@ TIMED_OUT = 124
 _SETUP = "setup"
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _BOOT_SECONDS = 90.0  # TCG on a machine that does other things too
+_SETUP_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -176,10 +177,44 @@ def run_cases(
     `load` of them (default: all) are loaded at boot, the others when the kernel or modprobe ask.
     `files`: name to content, executable, for instance {"usr/bin/cfs-mount": path}.
     """
+    initrd = cases_initrd(
+        toolbox, kernel, cases, setup=setup, modules=modules, load=load, files=files
+    )
+    console = boot(
+        toolbox,
+        kernel=kernel.vmlinuz,
+        initrd=initrd,
+        disks=disks,
+        append=f"loglevel=4 {append}",
+        memory=memory,
+        cpus=cpus,
+        icount=icount,
+        limit=boot_limit(cases) if limit is None else limit,
+        log=log,
+    )
+    return Results(console, cases)
+
+
+def boot_limit(cases: Iterable[Case]) -> float:
+    """Seconds for all of them."""
+    return _BOOT_SECONDS + _SETUP_SECONDS + sum(case.limit for case in cases)
+
+
+def cases_initrd(
+    toolbox: Toolbox,
+    kernel: Kernel,
+    cases: Sequence[Case],
+    *,
+    setup: str = "",
+    modules: Sequence[str] = GUEST_MODULES,
+    load: Sequence[str] | None = None,
+    files: Mapping[str, bytes | str | Path] | None = None,
+) -> bytes:
+    """What `run_cases` boots, for who boots it in another way: `Results` reads the console."""
     names = [case.name for case in cases]
     if len(set(names)) != len(names) or not all(map(_NAME.fullmatch, names)) or _SETUP in names:
         raise ValueError(f"case names must be plain and unique: {names}")
-    listed = [Case(_SETUP, setup, limit=60), *cases]
+    listed = [Case(_SETUP, setup, limit=_SETUP_SECONDS), *cases]
     entries = [
         Entry(
             "guest/modules",
@@ -197,21 +232,7 @@ def run_cases(
         ):
             entries.append(Entry(f"{directory}/{name}", stat.S_IFREG | 0o644, text.encode()))
     initrd = guest_initrd(toolbox, kernel, _INIT, modules=modules, files=files)
-    if limit is None:
-        limit = _BOOT_SECONDS + sum(case.limit for case in listed)
-    console = boot(
-        toolbox,
-        kernel=kernel.vmlinuz,
-        initrd=initrd + write_cpio(entries),
-        disks=disks,
-        append=f"loglevel=4 {append}",
-        memory=memory,
-        cpus=cpus,
-        icount=icount,
-        limit=limit,
-        log=log,
-    )
-    return Results(console, cases)
+    return initrd + write_cpio(entries)
 
 
 def _comparable(line: str) -> str:
