@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Runs of inject.c: how it is built, what it says, and what counts as a failure well met."""
+"""Runs of inject: how it is built, what it says, and what counts as a failure well met."""
 
 import hashlib
 import json
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pyinit.initrd.errors import STEPS
+from pyinit.initrd.errors import EXIT_USAGE, STEPS
 from tests.vm.once import BUILD, made_once
 
 HERE = Path(__file__).parent
@@ -18,11 +19,12 @@ _FLAGS = ("-std=gnu17", "-static", "-O2", "-s", "-Wall", "-Wextra", "-Wconversio
 
 def injector() -> Path:
     """The static program for guests."""
-    sources = [HERE / "inject.c", HERE / "calls.h"]
-    key = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    files = sorted((HERE / "inject").iterdir())
+    key = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    sources = [str(path) for path in files if path.suffix == ".c"]
 
     def make(directory: Path) -> None:
-        command = ["gcc", *_FLAGS, "-o", str(directory / "inject"), str(sources[0])]
+        command = ["gcc", *_FLAGS, "-o", str(directory / "inject"), *sources]
         subprocess.run(command, check=True, timeout=120)
 
     return made_once(BUILD / "vm-cache" / "inject", key, make) / "inject"
@@ -30,7 +32,7 @@ def injector() -> Path:
 
 @dataclass(frozen=True)
 class Run:
-    """One run with one fault (see inject.c)."""
+    """One run with one fault (see inject/inject.c)."""
 
     n: int
     call: str
@@ -40,8 +42,16 @@ class Run:
     signal: int
     mounts: int
     """Mounts found on the target afterwards."""
+    forked: bool
+    """Whether the fault was in a child of the program."""
+    executed: bool
+    """Whether it became another program."""
+    hung: bool
+    """Whether it was killed after a minute."""
     whole: bool
     said: str
+    record: str
+    """What stood in the file of -r."""
     left: str
     """Mounts and loop devices that were not there before, if any."""
     clean: bool
@@ -53,7 +63,7 @@ class Run:
 
 
 def parse(text: str) -> list[Run]:
-    """What inject.c wrote."""
+    """What it wrote."""
     return [Run(**json.loads(line)) for line in text.splitlines()]
 
 
@@ -79,11 +89,34 @@ HARMLESS["cfs-setup-root"] = (
     *HARMLESS["cfs-mount"],
     ("newfstatat", r"^/sys/firmware/efi$", "the UKI is compared where it can be read"),
     (
-        "mkdir|newfstatat|openat|read|readlink|write|rename|unlink|symlink",
-        r"^/run\b|^/sys/dev/block|^\d+ |^$",
-        "the status record and the link for systemd: said, and the boot goes on",
+        "mkdir|openat|write|rename",
+        r"^/run(/cfs(/\S+)?)?$|^\d+ /run/cfs/",
+        "the status record and the configuration for later: said, and the boot goes on",
     ),
+    (
+        "mkdir|newfstatat|readlink|openat|read|symlink|unlink",
+        r"^/run(/systemd(/\S+)?)?$|^/sys/dev/block|^\d+ /sys/devices/",
+        "the link for systemd: said, and the boot goes on",
+    ),
+    ("newfstatat", r"^\d+ /sysroot $", "the disk's number, for that link"),
     ("setxattr|fsetxattr|getxattr", r"", "labels that the file system does not have"),
+)
+HARMLESS["esp"] = (
+    ("close", r"", "the descriptor is gone all the same"),
+    ("openat|read", r"SecureBoot", "it is unknown then"),
+    (
+        "openat|read|pread64|readlink",
+        r"^/sys/class/block/|^\d+ /sys/devices/|/dev/vda( |$)",
+        "partitions are looked at again, as they may appear late",
+    ),
+    ("set_robust_list", r"", "libc's own, in the child"),
+)
+HARMLESS["init"] = (
+    *HARMLESS["cfs-setup-root"],
+    ("openat|read|getdents64|newfstatat", r"/sys/bus\b", "drivers: the disk may need none of them"),
+    ("newfstatat", r"/modules\.dep$", "it is looked for in two places"),
+    ("openat|finit_module", r"/loop\.ko\b", "for kernels before 6.12 only, and they say so then"),
+    ("set_robust_list|gettid", r"", "libc's own, in the child"),
 )
 
 
@@ -122,6 +155,68 @@ def memory_faults(runs: list[Run]) -> Iterator[str]:
             yield f"{problem}: {run}"
 
 
+def esp_faults(runs: list[Run], *, required: bool) -> Iterator[str]:
+    """What is wrong with runs of cfs-setup-root in which a call of the look at the ESP failed.
+
+    The carried digest is booted without what is `unproved`, unless the configuration requires it;
+    and then the status record says why. A UKI that is there and cannot be read is refused.
+    """
+    for run in runs:
+        problem = _left_behind(run)
+        if not problem and run.exit == 0:
+            record = json.loads(run.record or "{}")
+            uki = record.get("uki", "")
+            compared = re.fullmatch(r"unproved, equal: /dev/vda1:/EFI/BOOT/BOOTX64.EFI", uki)
+            if record.get("source") != "carried":
+                problem = f"the record is {run.record!r}"
+            elif compared and not (_retried(run) or _is_harmless(run, "esp")):
+                problem = "no error"
+            elif not compared and (required or not re.fullmatch(r"not compared: \S.+", uki)):
+                problem = f"the record says of the UKI {uki!r}"
+        elif not problem:
+            problem = _said_wrong(run, "cfs-setup-root")
+        if problem:
+            yield f"{problem}: {run}"
+
+
+def init_faults(runs: list[Run]) -> Iterator[str]:
+    """What is wrong with runs of PID 1 in which a call failed.
+
+    It ends by the configured action, which is reboot (SIGHUP, see pid_namespaces(7)), after it has
+    named the step; or the failure was of no consequence, and it became the init of the new root.
+    """
+    started = _first_own_call(runs)
+    # From there to its last call it frees memory, which nothing depends on.
+    checked = max((run.n for run in runs if run.call == "access"), default=started)
+    for run in runs:
+        problem = _left_behind(run)
+        if problem or (run.n < started and (run.exit or run.signal)):
+            pass
+        elif run.executed:
+            emptying = run.n > checked and run.call != "execve"
+            if not (_retried(run) or emptying or _is_harmless(run, "init")):
+                problem = "no error"
+            elif run.signal != signal.SIGINT or "root-init: done" not in run.said:
+                problem = "the new root's init did not come to its end"
+        elif run.call == "getpid":  # so it is not PID 1: the kernel panics
+            problem = _no_line(run, "init") if run.exit == EXIT_USAGE else "neither refused"
+        elif run.signal != signal.SIGHUP:
+            problem = "not ended by the configured action"
+        else:
+            problem = _no_last_words(run)
+        if problem:
+            yield f"{problem}: {run}"
+
+
+def _no_last_words(run: Run) -> str:
+    """An initrd whose configuration was not read waits for the default time."""
+    first, _, last = run.said.rpartition("\ninit: reboot in ")
+    if last not in ("0 s\n", "10 s\n"):
+        return "does not say what comes"
+    lines = [line for line in first.split("\n") if not re.match(r"init: (warning:|root is) ", line)]
+    return _no_line(replace(run, said="\n".join(lines) + "\n"), "init")
+
+
 def _first_own_call(runs: list[Run]) -> int:
     """The mount point is the first thing that the program looks at."""
     return next(run.n for run in runs if run.call not in _START)
@@ -129,7 +224,9 @@ def _first_own_call(runs: list[Run]) -> int:
 
 def _left_behind(run: Run) -> str:
     if run.call.startswith("?") and run.call != "?0":
-        return "a call that calls.h does not know"
+        return "a call that calls.c does not know"
+    if run.hung:
+        return "hung"
     if run.left:
         return f"left behind {run.left!r}"
     if not run.clean:
@@ -151,11 +248,13 @@ def _said_wrong(run: Run, program: str) -> str:
         if _retried(run) or _is_harmless(run, program):
             return ""
         return "no error"
+    return _no_line(run, program) if run.exit in (2, 32) else "not a refusal, and no system error"
+
+
+def _no_line(run: Run, program: str) -> str:
     steps = "|".join(STEPS)
     line = rf"{re.escape(program)}: (refused|error): ({steps}): [^\n]+\n"
-    if run.exit not in (2, 32) or not re.fullmatch(line, run.said):
-        return "not one line that names the step"
-    return ""
+    return "" if re.fullmatch(line, run.said) else "not one line that names the step"
 
 
 def _retried(run: Run) -> bool:

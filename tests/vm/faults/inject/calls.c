@@ -4,17 +4,10 @@
  * machine that fails: short of memory, descriptors or space, a broken disk, a signal, a filter.
  * Answers of a hostile store (ENOENT, ELOOP, ...) are the matrix's.
  */
+#include "calls.h"
+
 #include <asm/unistd.h>
 #include <errno.h>
-#include <stddef.h>
-
-#define ERRORS_MAX 6
-
-struct call {
-	long number;
-	const char *name;
-	int errors[ERRORS_MAX]; /* 0 ends them */
-};
 
 #define CALL(name, ...) { __NR_##name, #name, { __VA_ARGS__ } }
 
@@ -29,11 +22,13 @@ static const struct call calls[] = {
 	CALL(clone3, EAGAIN, ENOMEM, EPERM, ENOSYS),
 	CALL(close, EIO, EINTR),
 	CALL(dup, EMFILE, EINTR),
+	CALL(execve, ENOMEM, EIO, EACCES, EMFILE),
 	CALL(fchdir, EIO, EACCES),
 	CALL(fchmod, EIO, EPERM),
 	CALL(fchown, EIO, EPERM, ENOSPC),
 	CALL(fcntl, EMFILE),
 	CALL(fgetxattr, EIO, ENOMEM),
+	CALL(finit_module, ENOMEM, EPERM, EINTR),
 	CALL(flistxattr, EIO, ENOMEM),
 	CALL(fork, EAGAIN, ENOMEM),
 	CALL(fsconfig, ENOMEM, EIO, EPERM, ENOSYS, EINTR),
@@ -55,15 +50,12 @@ static const struct call calls[] = {
 	CALL(getuid, ENOSYS),
 	CALL(getxattr, EIO, ENOMEM),
 	CALL(ioctl, EIO, ENOMEM, EINTR, EPERM, ENOSYS),
-	CALL(lgetxattr, EIO, ENOMEM),
 	CALL(lchown, EIO, EPERM, ENOSPC),
-	CALL(llistxattr, EIO, ENOMEM),
-	CALL(symlink, ENOSPC, EIO, ENOMEM),
-	CALL(utimensat, EIO, EPERM),
-	CALL(setxattr, ENOSPC, ENOMEM, EPERM),
-	CALL(lsetxattr, ENOSPC, ENOMEM, EPERM),
+	CALL(lgetxattr, EIO, ENOMEM),
 	CALL(listxattr, EIO, ENOMEM),
+	CALL(llistxattr, EIO, ENOMEM),
 	CALL(lseek, EINVAL),
+	CALL(lsetxattr, ENOSPC, ENOMEM, EPERM),
 	CALL(lstat, EIO, ENOMEM),
 	CALL(madvise, ENOMEM),
 	CALL(mkdir, ENOSPC, EIO, EROFS, ENOMEM),
@@ -82,6 +74,7 @@ static const struct call calls[] = {
 	CALL(openat2, EMFILE, ENFILE, ENOMEM, EINTR, EPERM, ENOSYS),
 	CALL(pipe2, EMFILE, ENFILE),
 	CALL(poll, ENOMEM, EINTR),
+	CALL(prctl, EINVAL, EACCES, ENOMEM),
 	CALL(pread64, EIO, EINTR),
 	CALL(prlimit64, EPERM, ENOSYS),
 	CALL(read, EIO, EINTR),
@@ -94,43 +87,27 @@ static const struct call calls[] = {
 	CALL(set_robust_list, ENOSYS),
 	CALL(set_tid_address, ENOSYS),
 	CALL(setns, EPERM, ENOMEM, ENOSYS),
+	CALL(setxattr, ENOSPC, ENOMEM, EPERM),
 	CALL(sigaltstack, ENOMEM),
 	CALL(stat, EIO, ENOMEM),
 	CALL(statx, EIO, ENOMEM, ENOSYS),
+	CALL(symlink, ENOSPC, EIO, ENOMEM),
 	CALL(sysinfo, EFAULT),
 	CALL(umount2, EPERM, ENOMEM),
 	CALL(uname, ENOSYS),
 	CALL(unlink, EIO, ENOMEM),
 	CALL(unlinkat, EIO, ENOMEM),
 	CALL(unshare, EPERM, ENOMEM, ENOSYS),
+	CALL(utimensat, EIO, EPERM),
 	CALL(wait4, EINTR),
 	CALL(write, ENOSPC, EIO, EINTR),
 };
 
-static const struct call *call_of(long number)
+const struct call *call_of(long number)
 {
 	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
 		if (calls[i].number == number)
 			return &calls[i];
 	}
 	return NULL;
-}
-
-static const struct {
-	int number;
-	const char *name;
-} error_names[] = {
-#define ERROR(name) { name, #name }
-	ERROR(EACCES), ERROR(EAGAIN), ERROR(EFAULT), ERROR(EINTR), ERROR(EINVAL), ERROR(EIO),
-	ERROR(EMFILE), ERROR(ENFILE), ERROR(ENOMEM), ERROR(ENOSPC), ERROR(ENOSYS), ERROR(ENOTBLK),
-	ERROR(EPERM), ERROR(EROFS),
-};
-
-static const char *error_name(int number)
-{
-	for (size_t i = 0; i < sizeof(error_names) / sizeof(error_names[0]); i++) {
-		if (error_names[i].number == number)
-			return error_names[i].name;
-	}
-	return "?";
 }
