@@ -28,9 +28,9 @@ bench: extension frozen
 matrix: extension frozen
 	PYTHONPATH=build/lib $(RUN) -m tests.vm.matrix
 
-# Every system call of a mount with every error that it may have, and more allocations
+# Every system call of a mount and of a boot with every error that it may have, and more allocations
 faults: extension frozen
-	CFS_FAULTS=all $(RUN) -m pytest tests/vm/faults tests/host/test_seal_faults.py
+	CFS_FAULTS=all $(RUN) -m pytest -n 2 --dist loadfile tests/vm/faults tests/host/test_seal_faults.py
 
 # Each parser's fuzzer for TIME seconds, two at a time
 TIME ?= 60
