@@ -161,6 +161,10 @@ def esp_faults(runs: list[Run], *, required: bool) -> Iterator[str]:
     The carried digest is booted without what is `unproved`, unless the configuration requires it;
     and then the status record says why. A UKI that is there and cannot be read is refused.
     """
+    opened = max(
+        (run.n for run in runs if run.call == "openat" and run.detail.endswith(".EFI")),
+        default=runs[-1].n,
+    )
     for run in runs:
         problem = _left_behind(run)
         if not problem and run.exit == 0:
@@ -171,7 +175,9 @@ def esp_faults(runs: list[Run], *, required: bool) -> Iterator[str]:
                 problem = f"the record is {run.record!r}"
             elif compared and not (_retried(run) or _is_harmless(run, "esp")):
                 problem = "no error"
-            elif not compared and (required or not re.fullmatch(r"not compared: \S.+", uki)):
+            elif not compared and (
+                run.n > opened or required or not re.fullmatch(r"not compared: \S.+", uki)
+            ):
                 problem = f"the record says of the UKI {uki!r}"
         elif not problem:
             problem = _said_wrong(run, "cfs-setup-root")
