@@ -309,7 +309,7 @@ mkdir $work
 read -r name <"$directory/name"
 read -r limit <"$directory/limit"
 record() {
-    head -c 1048576 "$2" >$work/record
+    head -c 8388608 "$2" >$work/record
     printf '@ %s %s %d\\n' "$name" "$1" "$(stat -c %s $work/record)" >&9
     cat $work/record >&9
 }

@@ -90,8 +90,9 @@ def guest(toolbox: Toolbox, store: Store, tmp_path_factory: pytest.TempPathFacto
 
 def runs(guest: LazyResults, name: str) -> list[sweep.Run]:
     result = guest.check(name)
-    print(f"{name}: {result.seconds:.1f} s")
-    return sweep.parse(result.stdout)
+    found = sweep.parse(result.stdout)
+    print(f"{name}: {len(found)} runs with a fault, {result.seconds:.1f} s")
+    return found
 
 
 @pytest.mark.parametrize("name", [name for name in SWEEPS if name != "kill"])

@@ -102,8 +102,9 @@ def guest(toolbox: Toolbox, store: Store, forgetful: Path) -> LazyResults:
 def runs(guest: LazyResults, name: str) -> list[sweep.Run]:
     """Of one sweep; it ended by itself and left nothing behind."""
     result = guest.check(name)
-    print(f"{name}: {result.seconds:.1f} s")
-    return sweep.parse(result.stdout)
+    found = sweep.parse(result.stdout)
+    print(f"{name}: {len(found)} runs with a fault, {result.seconds:.1f} s")
+    return found
 
 
 @pytest.mark.parametrize("name", ERROR_SWEEPS)

@@ -54,8 +54,8 @@ def guest(toolbox: Toolbox) -> LazyResults:
 @pytest.mark.timeout(4000)
 def test_a_call_that_fails_ends_in_the_configured_action(guest: LazyResults, name: str) -> None:
     result = guest.check(name)
-    print(f"{name}: {result.seconds:.1f} s")
     found = sweep.parse(result.stdout)
+    print(f"{name}: {len(found)} runs with a fault, {result.seconds:.1f} s")
     assert list(sweep.init_faults(found)) == []
     if name == "drivers":
         return
