@@ -240,9 +240,8 @@ struct cfs_overlay {
  * and -EBUSY says that it is the upper or work directory of another overlay already. */
 int cfs_overlay_mount(const struct cfs_overlay *overlay, uint64_t attributes, struct cfs_log *log);
 
-/* move_mount onto a directory. `beneath` (Linux 6.5, else -EINVAL): the directory is the root of a
- * mount, which stays above and hides the new one until it is detached. */
-int cfs_mount_attach(int mount_fd, int directory_fd, bool beneath);
+/* move_mount onto a directory */
+int cfs_mount_attach(int mount_fd, int directory_fd);
 /* open_tree(OPEN_TREE_CLONE): a detached copy */
 int cfs_mount_clone(int directory_fd, bool recursive);
 /* mount_setattr: MOUNT_ATTR_* to set and to clear */

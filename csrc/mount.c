@@ -16,10 +16,6 @@
 #include <string.h>
 #include <sys/mount.h>
 
-#ifndef MOVE_MOUNT_BENEATH /* Linux 6.5; not in Debian 12's headers for user space */
-#define MOVE_MOUNT_BENEATH 0x200
-#endif
-
 enum { FD_PATH_MAX = 32 };
 
 static void fd_path(int fd, char path[FD_PATH_MAX])
@@ -215,9 +211,9 @@ int cfs_overlay_mount(const struct cfs_overlay *overlay, uint64_t attributes, st
 	return cfs_fs_mount("overlay", options, layers_at + 1, attributes, log);
 }
 
-int cfs_mount_attach(int mount_fd, int directory_fd, bool beneath)
+int cfs_mount_attach(int mount_fd, int directory_fd)
 {
-	return sys_move_mount(mount_fd, directory_fd, beneath ? MOVE_MOUNT_BENEATH : 0u);
+	return sys_move_mount(mount_fd, directory_fd);
 }
 
 int cfs_mount_clone(int directory_fd, bool recursive)

@@ -37,10 +37,10 @@ int sys_fsmount(int context, uint64_t attributes)
 	return result(fsmount(context, FSMOUNT_CLOEXEC, (unsigned int)attributes));
 }
 
-int sys_move_mount(int mount_fd, int directory_fd, unsigned int flags)
+int sys_move_mount(int mount_fd, int directory_fd)
 {
 	return result(move_mount(mount_fd, "", directory_fd, "",
-				 MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH | flags));
+				 MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
 }
 
 int sys_open_tree(int directory_fd, unsigned int flags)

@@ -14,7 +14,7 @@ int sys_fsopen(const char *type);
 int sys_fsconfig(int context, unsigned int command, const char *key, const char *value);
 int sys_fspick(int mount_fd);
 int sys_fsmount(int context, uint64_t attributes);
-int sys_move_mount(int mount_fd, int directory_fd, unsigned int flags);
+int sys_move_mount(int mount_fd, int directory_fd);
 int sys_open_tree(int directory_fd, unsigned int flags);
 int sys_mount_setattr(int mount_fd, unsigned int flags, uint64_t set, uint64_t clear);
 int sys_mount_propagation(const char *path, unsigned long flags);

@@ -132,12 +132,12 @@ static PyObject *overlay_mount(PyObject *module, PyObject *args)
 
 static PyObject *mount_attach(PyObject *module, PyObject *args)
 {
-	int mount_fd, directory_fd, error, beneath = 0;
+	int mount_fd, directory_fd, error;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "ii|p:mount_attach", &mount_fd, &directory_fd, &beneath))
+	if (!PyArg_ParseTuple(args, "ii:mount_attach", &mount_fd, &directory_fd))
 		return NULL;
-	UNLOCKED(error, cfs_mount_attach(mount_fd, directory_fd, beneath != 0));
+	UNLOCKED(error, cfs_mount_attach(mount_fd, directory_fd));
 	return none_or_fail(error, NULL, NULL);
 }
 

@@ -122,19 +122,6 @@ def attach(tree: int, target: str, image: VerifiedImage) -> None:
         raise
 
 
-def replace(tree: int, target: str, image: VerifiedImage) -> None:
-    """attach() in place of the composed root that lies at the target.
-
-    Beneath it first, so that one of the two is seen at each moment, and after a failure the earlier
-    one is.
-    """
-    earlier = open_directory(target)
-    with Step("attach", target, "a kernel that mounts beneath a mount (Linux 6.5)", NEW_API):
-        _cfs.mount_attach(tree, earlier, True)
-    check_options(tree, image, target)
-    detach(earlier, target)
-
-
 def detach(tree: int, target: str) -> None:
     """Takes an attached root back, wherever the path leads by now."""
     with Step("attach", target):

@@ -53,15 +53,17 @@ def setup(
     decision = sources.decide(settings, sources.carried(), uki, line)
     with Stage(sysroot) as stage:
         tree, image, built = build(stage, settings, decision.candidates, mount_points, modules)
+        # Made before: whoever is told of a failure, memory included, must not find a root.
+        record: dict[str, status.Value] = {
+            "version": VERSION,
+            "source": decision.level,
+            "level": decision.level,
+            "uki": decision.uki,
+            "secure_boot": uki.secure_boot,
+            **built,
+        }
         compose.attach(tree, sysroot, image)
-    return {
-        "version": VERSION,
-        "source": decision.level,
-        "level": decision.level,
-        "uki": decision.uki,
-        "secure_boot": uki.secure_boot,
-        **built,
-    }
+    return record
 
 
 def build(
@@ -132,11 +134,11 @@ def main(arguments: list[str]) -> int:
         return EXIT_OK
     try:
         sysroot, path, following = _parse(arguments)
-        if following is not None:
-            from pyinit.initrd import soft_reboot
-
-            return soft_reboot.prepare(name, config.load(path), following, sysroot)
         with Step("source", name):
+            if following is not None:
+                from pyinit.initrd import soft_reboot
+
+                return soft_reboot.prepare(name, config.load(path), following, sysroot)
             done = compose.mounted_at(sysroot)
             if done is not None:
                 return _already(name, sysroot, done)

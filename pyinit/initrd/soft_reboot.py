@@ -10,7 +10,7 @@ source by its name.
 import posix
 
 from pyinit import VERSION
-from pyinit.initrd import compose, output, setup_root, status
+from pyinit.initrd import compose, files, output, setup_root, status
 from pyinit.initrd.config import Config
 from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import EXIT_OK, Refused, Step
@@ -19,67 +19,62 @@ from pyinit.initrd.stage import Stage
 TARGET = "/run/nextroot"
 # What systemd moves into the new root.
 _MOVED = ("dev", "proc", "run", "sys")
+_REMEDY = f"umount -R {TARGET}, and this command again"
 
 
 def prepare(name: str, settings: Config, digest: Digest, sysroot: str) -> int:
-    """The exit code. CfsError: /run/nextroot and its record are as they were."""
+    """The exit code. CfsError: nothing lies at /run/nextroot, or what lay there before."""
     with Step("attach", TARGET):
         try:
             posix.mkdir(TARGET, 0o755)
         except FileExistsError:
             pass
     earlier = compose.mounted_at(TARGET)
-    if earlier == digest:
-        output.err(f"{name}: {digest} is mounted on {TARGET} already\n")
-        return EXIT_OK
+    if earlier is not None:
+        return _already(name, earlier, digest)
     with Stage(sysroot) as stage:
         stage.strip()
         tree, image, built = setup_root.build(stage, settings, [digest], _MOVED)
         _check_os_tree(tree)
-        attach = compose.attach if earlier is None else compose.replace
-        with _RecordAside():
-            attach(tree, TARGET, image)
-    source = "soft-reboot"
-    record: dict[str, status.Value] = {
-        "version": VERSION,
-        "source": source,
-        "level": source,
-        "uki": "not read (soft reboot)",
-        **built,
-    }
+        source = "soft-reboot"
+        record: dict[str, status.Value] = {
+            "version": VERSION,
+            "source": source,
+            "level": source,
+            "uki": "not read (soft reboot)",
+            **built,
+        }
+        _forget(status.NEXT)
+        compose.attach(tree, TARGET, image)
     setup_root.leave(name, status.NEXT, lambda: status.write(record, status.NEXT))
     setup_root.say(name, record, TARGET)
     return EXIT_OK
 
 
-class _RecordAside:
-    """No record, while what lies at /run/nextroot becomes another root; the one that was there
-    comes back if that fails."""
-
-    __slots__ = ()
-
-    _PLACE = status.NEXT + ".earlier"
-
-    def __enter__(self) -> None:
-        with Step("attach", status.NEXT):
-            self._remove()
-            try:
-                posix.rename(status.NEXT, self._PLACE)
-            except FileNotFoundError:
-                pass
-
-    def __exit__(self, failure: object, *_exception: object) -> None:
+def _already(name: str, found: Digest, digest: Digest) -> int:
+    """Nothing to do, if it is the same one, with its record. Another one is not replaced: its upper
+    layers may be those that the new one needs, so it has to go first, and root knows why it came.
+    """
+    if found != digest:
+        raise Refused("attach", TARGET, f"{found} is mounted there already", f"none: {_REMEDY}")
+    with Step("attach", status.NEXT):
         try:
-            if failure is None:
-                self._remove()
-            else:
-                posix.rename(self._PLACE, status.NEXT)
-        except OSError:
-            pass  # there was none; and what is told is the failure itself
+            recorded = str(digest).encode() in files.read(status.NEXT, status.MAX)
+        except FileNotFoundError:
+            recorded = False
+    if not recorded:
+        raise Refused(
+            "attach", status.NEXT, f"no record of what lies at {TARGET}", f"one: {_REMEDY}"
+        )
+    output.err(f"{name}: {digest} is mounted on {TARGET} already\n")
+    return EXIT_OK
 
-    def _remove(self) -> None:
+
+def _forget(path: str) -> None:
+    """The record of one that somebody has unmounted since."""
+    with Step("attach", path):
         try:
-            posix.unlink(self._PLACE)
+            posix.unlink(path)
         except FileNotFoundError:
             pass
 

@@ -11,6 +11,8 @@ DIRECTORY = "/run/cfs"
 PATH = DIRECTORY + "/root.json"
 NEXT = DIRECTORY + "/nextroot.json"
 CONFIG = DIRECTORY + "/setup-root.conf"
+MAX = 65536
+"""Bytes of a record that are read again."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -77,7 +77,6 @@ def test_wrong_types(cfs: ModuleType, name: str) -> None:
         lambda cfs: cfs.store_open_image((-1, -1, 1), (1, VALUE)),
         lambda cfs: cfs.image_open(-1, "x"),
         lambda cfs: cfs.mount_attach(-1, -1),
-        lambda cfs: cfs.mount_attach(-1, -1, True),
         lambda cfs: cfs.mount_clone(-1, False),
         lambda cfs: cfs.mount_set(-1, 1, 0, False),
         lambda cfs: cfs.initramfs_empty(-1),

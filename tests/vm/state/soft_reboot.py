@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""`cfs-setup-root --soft-reboot`: another root takes an earlier one's place, whole or not at all.
+"""`cfs-setup-root --soft-reboot`: a root at /run/nextroot with its record, or neither.
 
 /run is shared, as systemd has it.
 """
@@ -15,24 +15,24 @@ traced() {
     strace -fo /tmp/trace "$1" cfs-setup-root --sysroot /disk --config $conf --soft-reboot $2
 }
 seen() {
-    cat /run/nextroot/etc/hostname
+    if [ -e /run/nextroot/etc/hostname ]; then cat /run/nextroot/etc/hostname; fi
     echo mounts: $(grep -c ' /run/nextroot .* composefs:' /proc/self/mountinfo)
     if [ -e $N ]; then echo record: $(grep -cF "$1" $N); else echo no record; fi
-    ls /run/cfs | grep earlier || :
 }
-again() { umount /run/nextroot/etc /run/nextroot/var /run/nextroot/sysroot /run/nextroot; rm $N; }
+away() { umount /run/nextroot/etc /run/nextroot/var /run/nextroot/sysroot /run/nextroot; }
 N=/run/cfs/nextroot.json conf=/guest/configuration/"""
-# How often a call is made: the last one is the one that attaches, or detaches.
+# How often a call is made: the last one is the one that attaches.
 _COUNT = """
-next $DIGEST && traced --trace=CALL $SECOND 2>/dev/null && seen $SECOND && again || exit 90
+traced --trace=CALL $DIGEST 2>/dev/null && seen $DIGEST && away || exit 90
 count=$(grep -c CALL /tmp/trace)
-next $DIGEST || exit 91
 """
-_COUNTED = r"second\nmounts: 1\nrecord: 1\n"
+_COUNTED = r"fixture\nmounts: 1\nrecord: 1\n"
+_NEITHER = r"mounts: 0\nno record\n"
 _END = """
-umount -l /run/nextroot; umount -l /run/nextroot 2>/dev/null; rm -rf $N* /run/nextroot
+umount -l /run/nextroot 2>/dev/null; rm -rf $N /run/nextroot
 mount --make-private /run
 """
+_REMEDY = r"umount -R /run/nextroot, and this command again\n"
 
 
 def _case(
@@ -49,14 +49,19 @@ def _case(
 
 
 def soft_reboot() -> Iterator[Setup]:
+    # Another one would need the upper layers that the first one holds.
     yield _case(
-        "next-replaced",
-        "next $DIGEST && seen $DIGEST; next $SECOND && seen $SECOND; next $SECOND && cat /tmp/said",
-        var="bind",
-        stdout=r"\Afixture\nmounts: 1\nrecord: 1\nsecond\nmounts: 1\nrecord: 1\n"
-        r"cfs-setup-root: sha256:\w+ is mounted on /run/nextroot already\n\Z",
+        "next-again",
+        "next $DIGEST && seen $DIGEST; next $DIGEST && cat /tmp/said; next $SECOND; code=$?;"
+        "cat /tmp/said; seen $DIGEST; away; next $SECOND || exit 90; seen $SECOND; (exit $code)",
+        var="overlay",
+        code=32,
+        stdout=rf"\A{_COUNTED}"
+        r"cfs-setup-root: sha256:\w+ is mounted on /run/nextroot already\n"
+        r"cfs-setup-root: refused: attach: /run/nextroot: sha256:\w+ is mounted there already, "
+        rf"expected none: {_REMEDY}{_COUNTED}second\nmounts: 1\nrecord: 1\n\Z",
     )
-    # The disk was writable before, and stays so.
+    # The record of what somebody has unmounted is gone too; the disk was writable, and stays so.
     yield _case(
         "next-not-attached",
         _COUNT.replace("CALL", "move_mount")
@@ -64,33 +69,23 @@ def soft_reboot() -> Iterator[Setup]:
         "code=$?; seen $DIGEST; touch /disk/written && (exit $code)",
         var="bind",
         code=2,
-        stdout=rf"\A{_COUNTED}fixture\nmounts: 1\nrecord: 1\n\Z",
+        stdout=rf"\A{_COUNTED}{_NEITHER}\Z",
         stderr=r"\Acfs-setup-root: error: attach: /run/nextroot: Cannot allocate memory .*\n\Z",
-    )
-    # What a kernel without MOVE_MOUNT_BENEATH answers.
-    yield _case(
-        "next-not-beneath",
-        _COUNT.replace("CALL", "move_mount")
-        + "traced --inject=move_mount:error=EINVAL:when=$count $SECOND; code=$?; seen $DIGEST;"
-        "(exit $code)",
-        code=32,
-        stdout=rf"\A{_COUNTED}fixture\nmounts: 1\nrecord: 1\n\Z",
-        stderr=r"refused: attach: /run/nextroot: Invalid argument \(EINVAL\), "
-        r"expected a kernel that mounts beneath a mount \(Linux 6\.5\)\n\Z",
-    )
-    yield _case(
-        "next-earlier-stays",
-        _COUNT.replace("CALL", "umount2")
-        + "traced --inject=umount2:error=EPERM:when=$count $SECOND; code=$?; seen $DIGEST;"
-        "(exit $code)",
-        code=32,
-        stdout=rf"\A{_COUNTED}fixture\nmounts: 2\nrecord: 1\n\Z",
     )
     yield _case(
         "next-killed",
         _COUNT.replace("CALL", "move_mount")
         + "traced --inject=move_mount:signal=KILL:when=$count $SECOND; seen $DIGEST;"
         "next $SECOND; seen $SECOND",
-        stdout=rf"\A{_COUNTED}fixture\nmounts: 1\nno record\n"
-        r"nextroot.json.earlier\nsecond\nmounts: 1\nrecord: 1\n\Z",
+        stdout=rf"\A{_COUNTED}{_NEITHER}second\nmounts: 1\nrecord: 1\n\Z",
+    )
+    # Between attaching and the record.
+    yield _case(
+        "next-unrecorded",
+        "traced --inject=rename:signal=KILL $DIGEST; seen $DIGEST;"
+        "next $DIGEST; code=$?; cat /tmp/said; away; next $DIGEST && seen $DIGEST; (exit $code)",
+        code=32,
+        stdout=r"\Afixture\nmounts: 1\nno record\n"
+        r"cfs-setup-root: refused: attach: /run/cfs/nextroot.json: no record of what lies at "
+        rf"/run/nextroot, expected one: {_REMEDY}{_COUNTED}\Z",
     )
