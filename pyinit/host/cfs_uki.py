@@ -13,9 +13,9 @@ from pathlib import Path
 from pyinit.host.atomic import write_file
 from pyinit.host.command import VerbParser, add_digests, complain, parse_digests, run
 from pyinit.host.seal import carried_initrd, format_digests, seal
-from pyinit.host.uki import Uki
+from pyinit.host.uki import NotBooting, Uki
 from pyinit.initrd.digest import Digest
-from pyinit.initrd.errors import EXIT_OK, CfsError, printable
+from pyinit.initrd.errors import EXIT_OK, CfsError, Refused, printable
 from pyinit.initrd.payload import SECTION
 
 NAME = "cfs-uki"
@@ -144,11 +144,8 @@ def _rows(value: object) -> list[dict[str, object]]:
 def _digests(options: argparse.Namespace) -> int:
     found: set[str] = set()
     status = EXIT_OK
-    for path in _files(options.paths):
-        try:
-            for digest in Uki(path).named_digests():
-                found.add(str(digest))
-        except CfsError as error:
+    for path in options.paths:
+        for error in _collect(path, found):
             complain(NAME, error)
             status = max(status, error.code)
     for text in sorted(found):
@@ -156,17 +153,32 @@ def _digests(options: argparse.Namespace) -> int:
     return status
 
 
-def _files(paths: list[Path]) -> Iterator[Path]:
-    """Files as given; of directories every *.efi below them."""
-    for path in paths:
-        if not path.is_dir():
-            yield path
-            continue
-        for directory, directories, names in os.walk(path, onerror=_raise):
-            directories.sort()
-            for name in sorted(names):
-                if name.lower().endswith(".efi"):
-                    yield Path(directory, name)
+def _collect(path: Path, found: set[str]) -> Iterator[CfsError]:
+    """Adds the digests of a file, or of every *.efi below a directory, to `found`; gives errors."""
+    walked = path.is_dir()
+    passed_over = True
+    for file in _files_below(path) if walked else [path]:
+        try:
+            for digest in Uki(file).named_digests():
+                found.add(str(digest))
+        except NotBooting as error:
+            if walked:
+                continue
+            yield error
+        except CfsError as error:
+            yield error
+        passed_over = False
+    if passed_over:
+        # Such as where an ESP is not mounted. Who asks deletes what is not named.
+        yield Refused("source", str(path), "no UKI in it", "at least one")
+
+
+def _files_below(path: Path) -> Iterator[Path]:
+    for directory, directories, names in os.walk(path, onerror=_raise):
+        directories.sort()
+        for name in sorted(names):
+            if name.lower().endswith(".efi"):
+                yield Path(directory, name)
 
 
 def _raise(error: OSError) -> None:

@@ -34,6 +34,14 @@ MACHINES = {
 }
 
 
+# Without any of these a PE file has no say in which root is booted.
+_TELLING = {".linux", ".initrd", payload.SECTION}
+
+
+class NotBooting(Refused):
+    """A valid PE file that is no UKI and carries nothing of one: a boot loader, say."""
+
+
 @dataclass(frozen=True)
 class Section:
     name: str
@@ -74,8 +82,10 @@ class Uki:
             for row in table
         ]
         self.profiles = sum(section.name == ".profile" for section in self.sections)
-        if not any(section.name == ".linux" for section in self.sections):
-            raise self.refused("no .linux section", "a UKI")
+        names = {section.name for section in self.sections}
+        if ".linux" not in names:
+            kind = Refused if names & _TELLING else NotBooting
+            raise kind("source", str(path), "no .linux section", "a UKI")
 
     def refused(self, found: str, expected: str = "") -> Refused:
         return Refused("source", str(self.path), found, expected)

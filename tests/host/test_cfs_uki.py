@@ -181,7 +181,9 @@ def test_digests_before_what_is_refused_are_named(tmp_path: Path, capsys: Captur
     ("content", "found"),
     [
         (b"no PE", "no valid PE file"),
-        (Image([(".text", b"boot loader")]).build(), "no .linux section"),
+        # An add-on of the stub that may hold a digest
+        (Image([(".text", b"add-on"), OPAQUE]).build(), "no .linux section"),
+        (Image([(".text", b"add-on"), sealed_section(TWO)]).build(), "no .linux section"),
         (Image([LINUX]).build(), "no .cfsdig section, and no usr/lib/"),
         (Image([LINUX, OPAQUE]).build(), "no .cfsdig section, and no usr/lib/"),
         (Image([LINUX, OPAQUE, PROFILE, OPAQUE]).build(), "no .cfsdig section, and no usr/lib/"),
@@ -205,6 +207,37 @@ def test_digests_lists_the_rest(
     [line] = output.err.splitlines()
     assert line.startswith(f"cfs-uki: refused: source: {tmp_path / 'bad.efi'}")
     assert found in line
+
+
+def test_digests_passes_over_what_boots_no_root(tmp_path: Path, capsys: Capture) -> None:
+    loader = tmp_path / "systemd-bootx64.efi"
+    loader.write_bytes(Image([(".text", b"boot loader"), (".sdmagic", b"#### ")]).build())
+    (tmp_path / "a.addon.efi").write_bytes(Image([(".cmdline", b"quiet")]).build())
+    write(tmp_path / "good.efi", sealed_section(ONE))
+    assert main(["digests", str(tmp_path)]) == 0
+    assert capsys.readouterr() == (f"{ONE}\n", "")
+    # Who names it means it to be a UKI.
+    assert main(["digests", str(loader), str(tmp_path)]) == 32
+    output = capsys.readouterr()
+    assert output.out == f"{ONE}\n"
+    assert f"{loader}: no .linux section, expected a UKI" in output.err
+
+
+@pytest.mark.parametrize("loader", [False, True])
+def test_digests_of_a_directory_without_a_uki_are_not_none(
+    loader: bool, tmp_path: Path, capsys: Capture
+) -> None:
+    """Such as the mount point of an ESP that is not mounted."""
+    esp, other = tmp_path / "esp", tmp_path / "other"
+    esp.mkdir()
+    other.mkdir()
+    if loader:
+        (esp / "shim.efi").write_bytes(Image([(".text", b"boot loader")]).build())
+    write(other / "good.efi", sealed_section(ONE))
+    assert main(["digests", str(esp), str(other)]) == 32
+    output = capsys.readouterr()
+    assert output.out == f"{ONE}\n"
+    assert output.err == f"cfs-uki: refused: source: {esp}: no UKI in it, expected at least one\n"
 
 
 def test_digests_does_not_wait_for_a_fifo(tmp_path: Path, capsys: Capture) -> None:
