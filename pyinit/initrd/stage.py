@@ -2,28 +2,35 @@
 """Where a root is composed unseen: a private copy of the mount namespace.
 
 The finished tree is cloned out of it and attached by one move_mount: until then nobody sees
-anything, and a process that fails or is killed leaves nothing behind. Who asks for disk() attaches
+anything, and a process that fails or is killed leaves no mount behind. Who asks for disk() attaches
 inside of the `with` too: a disk that was made writable for a root is read-only again if there is
-none.
+none, unless the process was killed.
 """
 
 import _cfs
 import errno
 import posix
+import time
 
+from pyinit.initrd import output
 from pyinit.initrd.errors import Step, SystemFailure, os_error
 from pyinit.initrd.mounting import NEW_API, NODEV, NOEXEC, NOSUID, RDONLY, open_directory
+
+# What keeps a disk in use a moment longer than we do: udev, which looks at each new loop device.
+_ATTEMPTS = 20
+_PAUSE_SECONDS = 0.05
 
 
 class Stage:
     """The private namespace, entered by `with`. `target` is where the tree will be attached."""
 
-    __slots__ = ("_disk", "_remounted", "_saved", "_top", "base", "target")
+    __slots__ = ("_disk", "_earlier", "_saved", "_top", "base", "target")
 
     def __init__(self, target: str) -> None:
         self.target = target
         self._disk = -1
-        self._remounted = False
+        # The descriptors that were open when the disk was made writable; None: it was not.
+        self._earlier: set[int] | None = None
         self._saved: tuple[int, int, int] | None = None
 
     def __enter__(self) -> "Stage":
@@ -45,12 +52,33 @@ class Stage:
         return self
 
     def __exit__(self, failure: object, *_exception: object) -> None:
-        if failure is not None and self._remounted:
-            try:
-                _cfs.mount_remount(self._disk, False)
-            except OSError:
-                pass  # what is told is the failure itself
-        self._leave()
+        try:
+            self._leave()
+        finally:
+            if failure is not None and self._earlier is not None:
+                self._make_readonly(self._earlier)
+
+    def _make_readonly(self, earlier: set[int]) -> None:
+        """The disk as it was found. To be called outside of the namespace, whose mounts are gone.
+
+        What was opened since is closed first, whoever opened it: a detached tree, an overlay's
+        layers and a loop device keep files on the disk open for writing.
+        """
+        try:
+            for fd in _descriptors() - earlier - {self._disk}:
+                posix.close(fd)
+            for _ in range(_ATTEMPTS):
+                try:
+                    return _cfs.mount_remount(self._disk, False)
+                except OSError as error:
+                    if error.errno != errno.EBUSY:
+                        raise
+                time.sleep(_PAUSE_SECONDS)
+            found = "in use"
+        except OSError as error:
+            found = os_error(error)
+        # The failure itself is told by who catches it.
+        output.err(f"warning: disk at {self.target} stays writable: {found}\n")
 
     def _leave(self) -> None:
         saved, self._saved = self._saved, None
@@ -73,12 +101,13 @@ class Stage:
         """
         if self._disk < 0:
             with Step("state", self.target, "a disk that can be written to", NEW_API):
+                earlier = _descriptors()
                 disk = _cfs.mount_clone(self.base, False)
                 _cfs.mount_set(disk, 0, RDONLY, False)
                 self._disk = disk
                 if posix.fstatvfs(disk).f_flag & posix.ST_RDONLY:
                     _cfs.mount_remount(disk, True)
-                    self._remounted = True
+                    self._earlier = earlier
             self.bring_in(disk)
         return self._disk
 
@@ -103,3 +132,17 @@ class Stage:
             tree = _cfs.mount_clone(root, True)
         self._leave()
         return tree
+
+
+def _descriptors() -> set[int]:
+    """Those of this process that are open."""
+    found = set()
+    for name in posix.listdir("/proc/self/fd"):
+        try:
+            posix.fstat(int(name))
+        except OSError as error:
+            if error.errno != errno.EBADF:  # that of the listing itself, closed by now
+                raise
+        else:
+            found.add(int(name))
+    return found

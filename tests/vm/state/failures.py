@@ -39,22 +39,32 @@ def missing() -> Iterator[Setup]:
 
 
 def attaching() -> Iterator[Setup]:
-    """What fails last: the disk that was made writable for the root is read-only again."""
-    yield case(
-        "last-step-fails",
-        "mount -o remount,ro /disk && strace -fo /tmp/trace -e trace=move_mount"
-        " cfs-setup-root --sysroot /disk --config /guest/configuration/last-step-fails &&"
-        "grep /disk/var /proc/self/mountinfo | grep -o ' rw,[a-z,]* .*' && down &&"
-        "mount -o remount,ro /disk && strace -fo /tmp/trace2"
-        " -e inject=move_mount:error=ENOMEM:when=$(grep -c move_mount /tmp/trace)"
-        " cfs-setup-root --sysroot /disk --config /guest/configuration/last-step-fails;"
-        "code=$?; grep ' /disk ' /proc/self/mountinfo | grep -o 'vda r.'; (exit $code)",
-        var="bind",
-        code=2,
-        stdout=r"\A rw,.* rw.*\nvda ro\n\Z",
-        stderr=r"\A.*\ncfs-setup-root: error: attach: /disk: Cannot allocate memory \(ENOMEM\)\n\Z",
-        end="mount -o remount,rw /disk\n",
-    )
+    """What fails last: the disk that was made writable for the root is read-only again, whatever
+    of it was in use until then."""
+    for name, etc, place in (
+        ("last-step-fails", "transient", ""),
+        ("last-step-fails-image", "transient", "/images/ext4"),
+        ("last-step-fails-overlay", "overlay", ""),
+    ):
+        again = f"cfs-setup-root --sysroot /disk --config /guest/configuration/{name}"
+        yield case(
+            name,
+            "mount -o remount,ro /disk && strace -fo /tmp/trace -e trace=move_mount"
+            f" {again} &&"
+            "grep /disk/var /proc/self/mountinfo | grep -o ' rw,[a-z,]* .*' && down &&"
+            "mount -o remount,ro /disk && strace -fo /tmp/trace2"
+            " -e inject=move_mount:error=ENOMEM:when=$(grep -c move_mount /tmp/trace)"
+            f" {again};"
+            "code=$?; grep ' /disk ' /proc/self/mountinfo | grep -o 'vda r.'; (exit $code)",
+            etc=etc,
+            var="bind",
+            code=2,
+            stdout=r"\A rw,.* rw.*\nvda ro\n\Z",
+            stderr=r"\A.*\ncfs-setup-root: error: attach: /disk: Cannot allocate memory"
+            r" \(ENOMEM\)\n\Z",
+            end="mount -o remount,rw /disk\n",
+            **({"state_var": place} if place else {}),
+        )
 
 
 def in_use() -> Iterator[Setup]:
