@@ -24,11 +24,15 @@ _EXPECTED = f"{DEV}/NAME or PARTUUID=UUID"
 _HEX = "0123456789abcdef"
 
 
+class NotFound(Refused):
+    """The device was not there in time."""
+
+
 def find(spec: str, seconds: int, each: "Callable[[], object] | None" = None) -> str:
     """The device node for `root=`: a path below /dev, or PARTUUID= in any case of letters.
 
-    Waits up to `seconds` for it and calls `each` before every look (to load drivers for what has
-    appeared). Refused("store", spec, …): another form, not there in time, or there twice.
+    Waits up to `seconds` for it and calls `each` before every look but the first (to load drivers
+    for what has appeared). Refused("store", spec, …): another form, or there twice; NotFound.
     """
     if spec[:9].upper() == "PARTUUID=":
         return find_partition(spec[9:], seconds, each)
@@ -81,20 +85,21 @@ def _wait(
     look: "Callable[[list[str]], str | None]",
 ) -> str:
     deadline = time.monotonic() + seconds
-    while True:
+    found = look([])
+    while found is None:
         if each is not None:
             each()
         problems: list[str] = []
         # The time first: what appeared up to it must still be found by the look after it.
         late = time.monotonic() >= deadline
         found = look(problems)
-        if found is not None:
-            return found
-        if late:
-            there = ", ".join(names()) or "none"
-            text = "; ".join([f"not found after {seconds} s", f"there are: {there}", *problems])
-            raise Refused("store", spec, text)
-        time.sleep(_POLL_SECONDS)
+        if found is None:
+            if late:
+                there = ", ".join(names()) or "none"
+                text = "; ".join([f"not found after {seconds} s", f"there are: {there}", *problems])
+                raise NotFound("store", spec, text)
+            time.sleep(_POLL_SECONDS)
+    return found
 
 
 def _node(path: str) -> str | None:

@@ -136,6 +136,19 @@ def test_waits_and_loads_drivers_meanwhile(machine: Machine) -> None:
     assert len(looks) == 3
 
 
+def test_no_driver_is_looked_for_where_the_device_is_there(machine: Machine) -> None:
+    machine.disk("vda", b"")
+    machine.partition("vda", "vda1", 1, 6, A)
+    for spec in (f"PARTUUID={A}", f"{machine.dev}/vda1"):
+        devices.find(spec, 30, lambda: pytest.fail("drivers are loaded"))
+
+
+def test_drivers_are_loaded_once_where_it_must_not_wait(machine: Machine) -> None:
+    """A bus that a first look for drivers has made may have the disk on it."""
+    found = devices.find(f"{machine.dev}/vda", 0, lambda: machine.disk("vda", b""))
+    assert found == f"{machine.dev}/vda"
+
+
 def test_the_last_look_is_not_before_the_time_is_over(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
