@@ -136,7 +136,11 @@ def load_modules(modules: Modules) -> None:
 def mount_disk(settings: Config, line: CommandLine, modules: Modules) -> None:
     """The file system that `root=` names, read-only, at /sysroot."""
     seconds = devices.patience(line.all("rootwait"), settings.root_wait)
-    device = devices.find(line.first("root") or "", seconds, modules.coldplug)
+    try:
+        device = devices.find(line.first("root") or "", seconds, modules.coldplug)
+    except devices.NotFound as error:
+        found = "; ".join(filter(None, (error.found, modules.not_loaded())))
+        raise Refused(error.step, error.path, found) from None
     fstype = line.first("rootfstype") or filesystem.of_device(device)
     modules.load_filesystem(fstype)
     _make_directory(_SYSROOT)

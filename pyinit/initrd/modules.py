@@ -23,6 +23,8 @@ FILESYSTEMS = "/proc/filesystems"
 MAX = 32 << 20
 """Bytes of one index file; a full kernel's modules.alias has about 2 MB."""
 
+_TOLD, _TOLD_CHARACTERS = 6, 400  # of what did not load, on a serial console
+
 _SUFFIXES = {".ko": False, ".ko.xz": True, ".ko.zst": True, ".ko.gz": True}
 
 
@@ -110,7 +112,7 @@ class Modules:
                 self.root = choice
                 break
         self.loaded: set[str] = set()
-        # What coldplug could not load, by module: for a message when the device stays away.
+        # What could not be loaded and may not have been needed, by module; see not_loaded().
         self.failed: dict[str, str] = {}
         self._dep = parse_dep(self._index("modules.dep"))
         self._softdep = parse_softdep(self._index("modules.softdep"))
@@ -154,6 +156,17 @@ class Modules:
                     except Refused as error:
                         self.failed[name] = error.found
         return len(self.loaded) - before
+
+    def not_loaded(self) -> str:
+        """What of `failed` a person should see when a device stays away; empty if there is none."""
+        if not self.failed:
+            return ""
+        # Many a driver says ENODEV of a machine that is not the one it is for: those last.
+        items = sorted(self.failed.items(), key=lambda item: "(ENODEV)" in item[1])
+        text = ", ".join(f"{name}: {found}" for name, found in items[:_TOLD])[:_TOLD_CHARACTERS]
+        if len(items) > _TOLD:
+            text += f", and {len(items) - _TOLD} more"
+        return f"drivers that did not load: {text}"
 
     def _load(self, names: list[str], step: str) -> None:
         try:

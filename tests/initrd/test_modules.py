@@ -174,6 +174,23 @@ def test_coldplug(kernel: Kernel, root: Path, tmp_path: Path) -> None:
     assert made.coldplug() == 0
 
 
+def test_what_did_not_load_is_one_bounded_text() -> None:
+    made = Modules("/nowhere")
+    assert made.not_loaded() == ""
+    made.failed = {"kvm": "No such device (ENODEV)", "nvme": "Exec format error (ENOEXEC)"}
+    assert made.not_loaded() == (
+        "drivers that did not load: nvme: Exec format error (ENOEXEC), kvm: No such device (ENODEV)"
+    )
+    # Without its device a driver says ENODEV: the one of the disk must not be lost behind many.
+    made.failed = {f"cpu{n}": "No such device (ENODEV)" for n in range(999)} | made.failed
+    text = made.not_loaded()
+    assert "nvme: Exec" in text
+    assert text.endswith(", and 995 more")
+    assert len(text) < 500
+    made.failed = {"n" * 9999: "x" * 9999}
+    assert len(made.not_loaded()) < 500
+
+
 def test_circles(kernel: Kernel, root: Path) -> None:
     (root / "modules.dep").write_bytes(b"a.ko: b.ko\nb.ko: a.ko\nc.ko:\n")
     assert "modules.dep: module a needs itself" in refusal(Modules(str(root)), "a")
