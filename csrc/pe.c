@@ -69,6 +69,12 @@ static bool is_alignment(uint32_t value)
 	return value >= ALIGNMENT_MIN && value <= ALIGNMENT_MAX && (value & (value - 1)) == 0;
 }
 
+/* As the specification has it but for the machine's page size; readers round up to it. */
+static bool is_section_alignment(uint32_t value, uint32_t file_alignment)
+{
+	return value >= file_alignment && (value & (value - 1)) == 0;
+}
+
 /* DOS header; gives e_lfanew. */
 static int parse_dos(const struct source *source, struct cfs_pe *pe, const char **why)
 {
@@ -176,6 +182,8 @@ static int parse_optional(const struct source *source, struct cfs_pe *pe, uint16
 
 	if (!is_alignment(pe->file_alignment))
 		return broken(why, "optional header: FileAlignment is no power of two from 512 to 64 KiB");
+	if (!is_section_alignment(pe->section_alignment, pe->file_alignment))
+		return broken(why, "optional header: SectionAlignment is no power of two >= FileAlignment");
 	if (pe->size_of_headers > pe->file_size)
 		return broken(why, "optional header: SizeOfHeaders outside the file");
 	if (pe->section_table + (uint64_t)pe->section_count * SECTION_SIZE > pe->size_of_headers)

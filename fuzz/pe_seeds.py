@@ -70,7 +70,7 @@ def _headers(good: bytes) -> list[bytes]:
         "SizeOfOptionalHeader": (0, 95, 96, 111, 112, 224, 232, 241, 0xFFFF),
         "Magic": (0, 0x107, 0x10B, 0xFFFF),
         "FileAlignment": (0, 1, 256, 513, 1024, 4096, 65536, 131072, 0x80000000),
-        "SectionAlignment": (0, 512, 0xFFFFFFFF),
+        "SectionAlignment": (0, 256, 512, 768, 0xFFFFFFFF),
         "SizeOfImage": (0, 0xFFFFFFFF),
         "SizeOfHeaders": (0, HEADER_OFFSET, 512, 560, 1024, size, size + 1, 0xFFFFFFFF),
         "CheckSum": (1, 0xFFFFFFFF),

@@ -47,6 +47,8 @@ static void check_layout(const struct cfs_pe *pe, size_t size)
 	PROMISE(pe->section_table + (uint64_t)pe->section_count * 40 <= pe->size_of_headers);
 	PROMISE(pe->checksum_offset + 4 <= pe->certificate_directory);
 	PROMISE(pe->certificate_directory + 8 <= pe->section_table);
+	/* Readers divide by them. */
+	PROMISE(pe->file_alignment >= 512 && pe->section_alignment >= pe->file_alignment);
 	PROMISE(end == size || end + pe->certificate_size == size);
 	for (uint32_t i = 0; i < pe->section_count; i++) {
 		const struct cfs_pe_section *one = &pe->sections[i];

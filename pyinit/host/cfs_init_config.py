@@ -19,7 +19,7 @@ NAME = "cfs-init-config"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit codes: 0, 1 wrong use or configuration, 2 system error."""
+    """Exit codes: 0, 1 wrong use or configuration, 2 system error, 4 a bug."""
     return run(NAME, _parser(), arguments)
 
 

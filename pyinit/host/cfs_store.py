@@ -19,7 +19,7 @@ _SHOWN = 20  # of each kind of failure; the counts are always complete
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit codes: 0, 1 wrong use, 2 system error, 32 refused."""
+    """Exit codes: 0, 1 wrong use, 2 system error, 4 a bug, 32 refused."""
     return run(NAME, _parser(), arguments)
 
 

@@ -22,7 +22,7 @@ NAME = "cfs-uki"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit codes: 0, 1 wrong use, 2 system error, 32 refused."""
+    """Exit codes: 0, 1 wrong use, 2 system error, 4 a bug, 32 refused."""
     return run(NAME, _parser(), arguments)
 
 

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import (
+    EXIT_INTERNAL,
     EXIT_SYSTEM,
     EXIT_USAGE,
     CfsError,
@@ -18,6 +19,7 @@ from pyinit.initrd.errors import (
     os_error,
     printable,
 )
+from pyinit.initrd.report import format_exception
 
 # Gives the exit code; `run` tells its CfsError and OSError.
 Verb = Callable[[argparse.Namespace], int]
@@ -70,6 +72,10 @@ def run(name: str, parser: VerbParser, arguments: list[str] | None) -> int:
     except KeyboardInterrupt:
         complain(name, "interrupted")
         return EXIT_SYSTEM
+    except Exception as error:
+        # A bug: 1, the interpreter's own, would say wrong use.
+        print(*format_exception(error), sep="\n", file=sys.stderr)
+        return EXIT_INTERNAL
 
 
 def complain(name: str, what: object) -> None:

@@ -65,6 +65,14 @@ class ConfigErrors(Exception):
 def read(data: bytes, where: str) -> Config:
     """The configuration. ConfigErrors."""
     try:
+        return _read(data, where)
+    except RecursionError:
+        # tomllib's, or the schema's: both follow the nesting of the text
+        raise ConfigErrors([UsageError("config", where, "nested too deeply")]) from None
+
+
+def _read(data: bytes, where: str) -> Config:
+    try:
         text = data.decode("utf-8")
         document = tomllib.loads(text)
     except UnicodeDecodeError as error:

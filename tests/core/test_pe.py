@@ -132,6 +132,13 @@ BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         )
         for value in (0, 1, 32, 256, 513, 768, 128 << 10, 1 << 31)
     },
+    **{
+        f"section-alignment-{value}": (
+            partial(with_field, name="SectionAlignment", value=value),
+            "optional header: SectionAlignment is no power of two >= FileAlignment",
+        )
+        for value in (0, 1, 256, 513, 4095, 6144, 0xFFFFFFFF)
+    },
     "headers-outside": (
         lambda d: with_field(d, "SizeOfHeaders", len(d) + 1),
         "optional header: SizeOfHeaders outside the file",
@@ -246,6 +253,12 @@ def test_a_broken_rule(core: Core, case: str) -> None:
     result, pe, why = core.pe_parse(change(GOOD))
     assert (result, why) == (-errno.EBADMSG, rule)
     assert (pe.file_size, pe.section_count) == (0, 0)
+
+
+@pytest.mark.parametrize("value", [512, 4096, 64 << 10, 1 << 31])
+def test_section_alignment(core: Core, value: int) -> None:
+    result, pe, _ = core.pe_parse(with_field(GOOD, "SectionAlignment", value))
+    assert (result, pe.section_alignment) == (0, value)
 
 
 def test_every_rule_has_a_case() -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from pyinit.host import cfs_uki
 from pyinit.host.cfs_uki import main
 from pyinit.host.seal import carried_archive, format_digests
 from pyinit.host.uki import Uki
 from pyinit.initrd.digest import Digest
+from tests.core.pe_builder import with_field
 from tests.host.conftest import UkiParts
 from tests.host.test_pe_write import Image
 
@@ -244,6 +246,26 @@ def test_digests_does_not_wait_for_a_fifo(tmp_path: Path, capsys: Capture) -> No
     os.mkfifo(tmp_path / "fifo.efi")
     assert main(["digests", str(tmp_path)]) == 32
     assert "no regular file" in capsys.readouterr().err
+
+
+def test_an_impossible_alignment_is_refused(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "a.efi"
+    path.write_bytes(with_field(Image([LINUX]).build(), "SectionAlignment", 0))
+    assert main(["seal", "--digest", ONE.hex, str(path), "-o", str(tmp_path / "out.efi")]) == 32
+    assert "optional header: SectionAlignment is no power of two" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [ZeroDivisionError("\x1binside"), RecursionError()])
+def test_a_bug_is_4(wrong: Exception, monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
+    def fail(path: Path) -> None:
+        raise wrong
+
+    monkeypatch.setattr(cfs_uki, "Uki", fail)
+    assert main(["show", "a.efi"]) == 4
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0].startswith("Traceback")
+    assert "test_cfs_uki.py" in lines[-2]
+    assert lines[-1] in {r"ZeroDivisionError: \x1binside", "RecursionError"}
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,19 @@ def test_each_key() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "x=" + "[" * 2000,
+        "x=" + "[" * 2000 + "]" * 2000,
+        "x=" + "{a=" * 2000 + "1" + "}" * 2000,
+    ],
+)
+def test_deep_nesting(text: str) -> None:
+    [line] = errors(text)
+    assert line == "error: config: the.toml: nested too deeply"
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ('[etc]\nmuont = "bind"\n', "2:1: unknown key [etc] muont, expected mount"),
