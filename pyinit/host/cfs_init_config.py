@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from pyinit.host import setup_root_conf
 from pyinit.host.atomic import write_file
-from pyinit.host.command import VerbParser, complain, run
+from pyinit.host.command import VerbParser, complain, run, say
 from pyinit.host.setup_root_conf import ConfigErrors
 from pyinit.initrd import config
 from pyinit.initrd.config import Config
@@ -43,7 +42,7 @@ def _compile(options: argparse.Namespace) -> int:
         return EXIT_USAGE
     data = config.format(settings)
     if options.output is None:
-        sys.stdout.write(data.decode("ascii"))
+        say(data.decode("ascii").rstrip("\n"))
     else:
         write_file(options.output, data, 0o644)
     return EXIT_OK

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pyinit.host import store_add, store_seal
-from pyinit.host.command import VerbParser, complain, run, warn
+from pyinit.host.command import VerbParser, complain, run, say, warn
 from pyinit.host.store import ALGORITHM_NAMES, Store, create
 from pyinit.initrd.errors import EXIT_OK, UsageError, printable
 
@@ -74,7 +74,7 @@ def _add(options: argparse.Namespace) -> int:
     finally:
         adder.finish()
     for digest in digests:
-        print(digest)
+        say(digest)
     if adder.unsealed:
         warn(NAME, f"{store.path}: not sealed: {adder.unsealed}; `cfs-store seal` does it later")
     return EXIT_OK
@@ -90,7 +90,7 @@ def _seal(options: argparse.Namespace) -> int:
         complain(NAME, printable(f"not sealed: {path}: {reason}"))
     for reason, count in report.reasons.most_common():
         complain(NAME, printable(f"{count} not sealed: {reason}"))
-    print(
+    say(
         f"{report.total} objects: {report.sealed} sealed, {report.sealed_before} were sealed, "
         f"{len(report.not_sealed)} not sealed, {len(report.wrong)} of other content"
     )

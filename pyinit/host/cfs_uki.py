@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pyinit.host.atomic import write_file
-from pyinit.host.command import VerbParser, add_digests, complain, parse_digests, run
+from pyinit.host.command import VerbParser, add_digests, complain, parse_digests, run, say
 from pyinit.host.seal import carried_initrd, format_digests, seal
 from pyinit.host.uki import NotBooting, Uki
 from pyinit.initrd.digest import Digest
@@ -59,13 +59,13 @@ def _payload(options: argparse.Namespace) -> int:
     write_file(section, data, 0o644)
     write_file(initrd, carried_initrd(data), 0o644)
     # For `ukify build … $(cfs-uki payload …)`: behind the other initrds, since the last copy counts
-    print(f"--section={SECTION}:@{section}", f"--initrd={initrd}", sep="\n")
+    say(f"--section={SECTION}:@{section}", f"--initrd={initrd}")
     return EXIT_OK
 
 
 def _show(options: argparse.Namespace) -> int:
     about = describe(Uki(options.file))
-    print(json.dumps(about, indent=2) if options.json else _text(about))
+    say(json.dumps(about, indent=2) if options.json else _text(about))
     return EXIT_OK
 
 
@@ -148,8 +148,8 @@ def _digests(options: argparse.Namespace) -> int:
         for error in _collect(path, found):
             complain(NAME, error)
             status = max(status, error.code)
-    for text in sorted(found):
-        print(text)
+    if found:
+        say(*sorted(found))
     return status
 
 

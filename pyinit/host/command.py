@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
 
 from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import (
@@ -19,7 +21,11 @@ from pyinit.initrd.errors import (
     os_error,
     printable,
 )
+from pyinit.initrd.output import StdoutError
 from pyinit.initrd.report import format_exception
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 # Gives the exit code; `run` tells its CfsError and OSError.
 Verb = Callable[[argparse.Namespace], int]
@@ -31,6 +37,13 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """argparse's own takes no notice of an error."""
+        if file is None:
+            say(self.format_help().rstrip("\n"))
+        else:
+            super().print_help(file)
 
 
 class VerbParser(Parser):
@@ -51,20 +64,34 @@ class VerbParser(Parser):
 def run(name: str, parser: VerbParser, arguments: list[str] | None) -> int:
     """Parses, calls the verb (the namespace's `run`) and turns its errors into an exit code."""
     try:
+        status = _run(name, parser, arguments)
+        with _stdout():
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        return status
+    except StdoutError as error:
+        if error.errno != errno.EPIPE:  # a reader that left (`| head`) knows
+            complain(name, error)
+        if sys.stdout is not None:
+            # The interpreter must not flush into it again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_SYSTEM
+
+
+def _run(name: str, parser: VerbParser, arguments: list[str] | None) -> int:
+    try:
         options = parser.parse_args(arguments)
+        verb: Verb = options.run
+        return verb(options)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_USAGE
-    verb: Verb = options.run
-    try:
-        status = verb(options)
-        sys.stdout.flush()
-        return status
     except CfsError as error:
         complain(name, error)
         return error.code
-    except BrokenPipeError:
-        # The reader of our stdout left (`| head`); the interpreter must not flush into it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except StdoutError:
+        raise
+    except MemoryError:
+        complain(name, SystemFailure("source", name, "out of memory"))
         return EXIT_SYSTEM
     except OSError as error:
         complain(name, system_failure(error))
@@ -76,6 +103,22 @@ def run(name: str, parser: VerbParser, arguments: list[str] | None) -> int:
         # A bug: 1, the interpreter's own, would say wrong use.
         print(*format_exception(error), sep="\n", file=sys.stderr)
         return EXIT_INTERNAL
+
+
+def say(*lines: object) -> None:
+    """Lines on stdout. StdoutError, which `run` tells: now, or when it flushes them."""
+    with _stdout():
+        if sys.stdout is None:  # closed when the interpreter started
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        print(*lines, sep="\n")
+
+
+@contextmanager
+def _stdout() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StdoutError(error.errno, error.strerror) from None
 
 
 def complain(name: str, what: object) -> None:

@@ -9,7 +9,8 @@ import posix
 import sys
 
 import pyinit
-from pyinit.initrd.errors import EXIT_OK, EXIT_USAGE
+from pyinit.initrd import output
+from pyinit.initrd.errors import EXIT_OK, EXIT_SYSTEM, EXIT_USAGE, printable
 
 NAMES = ("cfs-mount", "mount.cfs", "cfs-setup-root", "init")
 
@@ -21,9 +22,14 @@ def main(argv: list[str]) -> int:
     name, args = split(argv)
     if name not in NAMES and posix.getpid() == _PID_1:
         name = "init"
-    if args == ["--version"]:
-        return _say(1, f"{name} {pyinit.VERSION}", EXIT_OK)
-    return _run(name, args)
+    try:
+        if args == ["--version"]:
+            output.out(f"{name} {pyinit.VERSION}\n")
+            return EXIT_OK
+        return _run(name, args)
+    except output.StdoutError as error:
+        output.error(f"{printable(name)}: {error}\n")
+        return EXIT_SYSTEM
 
 
 def split(argv: list[str]) -> tuple[str, list[str]]:
@@ -48,12 +54,8 @@ def _run(name: str, args: list[str]) -> int:
         from pyinit.initrd import init
 
         return init.main(args)
-    return _say(2, f"usage: cfs-init {{{','.join(NAMES)}}} ...", EXIT_USAGE)
-
-
-def _say(fd: int, line: str, code: int) -> int:
-    posix.write(fd, f"{line}\n".encode("utf-8", "surrogateescape"))
-    return code
+    output.error(f"usage: cfs-init {{{','.join(NAMES)}}} ...\n")
+    return EXIT_USAGE
 
 
 def console_script() -> int:

@@ -3,10 +3,22 @@
 
 import posix
 
+from pyinit.initrd.errors import os_error
+
+
+class StdoutError(OSError):
+    """An answer that nobody gets, which is no success."""
+
+    def __str__(self) -> str:
+        return f"error: standard output: {os_error(self)}"
+
 
 def out(text: str) -> None:
-    """To stdout. OSError where that fails: an answer that nobody gets is no success."""
-    _write(1, text)
+    """To stdout. StdoutError where that fails."""
+    try:
+        _write(1, text)
+    except OSError as error:
+        raise StdoutError(error.errno, error.strerror) from None
 
 
 def err(text: str) -> None:

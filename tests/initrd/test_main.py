@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """Which program an argument vector names."""
 
+import subprocess
+import sys
+
 import pytest
 
 import pyinit
@@ -53,3 +56,19 @@ def test_an_error_inside_an_installed_command_is_no_wrong_use(
     monkeypatch.setattr(main, "main", fail)
     assert main.console_script() == 4
     assert "RuntimeError: inside" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("argument", ["-h", "--help", "--version"])
+@pytest.mark.parametrize("name", ["cfs-mount", "mount.cfs", "cfs-setup-root"])
+def test_an_answer_that_nobody_gets_is_no_success(name: str, argument: str) -> None:
+    program = (
+        "import sys; from pyinit.initrd import main;"
+        "sys.argv = sys.argv[1:]; raise SystemExit(main.console_script())"
+    )
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program, name, argument],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    said = f"{name}: error: standard output: No space left on device (ENOSPC)\n"
+    assert (done.returncode, done.stderr) == (2, said)
