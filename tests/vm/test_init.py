@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pyinit.host.cpio import write_cpio
 from pyinit.host.frozen import build
 from pyinit.initrd import config
 
@@ -20,7 +21,14 @@ from .cases import Case, LazyResults, Results, run_cases
 from .disks import MIB, esp, ext4, gpt
 from .guest import Console, Disk, boot
 from .hotplug import late_disk
-from .initrd import BOOT_MODULES, FILE_SYSTEM_MODULES, GUEST_MODULES, HASH_MODULES, boot_initrd
+from .initrd import (
+    BOOT_MODULES,
+    FILE_SYSTEM_MODULES,
+    GUEST_MODULES,
+    HASH_MODULES,
+    boot_initrd,
+    file_entry,
+)
 from .once import REPOSITORY
 from .product import cfs_init, refusal
 from .rootdisk import CARRIED, MARKER, RootDisk, make_rootdisk
@@ -66,8 +74,9 @@ def start(
     file_system: str = "ext4",
     log: Path | None = None,
     arguments: Sequence[str] = (),
+    over: Mapping[str, bytes] | None = None,
 ) -> Console:
-    """A boot with nothing but cfs-init in the initrd."""
+    """A boot with nothing but cfs-init in the initrd; `over`: files in place of its own."""
     kernel = toolbox.kernel(series)
     initrd = boot_initrd(
         kernel,
@@ -75,6 +84,7 @@ def start(
         files=files,
         modules=(*BOOT_MODULES, *FILE_SYSTEM_MODULES[file_system]),
     )
+    initrd += write_cpio([file_entry(name, content) for name, content in (over or {}).items()])
     console = boot(
         toolbox,
         kernel=kernel.vmlinuz,
@@ -203,6 +213,23 @@ def test_a_missing_root_device_is_named_and_the_machine_reboots(
     has(console, r".*reboot: Restarting system")
     assert "root-init" not in console.text
     assert "Kernel panic" not in console.text
+
+
+def test_a_driver_that_does_not_load_is_named(toolbox: Toolbox, rootdisk: RootDisk) -> None:
+    driver = f"{toolbox.kernel('6.12').version}/kernel/drivers/block/virtio_blk.ko"
+    console = start(
+        toolbox,
+        "6.12",
+        rootdisk.disk("ext4"),
+        "root=/dev/vda",
+        {CARRIED: rootdisk.carried("whole"), CONFIG: configuration(root_wait=1)},
+        over={f"usr/lib/modules/{driver}": b"for another machine"},
+    )
+    has(
+        console,
+        r"init: refused: store: /dev/vda: not found after 1 s; there are: .*; "
+        r"drivers that did not load: virtio_blk: Exec format error \(ENOEXEC\).*",
+    )
 
 
 def test_an_uncaught_exception_is_reported_and_the_machine_powers_off(
