@@ -76,9 +76,10 @@ class Area:
         return entry, upper, work
 
     def fresh(self, template: str, image: int) -> Entry:
-        """An empty directory of this boot's own; those of earlier boots are removed.
+        """A directory of this boot's own, at first empty; those of earlier boots are removed.
 
-        By the boot's id and not by removing first: after a soft reboot the old one is in use.
+        By the boot's id and not by removing first: after a soft reboot the old one is in use. A
+        later root of the same boot whose path is the same gets what the first one has left there.
         """
         entry = Entry(template.replace(DIGEST, self._digest) + ".transient")
         name = files.read(_BOOT_ID, 64).decode("ascii").strip()
@@ -87,11 +88,11 @@ class Area:
             _remove_others(parent, name)
             if not _exists(parent, name):
                 _create(parent, name, lambda new: copying.attributes(_path(image, "."), new))
+                entry.created = True
             entry.fd = _cfs.open_beneath(parent, name, _DIRECTORY)
         except OSError as error:
             raise _refused(entry.path, error) from None
         entry.path += "/" + name
-        entry.created = True
         return entry
 
     def _find(self, template: str, fill: "Callable[[str], None]") -> Entry:
