@@ -11,20 +11,18 @@ HEADER_SIZE = 92
 ENTRIES_MAX = 256
 SECTOR_SIZES = (512, 4096)
 
-_EMPTY = "00000000-0000-0000-0000-000000000000"
+_UNUSED = bytes(16)  # the type of an entry that is none
 
 
 class Entry:
-    """A partition in use: number from 1, first and last LBA (inclusive) in sectors of the disk."""
+    """A partition in use: number from 1, its UUID, first LBA in sectors of the disk."""
 
-    __slots__ = ("first", "index", "last", "part_guid", "type_guid")
+    __slots__ = ("first", "index", "part_guid")
 
-    def __init__(self, index: int, type_guid: str, part_guid: str, first: int, last: int) -> None:
+    def __init__(self, index: int, part_guid: str, first: int) -> None:
         self.index = index
-        self.type_guid = type_guid
         self.part_guid = part_guid
         self.first = first
-        self.last = last
 
 
 class Header:
@@ -84,14 +82,13 @@ def entries(table: Header, data: bytes) -> list[Entry]:
     result = []
     for index in range(table.count):
         raw = data[index * table.entry_size : (index + 1) * table.entry_size]
-        type_guid = guid(raw[:16])
-        if type_guid == _EMPTY:
+        if raw[:16] == _UNUSED:
             continue
         first = _number(raw, 32, 8)
         last = _number(raw, 40, 8)
         # As the kernel: such an entry makes no partition, but is no reason to lose the others.
         if table.first_usable <= first <= last <= table.last_usable:
-            result.append(Entry(index + 1, type_guid, guid(raw[16:32]), first, last))
+            result.append(Entry(index + 1, guid(raw[16:32]), first))
     return result
 
 
@@ -99,7 +96,7 @@ def mbr(data: bytes) -> list[Entry]:
     """Primary partitions of an MBR disk; their UUID is the kernel's `<disk signature>-<number>`."""
     signature = _number(data, 440, 4)
     return [
-        Entry(index, f"{kind:02x}", f"{signature:08x}-{index:02x}", first, first + size - 1)
+        Entry(index, f"{signature:08x}-{index:02x}", first)
         for index, kind, first, size in _mbr_entries(data)
         if kind and size
     ]

@@ -10,7 +10,7 @@ MAX = 64 * 1024 * 1024
 class Mount:
     """One line of mountinfo."""
 
-    __slots__ = ("fstype", "id", "options", "parent", "source", "super_options", "target")
+    __slots__ = ("fstype", "id", "options", "source", "super_options", "target")
 
     def __init__(self, line: bytes) -> None:
         """ValueError: no line of mountinfo."""
@@ -20,7 +20,6 @@ class Mount:
         if not dash or len(fields) < 6 or len(tail) < 3:
             raise ValueError(line)
         self.id = int(fields[0])
-        self.parent = int(fields[1])
         self.target = unescape(fields[4])
         self.options = _text(fields[5]).split(",")
         self.fstype = unescape(tail[0])  # FUSE: any subtype
