@@ -105,11 +105,6 @@ int sys_loop_configure(int loop_fd, const struct loop_config *config)
 	return result(ioctl(loop_fd, LOOP_CONFIGURE, config));
 }
 
-int sys_loop_clear(int loop_fd)
-{
-	return result(ioctl(loop_fd, LOOP_CLR_FD, 0));
-}
-
 int sys_finit_module(int fd, int flags)
 {
 	return result(syscall(SYS_finit_module, fd, "", flags));

@@ -27,7 +27,6 @@ int sys_chdir(const char *path);
 int sys_fchdir(int fd);
 int sys_loop_get_free(int control_fd);
 int sys_loop_configure(int loop_fd, const struct loop_config *config);
-int sys_loop_clear(int loop_fd);
 int sys_finit_module(int fd, int flags);
 int sys_reboot(unsigned int command);
 
