@@ -69,10 +69,12 @@ class Stage:
                 posix.close(fd)
             for _ in range(_ATTEMPTS):
                 try:
-                    return _cfs.mount_remount(self._disk, False)
+                    _cfs.mount_remount(self._disk, False)
                 except OSError as error:
                     if error.errno != errno.EBUSY:
                         raise
+                else:
+                    return
                 time.sleep(_PAUSE_SECONDS)
             found = "in use"
         except OSError as error:
