@@ -54,7 +54,16 @@ CASES = (
         limit=200,
         code=2,
         stdout=rf"\A{AGAIN}\Z",
-        stderr=r"seal-disk: /dev/vdb2: crypto_LUKS, not mounted\n\Z",
+        stderr=r"seal-disk: /dev/vdb2: crypto_LUKS, not mounted\n",
+    ),
+    # Nor is what blkid takes for two things at once; it is not empty.
+    Case(
+        "one-is-ambiguous",
+        "seal-disk /dev/vdb",
+        limit=200,
+        code=2,
+        stdout=rf"\A{AGAIN}\Z",
+        stderr=r"seal-disk: /dev/vdb3: not looked into, blkid exits 8: .*ambivalent.*\n\Z",
     ),
     Case(
         "no-store",
@@ -82,6 +91,11 @@ def _disks(toolbox: Toolbox, directory: Path) -> list[Path]:
     locked = directory / "locked"
     locked.write_bytes(b"LUKS\xba\xbe\0\x01".ljust(MIB, b"\0"))
 
+    ambiguous = ext4(toolbox, directory / "ambiguous.ext4", store, 16 * MIB)
+    with ambiguous.open("r+b") as file:
+        file.seek(4086)
+        file.write(b"SWAP-SPACE")
+
     def disk(name: str, *roots: Path, esp: bool = False) -> Path:
         parts = [(ROOT_X86_64_TYPE, "R", image) for image in roots]
         if esp:
@@ -91,7 +105,7 @@ def _disks(toolbox: Toolbox, directory: Path) -> list[Path]:
 
     return [
         disk("several", one, two, other, nothing, esp=True),
-        disk("with-locked", one, locked),
+        disk("with-locked", one, locked, ambiguous),
         disk("without", other),
     ]
 
