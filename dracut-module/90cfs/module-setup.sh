@@ -17,7 +17,7 @@ check() {
     # A link that leads nowhere counts: install() says that it does.
     [[ ${hostonly-} ]] || return 0
     local file
-    for file in "$_cfs_toml" "$_cfs_conf" "$_cfs_digest"; do
+    for file in "$_cfs_toml" "$_cfs_digest"; do
         [[ -e "${dracutsysrootdir-}$file" || -L "${dracutsysrootdir-}$file" ]] && return 0
     done
     [[ -e /run/cfs/root.json ]] || return 255

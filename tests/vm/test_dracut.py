@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from . import dracut
 from .disks import MIB, overlay
 from .dracut import CARRIED, SYSTEMD_MODULES, TOML, DracutError, initrd
 from .guest import Console, Disk, Firmware, boot
+from .once import REPOSITORY
 from .product import cfs_init
 from .systemd_root import SystemdRoot, make_systemd_root, script_disk
 from .toolbox import Toolbox
@@ -250,6 +252,24 @@ def test_what_cannot_be_installed_stops_the_build(
     with pytest.raises(DracutError) as caught:
         initrd("106", toolbox.kernel("6.12"), files, only=("base", "cfs"), compiler=compiler)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    # The last is what cfs-init-config writes, and no configuration of this machine.
+    [(TOML, 0), (CARRIED, 0), ("setup-root.conf", 255)],
+)
+def test_on_which_machines_it_is_in_by_itself(tmp_path: Path, name: str, expected: int) -> None:
+    directory = tmp_path / "usr/lib/composefs"
+    directory.mkdir(parents=True)
+    (directory / "cfs-init").touch(0o755)
+    (directory / name).touch()
+    setup = REPOSITORY / "dracut-module/90cfs/module-setup.sh"
+    done = subprocess.run(
+        ["bash", "-c", '. "$1"; check', "bash", setup],
+        env={"dracutsysrootdir": str(tmp_path), "hostonly": "yes"}, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == expected
 
 
 def test_the_size_of_an_initrd_with_and_without_it(
