@@ -160,6 +160,12 @@ def test_every_key_of_the_configuration_is_explained() -> None:
             assert {"mount", "transient", "size", "path"} == set(section["properties"])
 
 
+def test_the_command_line_of_init() -> None:
+    [line] = re.findall(r"`init` reads (.*?), loads", (ROOT / "README.md").read_text(), re.DOTALL)
+    listed = re.findall(r"^\.It Cm ([a-z]+)", manual("cfs-init.8"), re.MULTILINE)
+    assert listed == re.findall(r"`([a-z]+)=?`", line)
+
+
 def test_every_command_has_a_page() -> None:
     assert {path.name for path in (ROOT / "man").iterdir()} == {
         *(f"{name}.8" for name in (*HOST, *IN_INITRD, "cfs-init")), "setup-root-conf.toml.5",
