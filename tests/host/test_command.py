@@ -26,6 +26,7 @@ def run(
         stdout=stdout,
         stderr=subprocess.PIPE,
         preexec_fn=(lambda: os.close(1)) if stdout is None else None,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         text=True,
         check=False,
         timeout=60,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """Which program an argument vector names."""
 
+import os
 import subprocess
 import sys
 
@@ -69,6 +70,7 @@ def test_an_answer_that_nobody_gets_is_no_success(name: str, argument: str) -> N
         done = subprocess.run(
             [sys.executable, "-c", program, name, argument],
             stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         )  # fmt: skip
     said = f"{name}: error: standard output: No space left on device (ENOSPC)\n"
     assert (done.returncode, done.stderr) == (2, said)
