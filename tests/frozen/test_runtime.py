@@ -205,7 +205,7 @@ def test_missing_standard_descriptors_are_not_taken(stand_in: Path, closed: str)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_as_it_ends_any_program(stand_in: Path, number: signal.Signals) -> None:
     # What a shell has started in the background ignores SIGINT, and so would what we start.
-    command = ["env", f"--default-signal={number.name.removeprefix('SIG')}", stand_in, "spin"]
+    command = ["env", f"--default-signal={number.name[3:]}", str(stand_in), "spin"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
