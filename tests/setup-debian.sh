@@ -16,6 +16,7 @@ packages="
 	llvm
 	make
 	mmdebstrap
+	mount
 	openssl
 	python3
 	python3-pyelftools
