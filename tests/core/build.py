@@ -3,6 +3,7 @@
 
 import fcntl
 import os
+import re
 import subprocess
 import sysconfig
 from pathlib import Path
@@ -12,6 +13,7 @@ BUILD = ROOT / "build" / "test"
 CSRC = ROOT / "csrc"
 HERE = Path(__file__).resolve().parent
 CORE = sorted(CSRC.glob("*.c"))
+_WRAPPED = re.compile(r"^(?:WRAP\(|int __wrap_)(\w+)[,(].*", re.MULTILINE)
 
 CC = os.environ.get("CC", "gcc")
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -27,9 +29,11 @@ def runtime() -> str:
 
 
 def core() -> Path:
-    """libcfs.so: the core, and fault.c in front of its system calls."""
-    hook = ["-Wl,--wrap=sys_ioctl,--wrap=sys_fstatfs,--wrap=cfs_pe_parse"]
-    return _build("libcfs.so", [*CORE, HERE / "fault.c"], hook)
+    """libcfs.so: the core, and fault.c and account.c in front of its system calls."""
+    sources = [HERE / "fault.c", HERE / "account.c"]
+    wrapped = {name for path in sources for name in _WRAPPED.findall(path.read_text())}
+    hook = [f"-Wl,--wrap={name}" for name in sorted(wrapped)]
+    return _build("libcfs.so", [*CORE, *sources], hook)
 
 
 def extension() -> Path:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """The C core by cffi in ABI mode, with buffers that end exactly where their content does."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import cffi
@@ -17,6 +19,8 @@ class Core:
         ffi.cdef("extern int (*fault_sys_ioctl)(int, unsigned long, void *);")
         ffi.cdef("extern int fault_parser, fault_descriptor;")
         ffi.cdef("extern unsigned long fault_file_system;")
+        ffi.cdef("extern int account_on, account_filter_to; extern char account_text[16384];")
+        ffi.cdef("extern unsigned long account_elsewhere;")
         ffi.cdef("void *malloc(size_t); void free(void *);")
         self.lib = ffi.dlopen(str(build.core()))
         # ASan's malloc: a byte too far is a report. The memory of ffi.new() and of bytes objects
@@ -43,6 +47,20 @@ class Core:
         text = self.ffi.string(pointer)
         assert isinstance(text, bytes)
         return text.decode("ascii")
+
+    # ---- account.c
+
+    @contextlib.contextmanager
+    def account(self) -> Iterator[list[str]]:
+        """What the core would have had the kernel do inside of the `with`, when that has ended."""
+        said: list[str] = []
+        self.lib.account_text[0] = b"\0"
+        self.lib.account_on = 1
+        try:
+            yield said
+        finally:
+            self.lib.account_on = 0
+            said += self.ffi.string(self.lib.account_text).decode("ascii").splitlines()
 
     # ---- digest.c
 

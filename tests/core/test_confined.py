@@ -3,6 +3,7 @@
 
 import errno
 import os
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,16 @@ FAULTS = (
 ).split()
 FORBIDDEN = ["open", "socket", "fork", "kill", "memory", "read-other", "write-other"]
 SIGSYS = 31
+
+# <linux/audit.h>, <linux/filter.h>, <linux/seccomp.h>
+ARCHITECTURES = {
+    "x86_64": 0xC000003E, "aarch64": 0xC00000B7, "riscv64": 0xC00000F3,
+    "i386": 0x40000003, "arm": 0x40000028, "riscv32": 0x400000F3,
+}  # fmt: skip
+LOAD_WORD, JUMP_EQUAL, RETURN = 0x20, 0x15, 0x06
+ALLOW = 0x7FFF0000
+X32 = 0x40000000
+PREAD, WRITE, EXIT_GROUP = (17, 1, 231) if os.uname().machine == "x86_64" else (67, 64, 94)
 
 
 @pytest.fixture
@@ -99,6 +110,52 @@ def test_a_call_that_reading_does_not_need_kills(faulty: Core, uki: int, fault: 
     found, why = read(faulty, uki)
     assert found == -errno.EPROTO
     assert why == f"the confined reader failed (wait status {SIGSYS:#x})"
+
+
+def instructions(core: Core, fd: int) -> list[tuple[int, int, int, int]]:
+    """Of the filter that the child would have installed: code, jumps, value."""
+    reader, writer = os.pipe()
+    core.lib.account_filter_to = writer
+    with core.account():
+        assert read(core, fd)[0] == -errno.EPERM
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        return list(struct.iter_unpack("=HBBI", pipe.read()))
+
+
+def verdict(program: list[tuple[int, int, int, int]], data: bytes) -> int:
+    """What the kernel answers to a call (Documentation/networking/filter.rst)."""
+    at = loaded = 0
+    while True:
+        code, yes, no, value = program[at]
+        at += 1
+        if code == LOAD_WORD:
+            (loaded,) = struct.unpack_from("=I", data, value)
+        elif code == JUMP_EQUAL:
+            at += yes if loaded == value else no
+        else:
+            assert code == RETURN
+            return value
+
+
+def test_three_calls_of_one_architecture_are_allowed_and_no_other(core: Core, uki: int) -> None:
+    """The numbers of another architecture, which the same kernel may serve too, are other calls:
+    1 is write here and exit with i386, 231 is exit_group and fgetxattr."""
+    program = instructions(core, uki)
+    allowed = set()
+    for architecture in ARCHITECTURES.values():
+        for number in (*range(1024), *range(X32, X32 + 1024)):
+            for argument in (0, 1, 2, uki, 1 << 32 | uki):
+                data = struct.pack("=iIQ6Q", number, architecture, 0, argument, *[0] * 5)
+                if verdict(program, data) == ALLOW:
+                    allowed.add((architecture, number, argument & 0xFFFFFFFF))
+    own = ARCHITECTURES[os.uname().machine]
+    assert {architecture for architecture, _, _ in allowed} == {own}
+    ends = {(number, argument) for _, number, argument in allowed if number != EXIT_GROUP}
+    assert (PREAD, uki) in ends
+    assert len(ends) <= 2  # and the pipe's, if that is one of the numbers above
+    assert {number for _, number, _ in allowed} <= {PREAD, WRITE, EXIT_GROUP}
+    assert (own, EXIT_GROUP, 0) in allowed
 
 
 def test_an_endless_parser_is_ended(faulty: Core, uki: int) -> None:

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """`cfs-setup-root`: its options, and what it refuses before it looks at a disk."""
 
+import _cfs
 from pathlib import Path
 
 import pytest
 
 from pyinit.initrd import cmdline, config, setup_root, status, volatile_root
-from pyinit.initrd.errors import EXIT_USAGE
+from pyinit.initrd.digest import Digest
+from pyinit.initrd.errors import EXIT_USAGE, Refused
+from pyinit.initrd.image import ImageMissing
 
 DIGEST = "ab" * 32
+CANDIDATES = [Digest(1, bytes([number]) * 32) for number in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -64,3 +68,66 @@ def test_announce_leaves_record_configuration_and_link(
         "cfs-setup-root: candidate one has no image, going on to the next",
         "cfs-setup-root: root is /i (d, carried), /etc bind, /var tmpfs",
     ]
+
+
+class Store:
+    """Has an image by each of these names; each is an error, or is opened."""
+
+    path = "/composefs"
+
+    def __init__(self, images: dict[Digest, Exception | None]) -> None:
+        self._images = images
+        self.asked: list[Digest] = []
+
+    def open_image(self, digest: Digest) -> tuple[int, str]:
+        self.asked.append(digest)
+        error = self._images.get(digest, ImageMissing("open", "/x", "missing"))
+        if error is not None:
+            raise error
+        return -1, "/image"
+
+
+def choose(store: Store) -> tuple[object, list[Digest]]:
+    return setup_root.choose(store, CANDIDATES)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[Digest]:
+    """What the kernel measures, one image after the other."""
+    answers: list[Digest] = []
+    monkeypatch.setattr(_cfs, "verity_measure", lambda _: answers.pop(0).pair)
+    monkeypatch.setattr(_cfs, "image_header", lambda _: (True, 1, False, 0, 0))
+    return answers
+
+
+def test_a_missing_image_leads_to_the_next_candidate(measured: list[Digest]) -> None:
+    first, second, _ = CANDIDATES
+    measured += [second]
+    image, missing = choose(Store({second: None}))
+    assert getattr(image, "digest") == second  # noqa: B009
+    assert missing == [first]
+
+
+def test_a_wrong_image_never_does(measured: list[Digest]) -> None:
+    """Else who has the disk spoils the first image and has the second one booted, an older one."""
+    first, second, _ = CANDIDATES
+    measured += [second, second]
+    store = Store({first: None, second: None})
+    with pytest.raises(Refused, match=f"measure: /image: {second}, expected {first}"):
+        choose(store)
+    assert store.asked == [first]
+
+
+def test_nor_does_one_that_cannot_be_opened() -> None:
+    first, second, _ = CANDIDATES
+    store = Store({first: Refused("open", "/x", "a link that leads out"), second: None})
+    with pytest.raises(Refused, match="leads out"):
+        choose(store)
+    assert store.asked == [first]
+
+
+def test_the_last_one_that_is_missing_is_named() -> None:
+    store = Store({})
+    with pytest.raises(ImageMissing):
+        choose(store)
+    assert store.asked == CANDIDATES
