@@ -3,6 +3,7 @@
 
     /composefs/meta.json, objects/, images/     as composefs-rs has it
     /marker                                     to be seen at /sysroot of the booted root
+    /usr -> /usr, /etc/fstab, ...               nobody's business: see bait.py
 
 The images: "whole"; "no-var", "no-etc", "no-run" without that directory; "no-init" with nothing to
 execute.
@@ -16,6 +17,7 @@ from pathlib import Path
 from pyinit.initrd import payload
 from pyinit.initrd.digest import Digest
 
+from . import bait
 from .once import made_once
 from .repository import REPOSITORY_FORMAT, add_image, date_tree, fill_tree, make_repository
 from .store import CACHE, SealedTree, seal_objects, verity_digest
@@ -48,6 +50,7 @@ def make_rootdisk(toolbox: Toolbox) -> RootDisk:
     key = repr(
         (
             Path(__file__).read_bytes(),
+            Path(bait.__file__).read_bytes(),
             root_init().read_bytes(),
             (toolbox.tree / ".stamp").read_bytes(),
             REPOSITORY_FORMAT,
@@ -61,6 +64,7 @@ def make_rootdisk(toolbox: Toolbox) -> RootDisk:
 def _make(toolbox: Toolbox, directory: Path) -> None:
     store = make_repository(directory / "tree" / "composefs")
     (directory / "tree" / "marker").write_text(MARKER)
+    bait.fill(directory / "tree", usr_link=True)
     digests = {}
     for name, lacking in LACKING.items():
         image = directory / f"{name}.cfs"

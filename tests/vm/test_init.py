@@ -17,6 +17,7 @@ from pyinit.host.cpio import write_cpio
 from pyinit.host.frozen import build
 from pyinit.initrd import config
 
+from . import bait, disk_watch
 from .cases import Case, LazyResults, Results, run_cases
 from .disks import MIB, esp, ext4, gpt
 from .guest import Console, Disk, boot
@@ -75,8 +76,10 @@ def start(
     log: Path | None = None,
     arguments: Sequence[str] = (),
     over: Mapping[str, bytes] | None = None,
+    more: bytes = b"",
 ) -> Console:
-    """A boot with nothing but cfs-init in the initrd; `over`: files in place of its own."""
+    """A boot with nothing but cfs-init in the initrd; `over`: files in place of its own; `more`:
+    another archive."""
     kernel = toolbox.kernel(series)
     initrd = boot_initrd(
         kernel,
@@ -84,7 +87,9 @@ def start(
         files=files,
         modules=(*BOOT_MODULES, *FILE_SYSTEM_MODULES[file_system]),
     )
-    initrd += write_cpio([file_entry(name, content) for name, content in (over or {}).items()])
+    initrd += (
+        write_cpio([file_entry(name, content) for name, content in (over or {}).items()]) + more
+    )
     console = boot(
         toolbox,
         kernel=kernel.vmlinuz,
@@ -142,19 +147,23 @@ def check_root(console: Console, digest: str) -> dict[str, object]:
 
 
 def test_boots_a_device_on_ext4(toolbox: Toolbox, rootdisk: RootDisk) -> None:
+    """And nobody but us touches the disk before."""
     digest = rootdisk.digests["whole"]
     console = start(
         toolbox,
         "6.12",
         rootdisk.disk("ext4"),
-        "root=/dev/vda quiet -- first 'second third'",
+        f"root=/dev/vda quiet {disk_watch.APPEND} -- first 'second third'",
         {CARRIED: rootdisk.carried("0" * 64, "whole")},
+        more=disk_watch.archive(),
     )
     record = check_root(console, digest)
     assert record["missing_candidates"] == ["sha256:" + "0" * 64]
     assert record["loop"] is False
     has(console, "argument: first")
     has(console, r"init: candidate sha256:0{64} has no image, going on to the next")
+    disk_watch.check(disk_watch.on_console(console.text), str(record["device"]), "init")
+    assert not bait.executed(console.text)
 
 
 def test_boots_a_partition_on_btrfs(toolbox: Toolbox, rootdisk: RootDisk, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ PROGRAMS = {
     "mksocket.c": ("mksocket",),
     "xattr.c": ("setxattr", "getxattr"),
     "nanoseconds.c": ("nanoseconds",),
+    "disk-watch.c": (),  # for disk_watch.py
     "root-init.c": (),  # for root images, not for guests
 }
 
@@ -36,6 +37,11 @@ def guest_tools() -> dict[str, Path]:
 def root_init() -> Path:
     """/sbin/init for a root image: shows what it finds and powers off."""
     return _compiled() / "root-init"
+
+
+def disk_watch() -> Path:
+    """Lists who touches a disk: see disk_watch.py."""
+    return _compiled() / "disk-watch"
 
 
 def _compiled() -> Path:

@@ -3,10 +3,12 @@
  * /sbin/init of a root image: shows on the console what it finds, each line after its file's name,
  * and powers off.
  */
+#define _POSIX_C_SOURCE 200809L
 #include <dirent.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/reboot.h>
+#include <time.h>
 #include <unistd.h>
 
 static void show(const char *path)
@@ -44,6 +46,20 @@ static void write_to(const char *path)
 		fclose(file);
 }
 
+/* What disk-watch has listed, where the boot has it: it may be writing still. */
+static void show_watched(void)
+{
+	static char line[4096];
+	FILE *file = fopen("/proc/cmdline", "re");
+
+	if (!file || !fgets(line, sizeof(line), file) || !strstr(line, "rdinit=/disk-watch"))
+		return;
+	fclose(file);
+	for (int tenths = 0; tenths < 300 && access("/run/disk-watch", F_OK); tenths++)
+		nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+	show("/run/disk-watch");
+}
+
 int main(int argc, char **argv)
 {
 	printf("root-init: pid %d\n", (int)getpid());
@@ -59,6 +75,7 @@ int main(int argc, char **argv)
 	write_to("/var/new");
 	write_to("/usr/new");
 	write_to("/sysroot/new");
+	show_watched();
 	printf("root-init: done\n");
 	fflush(stdout);
 	reboot(RB_POWER_OFF);
