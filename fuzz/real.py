@@ -41,7 +41,7 @@ def _make_pe(directory: Path) -> None:
 
 def _make_modules(directory: Path) -> None:
     """Pieces of a kernel's own tables, with identities of some devices."""
-    modules = Toolbox().kernel("6.12").modules_dir
+    modules = Toolbox().kernel("stable").modules_dir
     tables = [(modules / f"modules.{name}").read_bytes() for name in ("dep", "alias", "softdep")]
     devices = b"virtio:d00000002v00001AF4\npci:v00001AF4d00001001sv00001AF4sd00000002bc01sc00i00"
     for part in range(32):

@@ -11,7 +11,7 @@ from tests.vm.store import Store, make_store
 from tests.vm.toolbox import Toolbox
 
 ROUNDS = 9
-KERNEL = "6.12"
+KERNEL = "stable"
 OURS, PEER = "cfs-mount", "mount.composefs"
 
 

@@ -50,7 +50,7 @@ def uki_parts(tmp_path_factory: pytest.TempPathFactory) -> UkiParts:
     plain.write_bytes(write_cpio([Entry("init", 0o100755, b"#!/bin/sh\n" + b"x" * 5000)]))
     toolbox.run("zstd", "-q", plain, "-o", initrd)
     stub = toolbox.path("usr/lib/systemd/boot/efi/linuxx64.efi.stub")
-    return UkiParts(toolbox, toolbox.kernel("6.12"), stub, initrd, directory)
+    return UkiParts(toolbox, toolbox.kernel("stable"), stub, initrd, directory)
 
 
 @pytest.fixture(scope="session")

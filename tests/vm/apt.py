@@ -29,6 +29,10 @@ class PackageError(Exception):
     """A package could not be found or fetched."""
 
 
+class SuiteGoneError(PackageError):
+    """The mirror has no such suite."""
+
+
 def say(text: str) -> None:
     """One line of progress, for what takes long."""
     print(f"toolbox: {text}", file=sys.stderr, flush=True)
@@ -91,10 +95,9 @@ class Suite:
             check=False,
         )
         if done.returncode:
-            raise PackageError(
-                f"{' '.join(arguments)} (suite {self.name}): exit {done.returncode}: "
-                f"{done.stderr.strip()[-2000:]}"
-            )
+            said = _errors(done.stderr)
+            kind = SuiteGoneError if "does not have a Release file" in said else PackageError
+            raise kind(f"suite {self.name}: {' '.join(arguments[:3])}: {said}")
         return done.stdout
 
     def _update(self) -> None:
@@ -182,6 +185,12 @@ class Suite:
         for file in files:
             _unpack(file, tree)
             file.unlink()
+
+
+def _errors(stderr: str) -> str:
+    """What apt says of the cause, on one line."""
+    lines = [line[2:].strip() for line in stderr.splitlines() if line.startswith("E:")]
+    return "; ".join(dict.fromkeys(lines)) or " ".join(stderr.split())[-500:] or "no message"
 
 
 def _unpack(package: Path, tree: Path) -> None:

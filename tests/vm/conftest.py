@@ -7,7 +7,7 @@ The pattern: cases are data, a session fixture boots them lazily and once, one t
 
     @pytest.fixture(scope="session")
     def guest(toolbox):
-        return LazyResults(lambda: run_cases(toolbox, toolbox.kernel("6.12"), CASES))
+        return LazyResults(lambda: run_cases(toolbox, toolbox.kernel("stable"), CASES))
 
     @pytest.mark.parametrize("name", [case.name for case in CASES])
     def test_case(guest, name): guest.check(name)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from . import kernels
 from .cases import Case, CaseError, run_cases
 from .disks import MAKERS, overlay
 from .guest import Disk
@@ -33,7 +34,7 @@ from .tools import guest_tools
 
 CACHE = BUILD / "vm-cache"
 # It can all that sealing needs; any kernel reads what it sealed.
-SEALING_KERNEL = "6.12"
+SEALING_KERNEL = kernels.STABLE
 
 # Longer than 64 bytes: below, mkcomposefs keeps content inside the image.
 LARGE = {

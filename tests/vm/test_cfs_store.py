@@ -114,7 +114,7 @@ def guest(toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> LazyRes
         shutil.rmtree(tree)
         return run_cases(
             toolbox,
-            toolbox.kernel("6.12"),
+            toolbox.kernel("stable"),
             CASES,
             setup=SETUP,
             disks=[Disk(disk)],

@@ -55,7 +55,7 @@ def sealed(toolbox: Toolbox, tree: Path, tmp_path_factory: pytest.TempPathFactor
     script += "for file in [12]/*; do measure $file || exit; echo $file; done"
     results = run_cases(
         toolbox,
-        toolbox.kernel("6.12"),
+        toolbox.kernel("stable"),
         [Case("digests", script, limit=60)],
         setup="mount -t ext4 /dev/vda /disk",
         modules=(*GUEST_MODULES, *HASH_MODULES),

@@ -19,7 +19,7 @@ from tests.demo.command import product
 from . import dracut
 from .disks import MIB, overlay
 from .dracut import CARRIED, SYSTEMD_MODULES, TOML, DracutError, initrd
-from .guest import Console, Disk, Firmware, boot
+from .guest import COMMAND_LINE, Console, Disk, Firmware, boot
 from .once import REPOSITORY
 from .product import cfs_init
 from .systemd_root import SystemdRoot, make_systemd_root, script_disk
@@ -78,14 +78,14 @@ class Machine:
         name: str,
         script: str,
         version: str,
-        series: str,
+        role: str,
         append: str,
         files: dict[str, bytes | str],
         omit: tuple[str, ...] = (),
         until: str | None = None,
     ) -> Console:
         """Boots without firmware, with an initrd of dracut `version`."""
-        kernel = self.box.kernel(series)
+        kernel = self.box.kernel(role)
         made = initrd(version, kernel, files, omit=omit)
         return self.boot(
             name, script, kernel=kernel.vmlinuz, initrd=made.data, until=until,
@@ -123,11 +123,11 @@ def check(report: dict[str, str], digest: str, **expected: str) -> dict[str, obj
 def machine(toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> Machine:
     root = make_systemd_root(toolbox)
     work = tmp_path_factory.mktemp("dracut")
-    kernel = toolbox.kernel("6.12")
+    kernel = toolbox.kernel("stable")
     made = initrd("106", kernel, {TOML: TRANSIENT})
     plain = build_uki(
         toolbox, kernel, work / "plain.efi", initrd=made.data,
-        cmdline=f"console=ttyS0 root=PARTUUID={ROOT} rw "
+        cmdline=f"{COMMAND_LINE} root=PARTUUID={ROOT} rw "
         "rd.systemd.wants=systemd-growfs@sysroot.service",
     )  # fmt: skip
     uki = work / "sealed.efi"
@@ -187,23 +187,25 @@ sleep infinity
     assert (record["source"], record["etc"]) == ("soft-reboot", "transient")
 
 
-def test_etc_and_var_are_edited_under_dracut_112_and_linux_7_2(machine: Machine) -> None:
+@pytest.mark.newest
+def test_etc_and_var_are_edited_under_the_newest_dracut_and_kernel(machine: Machine) -> None:
     """And what was in the transient /etc and /var of the boots before is gone."""
     first = machine.root.first
     console = machine.direct(
         "edit", REPORT + "echo edited >/etc/probe; echo edited >/var/probe; sync\n",
-        "112", "7.2", "rw", {TOML: PERSISTENT, CARRIED: machine.root.carried(first)},
+        "112", "newest", "rw", {TOML: PERSISTENT, CARRIED: machine.root.carried(first)},
     )  # fmt: skip
     [report] = reports(console)
     record = check(report, first.digest, hostname="first", etc="none", var="none")
     assert (record["etc"], record["var"]) == ("overlay", "bind")
 
 
-def test_both_are_still_there_under_dracut_059_without_systemd(machine: Machine) -> None:
+@pytest.mark.newest  # what the boot before has written
+def test_both_are_still_there_under_the_oldest_dracut_without_systemd(machine: Machine) -> None:
     first = machine.root.first
     console = machine.direct(
         # No automounts: autofs is a module, and nothing has loaded it.
-        "again", REPORT, "059", "6.12", "rw systemd.gpt_auto=0",
+        "again", REPORT, "059", "stable", "rw systemd.gpt_auto=0",
         {TOML: PERSISTENT, CARRIED: machine.root.carried(first)}, SYSTEMD_MODULES,
     )  # fmt: skip
     assert "systemd[1]" not in console.text.partition("cfs-setup-root: root is")[0]
@@ -214,7 +216,7 @@ def test_both_are_still_there_under_dracut_059_without_systemd(machine: Machine)
 def test_a_digest_that_may_not_be_named_ends_in_emergency(machine: Machine) -> None:
     """composefs.digest= alone starts the unit; the initrd has no configuration: the defaults."""
     console = machine.direct(
-        "refused", REPORT, "059", "6.12",
+        "refused", REPORT, "059", "stable",
         f"composefs.digest=v1-sha256-12:{machine.root.first.digest}", {},
         until="emergency mode",
     )  # fmt: skip
@@ -232,7 +234,10 @@ def test_a_digest_that_may_not_be_named_ends_in_emergency(machine: Machine) -> N
 def test_a_typo_in_the_configuration_stops_the_build(toolbox: Toolbox, version: str) -> None:
     with pytest.raises(DracutError) as caught:
         initrd(
-            version, toolbox.kernel("6.12"), {TOML: "[etc]\nmout = 'bind'\n"}, only=("base", "cfs")
+            version,
+            toolbox.kernel("stable"),
+            {TOML: "[etc]\nmout = 'bind'\n"},
+            only=("base", "cfs"),
         )
     assert re.search(r"setup-root-conf\.toml:2:1.*mout.*mount", str(caught.value))
     assert "no initrd is made" in str(caught.value)
@@ -250,7 +255,7 @@ def test_what_cannot_be_installed_stops_the_build(
     toolbox: Toolbox, files: dict[str, bytes | str], compiler: bool, said: str
 ) -> None:
     with pytest.raises(DracutError) as caught:
-        initrd("106", toolbox.kernel("6.12"), files, only=("base", "cfs"), compiler=compiler)
+        initrd("106", toolbox.kernel("stable"), files, only=("base", "cfs"), compiler=compiler)
     assert said in str(caught.value)
 
 
@@ -275,7 +280,7 @@ def test_on_which_machines_it_is_in_by_itself(tmp_path: Path, name: str, expecte
 def test_the_size_of_an_initrd_with_and_without_it(
     toolbox: Toolbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kernel = toolbox.kernel("6.12")
+    kernel = toolbox.kernel("stable")
     ours = initrd("106", kernel, {TOML: TRANSIENT}).file.stat().st_size
     without = initrd("106", kernel, omit=("cfs",)).file.stat().st_size
     with capsys.disabled():

@@ -27,7 +27,7 @@ CASES = (
 @pytest.fixture(scope="session")
 def guest(toolbox: Toolbox) -> LazyResults:
     """All of them in one boot."""
-    return LazyResults(lambda: run_cases(toolbox, toolbox.kernel("6.12"), CASES))
+    return LazyResults(lambda: run_cases(toolbox, toolbox.kernel("stable"), CASES))
 
 
 @pytest.mark.parametrize("name", ["streams", "unclean", "clean", "hangs", "binary"])
@@ -64,7 +64,7 @@ def test_a_dead_guest_fails_only_what_did_not_report(guest: LazyResults) -> None
 
 def test_limit_of_a_guest(toolbox: Toolbox) -> None:
     results = run_cases(
-        toolbox, toolbox.kernel("6.12"), [Case("one", "true")], setup="sleep 1000", limit=8
+        toolbox, toolbox.kernel("stable"), [Case("one", "true")], setup="sleep 1000", limit=8
     )
     assert results.console.timed_out
     assert results.console.seconds < 30
@@ -74,7 +74,7 @@ def test_limit_of_a_guest(toolbox: Toolbox) -> None:
 
 def test_failed_setup_is_said(toolbox: Toolbox) -> None:
     results = run_cases(
-        toolbox, toolbox.kernel("6.12"), [Case("one", "true")], setup="echo no disk; exit 5"
+        toolbox, toolbox.kernel("stable"), [Case("one", "true")], setup="echo no disk; exit 5"
     )
     with pytest.raises(CaseError, match=r"set-up failed \(exit 5\): no disk"):
         results.check("one")

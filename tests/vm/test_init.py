@@ -66,7 +66,7 @@ def crashing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(
     toolbox: Toolbox,
-    series: str,
+    role: str,
     disk: Path,
     append: str,
     files: Mapping[str, bytes],
@@ -80,7 +80,7 @@ def start(
 ) -> Console:
     """A boot with nothing but cfs-init in the initrd; `over`: files in place of its own; `more`:
     another archive."""
-    kernel = toolbox.kernel(series)
+    kernel = toolbox.kernel(role)
     initrd = boot_initrd(
         kernel,
         program or cfs_init(),
@@ -151,7 +151,7 @@ def test_boots_a_device_on_ext4(toolbox: Toolbox, rootdisk: RootDisk) -> None:
     digest = rootdisk.digests["whole"]
     console = start(
         toolbox,
-        "6.12",
+        "stable",
         rootdisk.disk("ext4"),
         f"root=/dev/vda quiet {disk_watch.APPEND} -- first 'second third'",
         {CARRIED: rootdisk.carried("0" * 64, "whole")},
@@ -166,6 +166,7 @@ def test_boots_a_device_on_ext4(toolbox: Toolbox, rootdisk: RootDisk) -> None:
     assert not bait.executed(console.text)
 
 
+@pytest.mark.newest
 def test_boots_a_partition_on_btrfs(toolbox: Toolbox, rootdisk: RootDisk, tmp_path: Path) -> None:
     empty = esp(toolbox, tmp_path / "esp", {}, 40 * MIB)
     gpt(
@@ -178,7 +179,7 @@ def test_boots_a_partition_on_btrfs(toolbox: Toolbox, rootdisk: RootDisk, tmp_pa
     )
     console = start(
         toolbox,
-        "7.2",
+        "newest",
         tmp_path / "disk",
         f"root=PARTUUID={PARTUUID.upper()} init=/usr/sbin/init",
         {CARRIED: rootdisk.carried("whole")},
@@ -196,7 +197,7 @@ def test_waits_for_a_root_device_that_appears_late(
     with late_disk(disk, log, r"\[vda\]") as arguments:
         console = start(
             toolbox,
-            "6.12",
+            "stable",
             disk,
             "root=/dev/vdb",
             {CARRIED: rootdisk.carried("whole")},
@@ -212,7 +213,7 @@ def test_a_missing_root_device_is_named_and_the_machine_reboots(
 ) -> None:
     console = start(
         toolbox,
-        "6.12",
+        "stable",
         rootdisk.disk("ext4"),
         "root=/dev/vdq",
         {CARRIED: rootdisk.carried("whole"), CONFIG: configuration(root_wait=1)},
@@ -225,10 +226,10 @@ def test_a_missing_root_device_is_named_and_the_machine_reboots(
 
 
 def test_a_driver_that_does_not_load_is_named(toolbox: Toolbox, rootdisk: RootDisk) -> None:
-    driver = f"{toolbox.kernel('6.12').version}/kernel/drivers/block/virtio_blk.ko"
+    driver = f"{toolbox.kernel('stable').version}/kernel/drivers/block/virtio_blk.ko"
     console = start(
         toolbox,
-        "6.12",
+        "stable",
         rootdisk.disk("ext4"),
         "root=/dev/vda",
         {CARRIED: rootdisk.carried("whole"), CONFIG: configuration(root_wait=1)},
@@ -246,7 +247,7 @@ def test_an_uncaught_exception_is_reported_and_the_machine_powers_off(
 ) -> None:
     console = start(
         toolbox,
-        "6.12",
+        "stable",
         rootdisk.disk("ext4"),
         "root=/dev/vda",
         {CARRIED: rootdisk.carried("whole"), CONFIG: configuration(failure="poweroff")},
@@ -395,7 +396,7 @@ def alone(
     def run() -> Results:
         return run_cases(
             toolbox,
-            toolbox.kernel("6.12"),
+            toolbox.kernel("stable"),
             _CASES,
             append="root=/dev/vda",
             modules=(*GUEST_MODULES, *FILE_SYSTEM_MODULES["ext4"], *HASH_MODULES),

@@ -72,7 +72,7 @@ def test_modules_not_loaded_at_boot_come_on_demand(toolbox: Toolbox) -> None:
     script = "grep -w erofs /proc/filesystems && exit 9; mount -t erofs /dev/null /mnt; "
     results = run_cases(
         toolbox,
-        toolbox.kernel("6.12"),
+        toolbox.kernel("stable"),
         [Case("demand", f"{script} grep -w erofs /proc/filesystems", stdout="erofs")],
         load=["virtio_blk"],
     )

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""The table of hostile cases: 6.12 whole, 6.1 as far as it can, 7.2 in one row of each kind (all
-of it by `make matrix`)."""
+"""The table of hostile cases: the stable kernel whole, the one that refuses as far as it can, the
+newest in one row of each kind (all of it by `make matrix`)."""
 
 import ast
 from pathlib import Path
@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from .cases import CaseError
+from .kernels import NEWEST, REFUSES, STABLE
 from .matrix.elsewhere import ELSEWHERE
 from .matrix.mounters import CFS_MOUNT
-from .matrix.rows import FILE_SYSTEMS, OLD_KERNEL, Row
+from .matrix.rows import FILE_SYSTEMS, Row
 from .matrix.run import ROWS, Matrix, run_matrix
 from .matrix.stores import make_disks
 from .once import REPOSITORY
@@ -28,9 +29,9 @@ _SMOKE = (
     "48-next",
 )
 _PLACES = {
-    "6.12": ROWS,
-    OLD_KERNEL: ROWS,
-    "7.2": tuple(row for row in ROWS if row.name in _SMOKE),
+    STABLE: ROWS,
+    REFUSES: ROWS,
+    NEWEST: tuple(row for row in ROWS if row.name in _SMOKE),
 }
 # What must be handled now: the other numbers are of later issues.
 _NUMBERS = {*range(1, 35), 40, 41, 42, 44, 46, 47, 48}
@@ -46,15 +47,15 @@ class Boots:
 
     def __getitem__(self, place: tuple[str, str]) -> Matrix:
         if place not in self._found:
-            series, file_system = place
+            role, file_system = place
             try:
                 self._found[place] = run_matrix(
                     make_disks(self._toolbox),
-                    series,
+                    role,
                     file_system,
                     self._factory.mktemp("matrix"),
                     (CFS_MOUNT,),
-                    _PLACES[series],
+                    _PLACES[role],
                 )
             except Exception as error:
                 self._found[place] = error
@@ -70,23 +71,23 @@ def boots(toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> Boots:
 
 
 @pytest.mark.parametrize(
-    ("series", "file_system", "row"),
+    ("role", "file_system", "row"),
     [
-        pytest.param(series, name, row, id=f"{series}-{name}-{row.name}")
-        for series, rows in _PLACES.items()
+        pytest.param(role, name, row, id=f"{role}-{name}-{row.name}")
+        for role, rows in _PLACES.items()
         for name in FILE_SYSTEMS
-        if (series, name) != ("7.2", "btrfs")
+        if (role, name) != (NEWEST, "btrfs")
         for row in rows
-        if row.runs_on(series)
+        if row.runs_on(role)
     ],
 )
-def test_row(boots: Boots, series: str, file_system: str, row: Row) -> None:
-    boots[series, file_system].check(row)
+def test_row(boots: Boots, role: str, file_system: str, row: Row) -> None:
+    boots[role, file_system].check(row)
 
 
 def test_a_row_with_another_outcome_fails(boots: Boots) -> None:
     """The table itself: a refusal that is none, and a mount that is refused."""
-    matrix = boots["6.12", "ext4"]
+    matrix = boots[STABLE, "ext4"]
     rows = {row.name: row for row in ROWS}
     for name, other in (
         ("0-right", "1-other-image"),

@@ -350,11 +350,11 @@ def _cases(store: Digests) -> list[Case]:
 
 @pytest.fixture(scope="session")
 def guest(toolbox: Toolbox, store: Store) -> LazyResults:
-    """All of them in one boot of 6.12."""
+    """All of them in one boot."""
     return LazyResults(
         lambda: run_cases(
             toolbox,
-            toolbox.kernel("6.12"),
+            toolbox.kernel("stable"),
             _cases(Digests(store.sha256, store.sha512)),
             setup=f"{LINKS}mount -t ext4 /dev/vda /disk",
             modules=(*GUEST_MODULES, *FILE_SYSTEM_MODULES["ext4"], *HASH_MODULES),

@@ -125,7 +125,7 @@ def guest(toolbox: Toolbox, attempts: Path) -> LazyResults:
     return LazyResults(
         lambda: run_cases(
             toolbox,
-            toolbox.kernel("6.12"),
+            toolbox.kernel("stable"),
             _CASES,
             setup="mount -t ext4 /dev/vda /disk",
             modules=(*GUEST_MODULES, *FILE_SYSTEM_MODULES["ext4"], *HASH_MODULES),

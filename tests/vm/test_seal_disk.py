@@ -115,7 +115,7 @@ def guest(toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> LazyRes
     return LazyResults(
         lambda: run_cases(
             toolbox,
-            toolbox.kernel("6.12"),
+            toolbox.kernel("stable"),
             CASES,
             disks=[Disk(disk) for disk in _disks(toolbox, tmp_path_factory.mktemp("disks"))],
             memory=1024,

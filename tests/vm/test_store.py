@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from . import kernels
 from .cases import Case, LazyResults, run_cases
 from .disks import ext4_offset, flip_byte
 from .guest import Disk
@@ -12,7 +13,7 @@ from .images import Member, erofs, redirected
 from .initrd import FILE_SYSTEM_MODULES, GUEST_MODULES, HASH_MODULES
 from .repository import object_path
 from .store import LARGE, SEAL, Store, sealed_disk
-from .toolbox import KERNEL_SUITES, Toolbox
+from .toolbox import Toolbox
 
 pytestmark = pytest.mark.vm
 
@@ -82,12 +83,12 @@ def tree(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def guests(toolbox: Toolbox, store: Store, tree: Path) -> dict[tuple[str, str], LazyResults]:
     """One boot for each kernel and file system."""
 
-    def run(series: str, file_system: str) -> LazyResults:
+    def run(role: str, file_system: str) -> LazyResults:
         modules = (*GUEST_MODULES, *FILE_SYSTEM_MODULES[file_system], *HASH_MODULES)
         return LazyResults(
             lambda: run_cases(
                 toolbox,
-                toolbox.kernel(series),
+                toolbox.kernel(role),
                 _cases(store),
                 setup=f"mount -t {file_system} /dev/vda /disk",
                 modules=modules,
@@ -95,28 +96,26 @@ def guests(toolbox: Toolbox, store: Store, tree: Path) -> dict[tuple[str, str], 
             )
         )
 
-    return {
-        (series, name): run(series, name) for series in KERNEL_SUITES for name in ("ext4", "btrfs")
-    }
+    return {(role, name): run(role, name) for role in kernels.ROLES for name in ("ext4", "btrfs")}
 
 
 @pytest.mark.parametrize("file_system", ["ext4", "btrfs"])
 @pytest.mark.parametrize(
-    ("series", "name"),
+    ("role", "name"),
     [
-        *((series, name) for series in KERNEL_SUITES for name in MEASURE_CASES),
+        *((role, name) for role in kernels.ROLES for name in MEASURE_CASES),
         # verity=require is of Linux 6.6.
-        *((series, name) for series in ("6.12", "7.2") for name in MOUNT_CASES),
+        *((role, name) for role in kernels.MOUNTS for name in MOUNT_CASES),
     ],
 )
 def test_case(
-    guests: dict[tuple[str, str], LazyResults], series: str, file_system: str, name: str
+    guests: dict[tuple[str, str], LazyResults], role: str, file_system: str, name: str
 ) -> None:
-    guests[series, file_system].check(name)
+    guests[role, file_system].check(name)
 
 
 def test_kernel_before_verity_require(guests: dict[tuple[str, str], LazyResults]) -> None:
-    assert guests["6.1", "ext4"]["reads"].code == 91
+    assert guests["refuses", "ext4"]["reads"].code == 91
 
 
 def test_tampered_on_the_raw_disk(toolbox: Toolbox, store: Store, tmp_path: Path) -> None:
@@ -126,7 +125,7 @@ def test_tampered_on_the_raw_disk(toolbox: Toolbox, store: Store, tmp_path: Path
     flip_byte(raw, ext4_offset(toolbox, raw, file, block=1))
     results = run_cases(
         toolbox,
-        toolbox.kernel("6.12"),
+        toolbox.kernel("stable"),
         [
             Case("measures", f"measure /disk{file}", stdout=store.objects[PROGRAM]),
             Case("reads", f"readall /disk{file}", code=1, stdout="^4096$", stderr="EIO"),
@@ -142,7 +141,7 @@ def test_overlay_leaves_the_base_alone(toolbox: Toolbox, store: Store, tmp_path:
     before = store.disk("ext4").stat().st_mtime_ns
     results = run_cases(
         toolbox,
-        toolbox.kernel("6.12"),
+        toolbox.kernel("stable"),
         [Case("writes", "echo x >/disk/state/x && sync")],
         setup="mount -t ext4 /dev/vda /disk",
         disks=[store.overlay("ext4", tmp_path / "disk")],

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from .disks import MIB, sparse_file
-from .guest import Disk, Firmware, boot, sign
+from .guest import COMMAND_LINE, Disk, Firmware, boot, sign
 from .initrd import EFI_MODULES, FILE_SYSTEM_MODULES, GUEST_MODULES, guest_initrd
 from .toolbox import Toolbox
 from .uki import boot_disk, build_uki
@@ -44,14 +44,14 @@ poweroff -f
 @pytest.fixture(scope="module")
 def uki(toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Not signed."""
-    kernel = toolbox.kernel("6.12")
+    kernel = toolbox.kernel("stable")
     modules = (*GUEST_MODULES, *EFI_MODULES, *FILE_SYSTEM_MODULES["vfat"])
     return build_uki(
         toolbox,
         kernel,
         tmp_path_factory.mktemp("uki") / "uki.efi",
         initrd=guest_initrd(toolbox, kernel, INIT, modules=modules),
-        cmdline="console=ttyS0 loglevel=4 panic=-1 from=uki",
+        cmdline=f"{COMMAND_LINE} loglevel=4 from=uki",
     )
 
 
@@ -77,7 +77,7 @@ def test_uki_with_tpm(toolbox: Toolbox, uki: Path, tmp_path: Path) -> None:
     )
     assert not console.timed_out, console.tail
     for line in (
-        "StubInfo=systemd-stub 257",
+        "StubInfo=systemd-stub 2",
         f"LoaderDevicePartUUID={ESP.upper()}",
         "from=uki",
         r"StubImageIdentifier=\EFI\BOOT\BOOTX64.EFI",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Tools and kernels of known versions, the same on every Debian that runs the tests.
+"""Tools and kernels of known suites, the same on every Debian that runs the tests.
 
 Debian packages are unpacked below build/toolbox/ and run there through their own dynamic loader:
 nothing is installed, no chroot, no root rights. (QEMU 7.2 of Debian 12 corrupts guests under TCG,
@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import kernels
 from .apt import PackageError, Suite, say
 from .once import BUILD, locked, made_once
 
@@ -45,11 +46,6 @@ TOOLS = (
 COMPOSEFS_SUITE = "forky"
 COMPOSEFS = ("composefs", "libcomposefs1")
 
-# Kernel series and where it is. The exact version is whatever the suite has today.
-KERNEL_SUITES = {"6.1": "bookworm", "6.12": "trixie", "7.2": "trixie-backports"}
-KERNEL_META = "linux-image-cloud-amd64"
-_KERNEL_PARTS = ("linux-image-", "linux-base-", "linux-binary-", "linux-modules-")
-
 _LOADER = "usr/lib64/ld-linux-x86-64.so.2"
 _LIBRARIES = "usr/lib/x86_64-linux-gnu"
 _BINARIES = ("usr/bin", "usr/sbin")
@@ -78,6 +74,16 @@ class Kernel:
     modules_dir: Path
     """.../usr/lib/modules/<version>, with modules.dep and modules.alias."""
 
+    @property
+    def series(self) -> str:
+        """ "7.3"."""
+        return kernels.series(self.version)
+
+    @property
+    def seen(self) -> bool:
+        """Whether its series is one on which the tests held before."""
+        return kernels.seen(self.version)
+
 
 class Toolbox:
     """The tools and kernels below `root`, fetched at first use."""
@@ -85,6 +91,7 @@ class Toolbox:
     def __init__(self, root: Path = BUILD / "toolbox") -> None:
         self._root = root
         self._tools: Path | None = None
+        self._suites: dict[str, Suite] = {}
 
     @property
     def tree(self) -> Path:
@@ -134,15 +141,12 @@ class Toolbox:
             )
         return done.stdout.decode(errors="replace")
 
-    def kernel(self, series: str) -> Kernel:
-        """The newest kernel of `series`, one of KERNEL_SUITES."""
-        suite = KERNEL_SUITES[series]
+    def kernel(self, role: str) -> Kernel:
+        """The kernel that plays `role`, one of kernels.ROLES."""
         _ = self.tree  # depmod, before this thread holds a kernel's lock
-        key = f"{_FORMAT} {suite} {KERNEL_META}"
+        key = f"{_FORMAT} {kernels.META} {' '.join(kernels.SUITES[role])}"
         directory = made_once(
-            self._root / f"kernel-{series}",
-            key,
-            lambda tree: self._make_kernel(series, suite, tree),
+            self._root / f"kernel-{role}", key, lambda tree: self._make_kernel(role, tree)
         )
         [modules] = (directory / "usr/lib/modules").iterdir()
         version = modules.name
@@ -154,7 +158,7 @@ class Toolbox:
     @contextmanager
     def _suite(self, name: str) -> Iterator[Suite]:
         with locked(self._root / "apt" / f".{name}.lock"):
-            yield Suite(name, self._root / "apt" / name)
+            yield self._suites.setdefault(name, Suite(name, self._root / "apt" / name))
 
     def _make_tools(self, tree: Path) -> None:
         _merge_usr(tree)
@@ -166,30 +170,19 @@ class Toolbox:
             shutil.rmtree(tree / name, ignore_errors=True)
         _write_wrappers(tree)
 
-    def _make_kernel(self, series: str, suite_name: str, tree: Path) -> None:
+    def _make_kernel(self, role: str, tree: Path) -> None:
         _merge_usr(tree)
-        with self._suite(suite_name) as suite:
-            version = suite.version(KERNEL_META)
-            if version is None or not version.startswith(f"{series}."):
-                raise PackageError(
-                    f"kernel {series}: {suite_name} now has {version}; change KERNEL_SUITES"
-                )
-            suite.unpack(_kernel_packages(suite), tree, dependencies=False)
+        choice = kernels.choose(role, self._kernel_of)
+        kernels.announce(role, choice)
+        with self._suite(choice.suite) as suite:
+            suite.unpack(kernels.packages(suite.depends), tree, dependencies=False)
         [modules] = (tree / "usr/lib/modules").iterdir()
         say(f"depmod for {modules.name}")
         self.run("depmod", "-b", tree, modules.name)
 
-
-def _kernel_packages(suite: Suite) -> list[str]:
-    """The packages behind the meta package: linux-image-<release>, and where it is split,
-    linux-binary-<release> and linux-modules-<release>."""
-    found: list[str] = []
-    unseen = [KERNEL_META]
-    while unseen:
-        real = [name for name in suite.depends(unseen.pop()) if name.startswith(_KERNEL_PARTS)]
-        found += real
-        unseen += real
-    return found
+    def _kernel_of(self, suite_name: str) -> str | None:
+        with self._suite(suite_name) as suite:
+            return suite.version(kernels.META)
 
 
 def _merge_usr(tree: Path) -> None:
@@ -239,8 +232,9 @@ def main(arguments: list[str]) -> int:
         command = box.command(arguments[0])
         os.execv(command[0], [*command, *arguments[1:]])
     print(box.tree)
-    for series in KERNEL_SUITES:
-        print(box.kernel(series).vmlinuz)
+    for role in kernels.ROLES:
+        kernel = box.kernel(role)
+        print(f"{role} ({kernel.series}): {kernel.vmlinuz}")
     return 0
 
 

@@ -12,7 +12,7 @@ from pyinit.host.seal import seal
 from pyinit.initrd import config
 from pyinit.initrd.digest import Digest
 from tests.vm.cases import Case, LazyResults, Results, boot_limit, cases_initrd
-from tests.vm.guest import Disk, Firmware, boot
+from tests.vm.guest import COMMAND_LINE, Disk, Firmware, boot
 from tests.vm.initrd import BOOT_MODULES
 from tests.vm.product import cfs_init
 from tests.vm.store import Store
@@ -51,7 +51,7 @@ def _configuration(uki: str) -> bytes:
 @pytest.fixture(scope="module")
 def guest(toolbox: Toolbox, store: Store, tmp_path_factory: pytest.TempPathFactory) -> LazyResults:
     """All sweeps, in one boot by OVMF. There are no loop devices, which take time to look at."""
-    kernel, directory = toolbox.kernel("6.12"), tmp_path_factory.mktemp("esp")
+    kernel, directory = toolbox.kernel("stable"), tmp_path_factory.mktemp("esp")
     cases = [Case(name, script, limit=_LIMIT) for name, script in SWEEPS.items()]
 
     def run() -> Results:
@@ -69,7 +69,7 @@ def guest(toolbox: Toolbox, store: Store, tmp_path_factory: pytest.TempPathFacto
                 _REQUIRE.lstrip("/"): _configuration("require"),
             },
         )
-        command_line = "console=ttyS0 loglevel=4 panic=-1"
+        command_line = f"{COMMAND_LINE} loglevel=4"
         plain, sealed = directory / "plain.efi", directory / "sealed.efi"
         build_uki(toolbox, kernel, plain, initrd=initrd, cmdline=command_line)
         seal(plain, sealed, [Digest.parse(store.sha256, "store")])

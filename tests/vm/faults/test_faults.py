@@ -75,12 +75,12 @@ def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def guest(toolbox: Toolbox, store: Store, forgetful: Path) -> LazyResults:
-    """All sweeps, in one boot of 6.12."""
+    """All sweeps, in one boot."""
     digest = Digest.parse(store.sha256, "store")
     return LazyResults(
         lambda: run_cases(
             toolbox,
-            toolbox.kernel("6.12"),
+            toolbox.kernel("stable"),
             [
                 Case(name, f"D={store.sha256}\n{script}\n", limit=_LIMIT)
                 for name, script in SWEEPS.items()

@@ -28,14 +28,14 @@ if ALL:
 
 @pytest.fixture(scope="module")
 def guest(toolbox: Toolbox) -> LazyResults:
-    """All sweeps, in one boot of 6.12."""
+    """All sweeps, in one boot."""
     rootdisk = make_rootdisk(toolbox)
     settings = config.Config()
     settings.failure_delay = 0
     return LazyResults(
         lambda: run_cases(
             toolbox,
-            toolbox.kernel("6.12"),
+            toolbox.kernel("stable"),
             [Case(name, script, limit=_LIMIT) for name, script in SWEEPS.items()],
             append="root=/dev/vda",
             modules=(*GUEST_MODULES, *FILE_SYSTEM_MODULES["ext4"], *HASH_MODULES),

@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""`python -m tests.vm.matrix [KERNEL/FILE-SYSTEM...]`: all rows on all kernels and file systems,
-mount.composefs beside cfs-mount. Exits with 1 if a row of cfs-mount is not as it must be."""
+"""`python -m tests.vm.matrix [ROLE/FILE-SYSTEM...]`: all rows on the kernels of all roles and on
+all file systems, mount.composefs beside cfs-mount. Exits with 1 if a row of cfs-mount is not as it
+must be, on a series of the kernel that was never seen before too."""
 
 import sys
 import tempfile
 from pathlib import Path
 
 from tests.vm.cases import CaseError
+from tests.vm.kernels import MOUNTS, ROLES
 from tests.vm.once import BUILD
 from tests.vm.toolbox import Toolbox
 
 from .elsewhere import ELSEWHERE
 from .mounters import MOUNTERS
-from .rows import FILE_SYSTEMS, KERNELS, OLD_KERNEL, Row
+from .rows import FILE_SYSTEMS, Row
 from .run import ROWS, Matrix, run_matrix
 from .stores import MatrixDisks, make_disks
 from .table import Line, where, write
@@ -20,14 +22,12 @@ from .table import Line, where, write
 
 def main(arguments: list[str]) -> int:
     """The exit code."""
-    wanted = arguments or [
-        f"{series}/{name}" for series in (*KERNELS, OLD_KERNEL) for name in FILE_SYSTEMS
-    ]
+    wanted = arguments or [f"{role}/{name}" for role in ROLES for name in FILE_SYSTEMS]
     disks = make_disks(Toolbox())
     lines: list[Line] = []
     for name in wanted:
-        series, _, file_system = name.partition("/")
-        lines += _run(disks, series, file_system)
+        role, _, file_system = name.partition("/")
+        lines += _run(disks, role, file_system)
         write(lines, BUILD)
     for entry in ELSEWHERE:
         print(f"see  {entry.number}: {entry.title}: {where(entry)}")
@@ -36,20 +36,20 @@ def main(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
-def _run(disks: MatrixDisks, series: str, file_system: str) -> list[Line]:
+def _run(disks: MatrixDisks, role: str, file_system: str) -> list[Line]:
     # The old kernel refuses whatever is right: no peer is compared there.
-    mounters = MOUNTERS if series in KERNELS else MOUNTERS[:1]
+    mounters = MOUNTERS if role in MOUNTS else MOUNTERS[:1]
     with tempfile.TemporaryDirectory(dir=BUILD) as directory:
-        matrix = run_matrix(disks, series, file_system, Path(directory), mounters)
+        matrix = run_matrix(disks, role, file_system, Path(directory), mounters)
     lines = []
     for row in ROWS:
-        if row.runs_on(series):
-            lines.append(_line(matrix, row, series, file_system, len(mounters) > 1))
+        if row.runs_on(role):
+            lines.append(_line(matrix, row, role, file_system, len(mounters) > 1))
             print(lines[-1].text, flush=True)
     return lines
 
 
-def _line(matrix: Matrix, row: Row, series: str, file_system: str, peers: bool) -> Line:
+def _line(matrix: Matrix, row: Row, role: str, file_system: str, peers: bool) -> Line:
     answers = {}
     passed, problem = True, ""
     try:
@@ -69,7 +69,7 @@ def _line(matrix: Matrix, row: Row, series: str, file_system: str, peers: bool) 
         row.number,
         row.variant,
         row.title,
-        series,
+        f"{role} ({matrix.kernel.series})",
         file_system,
         f"{outcome}: {row.title}",
         passed,

@@ -3,8 +3,8 @@
 
 from dataclasses import dataclass
 
-KERNELS = ("6.12", "7.2")
-OLD_KERNEL = "6.1"
+from tests.vm.kernels import MOUNTS, REFUSES
+
 FILE_SYSTEMS = ("ext4", "btrfs")
 
 # What happens before overlayfs is asked for: the same on a kernel without verity=require.
@@ -28,6 +28,8 @@ class Refused:
     found: str
     expected: str = ""
     code: int = 32
+    or_else: "Refused | None" = None
+    """As good: kernels differ in which step finds it."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Row:
     program: str = "cfs-mount"
     """Whose name is in front of the message."""
     kernels: tuple[str, ...] | None = None
-    """None: KERNELS, and OLD_KERNEL where the outcome is decided early enough."""
+    """None: MOUNTS, and REFUSES where the outcome is decided early enough."""
     limit: int = 20
 
     @property
@@ -74,12 +76,12 @@ class Row:
         """ "11-fifo"."""
         return f"{self.number}-{self.variant}"
 
-    def runs_on(self, series: str) -> bool:
+    def runs_on(self, role: str) -> bool:
         """Whether the kernel is one for this row."""
         if self.kernels is not None:
-            return series in self.kernels
+            return role in self.kernels
         early = isinstance(self.outcome, Refused) and self.outcome.step in EARLY_STEPS
-        return series in KERNELS or (series == OLD_KERNEL and early)
+        return role in MOUNTS or (role == REFUSES and early)
 
 
 def hostile_image(number: int, variant: str, title: str, outcome: Outcome, file: str = "") -> Row:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """Rows 33, 40, 41, 44, 48: what cfs-setup-root is told, and what interrupts a mount."""
 
-from .rows import KERNELS, Mounts, Outcome, Passes, Refused, Row
+from tests.vm.kernels import MOUNTS, STABLE
+
+from .rows import Mounts, Outcome, Passes, Refused, Row
 
 _OURS = 'cfs-mount --object-store "$S" --digest "$DIGEST" "$T"'
 _SYSROOT = """
@@ -60,7 +62,7 @@ def _setup(
         command=command,
         clean=_CLEAN,
         program="cfs-setup-root",
-        kernels=KERNELS,
+        kernels=MOUNTS,
         limit=30,
     )
 
@@ -79,7 +81,7 @@ def _interrupted(signal: str, call: str, when: int = 1) -> Row:
         command=f"inject {call}:signal={signal}:when={when} {_OURS}; code=$?; "
         f"[ $code = {code} ] || exit 91; is_mounted && exit 92; state >/tmp/now;"
         f'cmp /tmp/before /tmp/now || exit 93; {_OURS} && umount "$T"',
-        kernels=("6.12",),
+        kernels=(STABLE,),
     )
 
 
@@ -161,7 +163,7 @@ ROWS = (
         Passes(),
         command=f"{_OURS} || exit 90; state >/tmp/first; {_OURS}; code=$?;"
         'state | cmp /tmp/first || exit 93; umount "$T"; (exit $code)',
-        kernels=KERNELS,
+        kernels=MOUNTS,
     ),
     Row(
         41,
@@ -170,7 +172,7 @@ ROWS = (
         Passes(),
         command=f"{_OURS} || exit 90; state >/tmp/first; DIGEST=$E; {_OURS}; code=$?;"
         'state | cmp /tmp/first || exit 93; umount "$T"; [ $code = 32 ]',
-        kernels=KERNELS,
+        kernels=MOUNTS,
     ),
     _setup(
         41,

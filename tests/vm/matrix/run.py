@@ -10,12 +10,13 @@ from tests.vm.bundle import bundle
 from tests.vm.cases import TIMED_OUT, Case, CaseError, Result, Results, run_cases
 from tests.vm.guest import Disk
 from tests.vm.initrd import FILE_SYSTEM_MODULES, GUEST_MODULES, HASH_MODULES
+from tests.vm.kernels import REFUSES
 from tests.vm.product import cfs_init, refusal
-from tests.vm.toolbox import Toolbox
+from tests.vm.toolbox import Kernel, Toolbox
 
 from . import rows_boot, rows_image, rows_object
 from .mounters import CFS_MOUNT, Mounter
-from .rows import OLD_KERNEL, Errors, Mounts, Refused, Row
+from .rows import Errors, Mounts, Refused, Row
 from .stores import MatrixDisks
 
 ROWS: tuple[Row, ...] = (*rows_image.ROWS, *rows_object.ROWS, *rows_boot.ROWS)
@@ -72,7 +73,8 @@ def answer(result: Result) -> Answer:
 class Matrix:
     """The answers of one boot."""
 
-    def __init__(self, results: Results, names: Mapping[str, str]) -> None:
+    def __init__(self, kernel: Kernel, results: Results, names: Mapping[str, str]) -> None:
+        self.kernel = kernel
         self._results = results
         self._names = names
 
@@ -97,7 +99,10 @@ def _differences(row: Row, found: Answer, names: Mapping[str, str]) -> Iterable[
         yield "wrong content was served"
     outcome = row.outcome
     if isinstance(outcome, Refused):
-        yield from _no_such_refusal(outcome, row.program, found, names)
+        wrong = list(_no_such_refusal(outcome, row.program, found, names))
+        other = outcome.or_else
+        if wrong and (not other or list(_no_such_refusal(other, row.program, found, names))):
+            yield from wrong
         return
     if found.code:
         yield f"exit {found.code}, expected 0"
@@ -153,7 +158,7 @@ def _script(row: Row, mounter: Mounter) -> str:
 
 def run_matrix(
     disks: MatrixDisks,
-    series: str,
+    role: str,
     file_system: str,
     directory: Path,
     mounters: Sequence[Mounter] = (CFS_MOUNT,),
@@ -169,7 +174,7 @@ def run_matrix(
             limit=row.limit if mounter is CFS_MOUNT else _PEER_SECONDS,
         )
         for row in rows
-        if row.runs_on(series)
+        if row.runs_on(role)
         for mounter in mounters
         if mounter is CFS_MOUNT or not row.command
     ]
@@ -177,7 +182,7 @@ def run_matrix(
         f"mount -t {file_system} /dev/vda /disk || exit\nln -s cfs-mount /usr/bin/cfs-setup-root\n"
     )
     # btrfs mounts two file systems with one UUID from Linux 6.7 on.
-    tampered = disks.tampered(file_system, directory) if series != OLD_KERNEL else {}
+    tampered = disks.tampered(file_system, directory) if role != REFUSES else {}
     for device, variant in zip("bcdefgh", tampered, strict=False):
         setup += (
             f"mkdir -p /tampered/{variant}\n"
@@ -192,9 +197,10 @@ def run_matrix(
     }
     for mounter in mounters:
         files.update(mounter.files(toolbox))
+    kernel = toolbox.kernel(role)
     results = run_cases(
         toolbox,
-        toolbox.kernel(series),
+        kernel,
         cases,
         setup=setup,
         files=files,
@@ -205,4 +211,4 @@ def run_matrix(
         ],
         limit=560.0 * len(mounters),
     )
-    return Matrix(results, disks.names)
+    return Matrix(kernel, results, disks.names)
