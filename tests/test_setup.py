@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """The installed package: one wheel for Python 3.11 and later, with types and commands."""
 
+import ast
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -31,7 +34,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -48,6 +53,30 @@ def test_the_wheel_holds_module_types_and_licences(wheel: Path) -> None:
     assert not any(name.startswith(("tests", "csrc")) for name in names)
 
 
+def imported_by_the_host_tools() -> set[str]:
+    """The top-level names that the package imports, anywhere in a file."""
+    found = set()
+    for path in (ROOT / "pyinit").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.partition(".")[0])
+    return found - sys.stdlib_module_names - {"pyinit", "_cfs", "posix", "_typeshed"}
+
+
+def test_what_is_imported_is_what_is_depended_on() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    # The builder of the executable runs where the tree is built, and not where it is installed.
+    needed = imported_by_the_host_tools() - {"elftools"}
+    assert {re.split(r"[ <>=]", text)[0] for text in project["dependencies"]} == needed
+    control = (ROOT / "debian" / "control").read_text()
+    [depends] = re.findall(r"^Depends:\n(.*?)^\S", control, re.DOTALL | re.MULTILINE)
+    assert set(re.findall(r"^ python3-(\w+)", depends, re.MULTILINE)) == needed
+    spec = (ROOT / "packaging" / "pyinit.spec").read_text()
+    assert set(re.findall(r"^Requires: +python3-(\w+)", spec, re.MULTILINE)) == needed
+
+
 def test_its_commands_run(wheel: Path, tmp_path: Path) -> None:
     run(sys.executable, "-m", "venv", "--without-pip", str(tmp_path))
     site = next((tmp_path / "lib").glob("python*/site-packages"))
@@ -57,3 +86,5 @@ def test_its_commands_run(wheel: Path, tmp_path: Path) -> None:
         assert run(str(tmp_path / "bin" / name), "--version") == f"{name} {pyinit.VERSION}\n"
     for name in ("cfs-uki", "cfs-store"):
         assert (tmp_path / "bin" / name).exists()
+    # Nothing else is installed there: no library is needed to check a configuration.
+    run(str(tmp_path / "bin" / "cfs-init-config"), "check", "pyinit/host/setup-root-conf.toml")

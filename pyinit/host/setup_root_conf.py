@@ -2,7 +2,7 @@
 """setup-root-conf.toml: the user's form of the initrd's configuration, checked and translated.
 
 The keys of composefs-setup-root and bootc with their meaning and defaults, and ours. What is
-allowed is said in one place, the JSON Schema beside this file, and checked by it.
+allowed is said in one place, setup_root_tables.py.
 """
 
 from __future__ import annotations
@@ -11,13 +11,10 @@ import difflib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
-from importlib.resources import files
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
-
-from pyinit.host import toml_position
+from pyinit.host import setup_root_tables, toml_position
+from pyinit.host.setup_root_tables import COMPILED, KEYS, KeyPath
 from pyinit.initrd import config
 from pyinit.initrd.config import Config
 from pyinit.initrd.errors import UsageError
@@ -25,33 +22,7 @@ from pyinit.initrd.errors import UsageError
 MAX = 65536
 """Bytes of a file."""
 
-SCHEMA: dict[str, Any] = json.loads(
-    files("pyinit.host").joinpath("setup-root-conf.schema.json").read_text("utf-8")
-)
-TABLES: dict[str, list[str]] = {
-    table: list(content["properties"]) for table, content in SCHEMA["properties"].items()
-}
-
-# What has a key of its own in the compiled form. The others are put together: see _translate().
-_KEYS = {
-    ("root", "size"): "root-size",
-    ("etc", "size"): "etc-size",
-    ("etc", "path"): "state-etc",
-    ("var", "size"): "var-size",
-    ("var", "path"): "state-var",
-    ("state", "missing"): "state-missing",
-    ("state", "grow"): "state-grow",
-    ("digest", "source"): "digest-source",
-    ("digest", "uki"): "uki",
-    ("store", "path"): "store",
-    ("sysroot", "readonly"): "sysroot-readonly",
-    ("failure", "action"): "failure",
-    ("failure", "delay"): "failure-delay",
-    ("device", "wait"): "root-wait",
-}
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-Path = tuple[str, ...]
 
 
 class ConfigErrors(Exception):
@@ -67,7 +38,7 @@ def read(data: bytes, where: str) -> Config:
     try:
         return _read(data, where)
     except RecursionError:
-        # tomllib's, or the schema's: both follow the nesting of the text
+        # tomllib's, or json's: both follow the nesting of the text
         raise ConfigErrors([UsageError("config", where, "nested too deeply")]) from None
 
 
@@ -82,7 +53,9 @@ def _read(data: bytes, where: str) -> Config:
         position, words = toml_position.of_error(text, error)
         raise ConfigErrors([_error(where, position, words)]) from None
 
-    def at(path: Path, found: str, expected: str = "") -> tuple[toml_position.Position, UsageError]:
+    def at(
+        path: KeyPath, found: str, expected: str = ""
+    ) -> tuple[toml_position.Position, UsageError]:
         position = toml_position.of_key(text, path)
         return position, _error(where, position, found, expected)
 
@@ -101,30 +74,25 @@ def _error(
     return UsageError("config", f"{where}:{position[0]}:{position[1]}", found, expected)
 
 
-# ---- what the schema refuses
+# ---- what the tables refuse
 
 
-def _faults(document: Mapping[str, Any]) -> Iterator[tuple[Path, str, str]]:
+def _faults(document: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str, str]]:
     """(path, what was found, what was expected)"""
-    for error in Draft202012Validator(SCHEMA).iter_errors(document):
-        path = tuple(map(str, error.absolute_path))
-        if error.validator == "additionalProperties":
-            known = TABLES[path[0]] if path else TABLES
-            for key in error.instance:
-                if key in known:
-                    continue
-                yield (*path, key), *_unknown((*path, key))
+    for path, value, expected in setup_root_tables.faults(document):
+        if expected:
+            yield path, f"{_name(path)} = {_value(value)}", expected
         else:
-            yield path, f"{_name(path)} = {_value(error.instance)}", _expected(error)
+            yield path, *_unknown(path)
 
 
-def _unknown(path: Path) -> tuple[str, str]:
+def _unknown(path: KeyPath) -> tuple[str, str]:
     if len(path) == 1:
         [key] = path
-        return f"unknown table [{key}]", _nearest(key, {f"[{table}]": table for table in TABLES})
+        return f"unknown table [{key}]", _nearest(key, {f"[{table}]": table for table in KEYS})
     table, key = path
-    elsewhere = {f"[{other}] {key}": key for other in TABLES if key in TABLES[other]}
-    return f"unknown key {_name(path)}", _nearest(key, {k: k for k in TABLES[table]} | elsewhere)
+    elsewhere = {f"[{other}] {key}": key for other in KEYS if key in KEYS[other]}
+    return f"unknown key {_name(path)}", _nearest(key, {k: k for k in KEYS[table]} | elsewhere)
 
 
 def _nearest(key: str, known: dict[str, str]) -> str:
@@ -137,24 +105,7 @@ def _nearest(key: str, known: dict[str, str]) -> str:
     return names[0] if names else "one of " + ", ".join(known)
 
 
-def _expected(error: ValidationError) -> str:
-    schema: Any = error.schema
-    if error.validator == "enum":
-        return " or ".join(map(str, schema["enum"]))
-    if error.validator == "anyOf":
-        return 'bytes, as a number or like "64M"' + (
-            "" if "default" not in schema and len(schema["anyOf"]) == 2 else ', or like "25%"'
-        )
-    if error.validator in ("minimum", "maximum"):
-        return f"{schema['minimum']} to {schema['maximum']}"
-    if error.validator == "pattern":
-        return "an absolute path"
-    return {"object": "a table", "boolean": "true or false"}.get(
-        schema["type"], f"a value of type {schema['type']}"
-    )
-
-
-def _name(path: Path) -> str:
+def _name(path: KeyPath) -> str:
     return path[0] if len(path) == 1 else f"[{path[0]}] {'.'.join(path[1:])}"
 
 
@@ -167,28 +118,29 @@ def _value(value: object) -> str:
 # ---- the compiled form
 
 
-def _translate(document: Mapping[str, Any]) -> dict[str, tuple[Path, str]]:
+def _translate(document: Mapping[str, Any]) -> dict[str, tuple[KeyPath, str]]:
     """Key to (where it comes from, text)."""
-    values: dict[str, tuple[Path, str]] = {}
-    for path, key in _KEYS.items():
+    values: dict[str, tuple[KeyPath, str]] = {}
+    for path, key in COMPILED.items():
         value = _get(document, path)
         if value is not None:
             values[key] = path, _text(value)
-    for table, default in (("etc", "overlay"), ("var", "bind")):
-        mount = _get(document, (table, "mount"))
-        if mount is None:
-            mount = "transient" if _get(document, (table, "transient")) else default
-        values[table] = (table, "mount"), mount
+    # The others are put together.
+    tables = setup_root_tables.typed(document)
+    etc = tables.etc.mount or ("transient" if tables.etc.transient else "overlay")
+    values["etc"] = ("etc", "mount"), etc
+    var = tables.var.mount or ("transient" if tables.var.transient else "bind")
+    values["var"] = ("var", "mount"), var
     root = "sealed"
-    if _get(document, ("root", "transient-ro")):
+    if tables.root.transient_ro:
         root = "transient-ro"
-    elif _get(document, ("root", "transient")):
+    elif tables.root.transient:
         root = "transient"
     values["root"] = ("root", "transient"), root
     return values
 
 
-def _get(document: Mapping[str, Any], path: Path) -> Any:
+def _get(document: Mapping[str, Any], path: KeyPath) -> Any:
     table, key = path
     return document.get(table, {}).get(key)
 
@@ -202,8 +154,8 @@ def _text(value: bool | int | str) -> str:
 
 
 def _value_faults(
-    document: Mapping[str, Any], values: dict[str, tuple[Path, str]]
-) -> Iterator[tuple[Path, str, str]]:
+    document: Mapping[str, Any], values: dict[str, tuple[KeyPath, str]]
+) -> Iterator[tuple[KeyPath, str, str]]:
     """What the initrd's own parser refuses."""
     for key, (path, text) in values.items():
         shown = f"{_name(path)} = {_value(_get(document, path))}"
@@ -217,6 +169,6 @@ def _value_faults(
             yield path, shown, error.expected
 
 
-def _lines(values: Mapping[str, tuple[Path, str]]) -> bytes:
+def _lines(values: Mapping[str, tuple[KeyPath, str]]) -> bytes:
     lines = [f"{key}={text}\n" for key, (_, text) in values.items()]
     return (config.FIRST + "\n" + "".join(lines)).encode("utf-8")
