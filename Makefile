@@ -4,7 +4,7 @@ PYTHON ?= /usr/bin/python3
 VENV := build/venv
 RUN := $(VENV)/bin/python
 
-.PHONY: frozen check lint demo bench fuzz matrix faults extension tools clean
+.PHONY: frozen check lint demo bench fuzz matrix faults mutants extension tools clean
 
 # build/cfs-init, the executable for the initrd
 frozen: tools
@@ -31,6 +31,10 @@ matrix: extension frozen
 # Every system call of a mount and of a boot with every error that it may have, and more allocations
 faults: extension frozen
 	CFS_FAULTS=all $(RUN) -m pytest -n 2 --dist loadfile tests/vm/faults tests/host/test_seal_faults.py
+
+# Each condition and flag of the boot path changed, one at a time: does a test notice?
+mutants: extension
+	$(RUN) -m tests.mutants
 
 # Each parser's fuzzer for TIME seconds, two at a time
 TIME ?= 60

@@ -9,7 +9,7 @@ and fails `make matrix` only: it may be the kernel's own.
 from collections.abc import Generator
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from tests.vm.apt import PackageError
 from tests.vm.kernels import NEWEST
@@ -17,6 +17,14 @@ from tests.vm.toolbox import Toolbox
 
 # No example has a time limit: a machine that is busy with something else would fail it.
 settings.register_profile("pyinit", deadline=None)
+# Of `make mutants`: a few examples, the same each time; whether a test fails is all that counts.
+settings.register_profile(
+    "mutants",
+    deadline=None,
+    derandomize=True,
+    max_examples=20,
+    phases=[Phase.explicit, Phase.generate],
+)
 settings.load_profile("pyinit")
 
 _UNSEEN = "differs on a kernel that was never seen before: "

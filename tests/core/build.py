@@ -2,6 +2,7 @@
 """The C core and the extension module as shared objects under ASan and UBSan, in build/test/."""
 
 import fcntl
+import hashlib
 import os
 import re
 import subprocess
@@ -19,7 +20,7 @@ CC = os.environ.get("CC", "gcc")
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 FLAGS = [
     "-std=c17", "-O1", "-g", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Wconversion",
-    "-Werror", "-shared", "-fPIC", *SANITIZE,
+    "-Werror", "-fPIC", *SANITIZE,
 ]  # fmt: skip
 
 
@@ -38,8 +39,9 @@ def core() -> Path:
 
 def extension() -> Path:
     """_cfs.abi3.so."""
-    include = [f"-I{sysconfig.get_path('include')}"]
-    return _build("_cfs.abi3.so", [*CORE, *sorted((CSRC / "extension").glob("*.c"))], include)
+    include = f"-I{sysconfig.get_path('include')}"
+    sources = [*CORE, *sorted((CSRC / "extension").glob("*.c"))]
+    return _build("_cfs.abi3.so", sources, [], (include,))
 
 
 def declarations() -> str:
@@ -49,18 +51,38 @@ def declarations() -> str:
     return _run(CC, "-E", "-P", "-", text=source)
 
 
-def _build(name: str, sources: list[Path], flags: list[str]) -> Path:
-    BUILD.mkdir(parents=True, exist_ok=True)
+def _build(name: str, sources: list[Path], link: list[str], include: tuple[str, ...] = ()) -> Path:
+    """`name`, linked of an object for each source. They are kept by their content: one changed
+    source is one compilation."""
+    flags = [*FLAGS, *include, *os.environ.get("CFLAGS", "").split()]
+    objects = BUILD / "objects"
+    objects.mkdir(parents=True, exist_ok=True)
     target = BUILD / name
-    inputs = [*sources, *CSRC.rglob("*.h"), Path(__file__)]
+    headers = b"".join(path.read_bytes() for path in sorted(CSRC.rglob("*.h")))
+    common = hashlib.sha256(repr((CC, flags)).encode() + headers)
     with (BUILD / f".{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        newest = max(path.stat().st_mtime_ns for path in inputs)
-        if not target.exists() or target.stat().st_mtime_ns < newest:
+        made = [_object(objects, common, flags, source) for source in sources]
+        key = repr((CC, flags, link, [path.name for path in made]))
+        stamp = target.with_suffix(".key")
+        if not (target.exists() and stamp.exists() and stamp.read_text() == key):
             new = target.with_suffix(".new")
-            _run(CC, *FLAGS, *flags, *map(str, sources), "-o", str(new))
+            _run(CC, *flags, "-shared", *link, *map(str, made), "-o", str(new))
+            stamp.unlink(missing_ok=True)
             new.rename(target)
+            stamp.write_text(key)
     return target
+
+
+def _object(directory: Path, common: "hashlib._Hash", flags: list[str], source: Path) -> Path:
+    content = common.copy()
+    content.update(str(source).encode() + source.read_bytes())
+    path = directory / f"{source.stem}-{content.hexdigest()[:16]}.o"
+    if not path.exists():
+        new = directory / f"{path.name}.{os.getpid()}"
+        _run(CC, *flags, "-c", str(source), "-o", str(new))
+        new.rename(path)
+    return path
 
 
 def _run(*command: str, text: str | None = None) -> str:

@@ -92,6 +92,15 @@ def test_refused(core: Core, text: bytes, expected: int) -> None:
     assert (digest.algorithm, digest.size) == (0, 0)
 
 
+@pytest.mark.parametrize("at", [0, 1])
+def test_each_byte_as_a_digit(core: Core, at: int) -> None:
+    """Not those between the digits and the letters, or after them, that arithmetic lets through."""
+    for byte in range(256):
+        text = b"0" * 62 + bytes([byte, 48] if at == 0 else [48, byte])
+        accepted = core.digest_parse(text)[0] == 0
+        assert accepted == (chr(byte) in HEX), byte
+
+
 def test_equal_is_algorithm_and_bytes(core: Core) -> None:
     value = bytes(range(32))
     one = core.digest(SHA256, value)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Within a cell, in a copy of the repository: makes changes and runs tests, as stdin says.
+
+A line of stdin is a JSON object: path, source (the changed file, None: as it is), tests, seconds.
+A line of stdout answers it: {"noticed": bool, "how": str, "seconds": float}.
+
+The tests run in a forked child of this process, which has the slow imports done. For changes of C
+this process runs under AddressSanitizer, as the tests of the core do: see tests/core/conftest.py.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+_OPTIONS = (
+    "-x", "-q", "--tb=short", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist",
+    "-p", "no:faulthandler", "-W", "ignore::pytest.PytestAssertRewriteWarning",
+    "--hypothesis-profile=mutants",
+)  # fmt: skip
+# Exit codes of pytest: failed tests, and a source that cannot even be imported.
+_NOTICED = {1: "a test failed", 2: "not importable", 3: "pytest broke", 4: "not importable"}
+_MEMORY = 8 << 30
+_FILE = 1 << 30
+
+
+def _limit() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE, _FILE))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if not hasattr(ctypes.CDLL(None), "__asan_init"):  # it reserves more than there is
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+
+
+def _child(tests: list[str], log: int) -> None:
+    """Never returns."""
+    code = 70
+    try:
+        os.setsid()
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        _limit()
+        import pytest
+
+        code = int(pytest.main([*_OPTIONS, *tests]))
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _run(tests: list[str], seconds: float, log: Path) -> tuple[bool, str]:
+    """(a test has noticed, how)"""
+    with log.open("wb") as stream:
+        child = os.fork()
+        if child == 0:
+            _child(tests, stream.fileno())
+    deadline = time.monotonic() + seconds
+    wait = 0.005
+    while time.monotonic() < deadline:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            code = os.waitstatus_to_exitcode(status)
+            if code == 0:
+                return False, ""
+            if code < 0:
+                return True, f"ended by signal {-code}"
+            if code == 5:
+                raise RuntimeError(f"no test in {tests}")
+            return True, _NOTICED.get(code, f"exit {code}")
+        time.sleep(wait)
+        wait = min(wait * 1.5, 0.1)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return True, f"not ended after {seconds:.0f} s"
+
+
+def _answer(order: dict[str, Any]) -> dict[str, Any]:
+    path = Path(order["path"])
+    before = path.read_bytes()
+    start = time.monotonic()
+    try:
+        if order["source"] is not None:
+            path.write_bytes(order["source"].encode())
+        noticed, how = _run(order["tests"], order["seconds"], Path("tmp/log"))
+    finally:
+        path.write_bytes(before)
+    answer: dict[str, Any] = {
+        "noticed": noticed, "how": how, "seconds": time.monotonic() - start,
+    }  # fmt: skip
+    if noticed and order["source"] is None:
+        answer["log"] = Path("tmp/log").read_text(errors="replace")[-3000:]
+    return answer
+
+
+def main() -> None:
+    """Until stdin ends."""
+    sys.dont_write_bytecode = True  # the time of a file says too little of its content
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    import hypothesis
+    import pytest
+
+    assert hypothesis
+    assert pytest
+    for line in sys.stdin:
+        print(json.dumps(_answer(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
