@@ -9,7 +9,7 @@ _cfs_options() { # COMMAND VERB: the options there
 		;;
 	mount.cfs*) echo "-s -f -n -v -N -o -t" ;;
 	cfs-setup-root*) echo "--sysroot --config --soft-reboot -h --help --version" ;;
-	"cfs-uki seal") echo "--digest --replace -o --output -h --help" ;;
+	"cfs-uki seal") echo "--digest --replace --unsigned-command-line -o --output -h --help" ;;
 	"cfs-uki payload") echo "--digest -h --help" ;;
 	"cfs-uki show") echo "--json -h --help" ;;
 	"cfs-store add") echo "--object-store --create --hash --verity --image -h --help" ;;

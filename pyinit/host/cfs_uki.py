@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pyinit.host.atomic import write_file
-from pyinit.host.command import VerbParser, add_digests, complain, parse_digests, run, say
+from pyinit.host.command import VerbParser, add_digests, complain, parse_digests, run, say, warn
 from pyinit.host.seal import carried_initrd, format_digests, seal
-from pyinit.host.uki import NotBooting, Uki
+from pyinit.host.uki import COMMAND_LINE, NotBooting, Uki
 from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import EXIT_OK, CfsError, Refused, printable
 from pyinit.initrd.payload import SECTION
@@ -32,6 +32,11 @@ def _parser() -> VerbParser:
     verb = parser.add_verb("seal", _seal, "write the digest into a UKI, before it is signed")
     add_digests(verb)
     verb.add_argument("--replace", action="store_true", help="take over from an earlier sealing")
+    verb.add_argument(
+        "--unsigned-command-line",
+        action="store_true",
+        help="accept a UKI without a command line: who starts it chooses the program that is PID 1",
+    )
     verb.add_argument("input", metavar="IN.efi", type=Path)
     verb.add_argument("-o", "--output", metavar="OUT.efi", type=Path, required=True)
 
@@ -49,8 +54,35 @@ def _parser() -> VerbParser:
 
 
 def _seal(options: argparse.Namespace) -> int:
-    seal(options.input, options.output, parse_digests(options.digests), options.replace)
+    uki = seal(
+        options.input,
+        options.output,
+        parse_digests(options.digests),
+        replace=options.replace,
+        unsigned_command_line=options.unsigned_command_line,
+    )
+    command_line = uki.command_line()
+    if command_line is None:
+        warn(NAME, f"{uki.path}: no {COMMAND_LINE}: {_UNSIGNED}")
+    elif _takes_credentials(_decoded(command_line)):
+        warn(NAME, f"{uki.path}: {COMMAND_LINE} without {_NO_CREDENTIALS}: {_CREDENTIALS}")
     return EXIT_OK
+
+
+# systemd takes credentials from the ESP, beside the UKI, and from SMBIOS; none of them is signed.
+_NO_CREDENTIALS = "systemd.import_credentials=no"
+_CREDENTIALS = (
+    "where systemd is in the initrd or the root, what lies beside the UKI adds units to it"
+)
+_UNSIGNED = "who starts the UKI chooses init= and its arguments"
+
+
+def _takes_credentials(command_line: str) -> bool:
+    """Does systemd? The last word counts."""
+    key, _, no = _NO_CREDENTIALS.partition("=")
+    words = [word.partition("=") for word in command_line.split()]
+    said = [value for name, _, value in words if name.replace("-", "_") == key]
+    return not said or said[-1].lower() not in (no, "n", "0", "false", "f", "off")
 
 
 def _payload(options: argparse.Namespace) -> int:
@@ -60,6 +92,7 @@ def _payload(options: argparse.Namespace) -> int:
     write_file(initrd, carried_initrd(data), 0o644)
     # For `ukify build … $(cfs-uki payload …)`: behind the other initrds, since the last copy counts
     say(f"--section={SECTION}:@{section}", f"--initrd={initrd}")
+    complain(NAME, f"the UKI needs a command line too (--cmdline=): without one, {_UNSIGNED}")
     return EXIT_OK
 
 
@@ -71,12 +104,15 @@ def _show(options: argparse.Namespace) -> int:
 
 def describe(uki: Uki) -> dict[str, object]:
     """What `show --json` prints. `agree` is null where only one of the two copies is to be seen."""
-    command_line = uki.read(".cmdline")
+    command_line = uki.command_line()
+    # With profiles in it, the base alone is never booted.
+    booted = range(uki.profiles) if uki.profiles else [_cfs.PE_BASE]
     return {
         "file": str(uki.path),
         "machine": uki.machine,
         "signed": uki.signed,
         "cmdline": None if command_line is None else _decoded(command_line),
+        "unsigned_command_line": any(uki.command_line(profile) is None for profile in booted),
         "sections": [
             {"name": section.name, "size": section.size, "offset": section.offset}
             for section in uki.sections
@@ -120,8 +156,10 @@ def _text(about: dict[str, object]) -> str:
         f"machine:      {about['machine']}",
         f"signed:       {'yes' if about['signed'] else 'no'}",
         f"command line: {'none' if command_line is None else printable(str(command_line))}",
-        "sections:",
     ]
+    if about["unsigned_command_line"]:
+        lines.append(f"              UNSIGNED: {_UNSIGNED}")
+    lines.append("sections:")
     for section in _rows(about["sections"]):
         lines.append(f"  {section['name']!s:8} {section['size']:>10} bytes at {section['offset']}")
     for entry in _rows(about["digests"]):

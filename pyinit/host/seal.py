@@ -9,7 +9,7 @@ from stat import S_IFREG
 from pyinit.host.atomic import write_file
 from pyinit.host.cpio import Entry, write_cpio
 from pyinit.host.pe_write import PeWriteError, rewrite
-from pyinit.host.uki import CARRIED, Uki
+from pyinit.host.uki import CARRIED, COMMAND_LINE, Uki
 from pyinit.initrd import payload
 from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import UsageError
@@ -38,15 +38,28 @@ def carried_initrd(data: bytes) -> bytes:
     return END_OF_LZ4 + carried_archive(data)
 
 
-def seal(source: Path, target: Path, digests: list[Digest], replace: bool = False) -> None:
-    """Writes `source`, sealed with `digests`, to `target` (which may be the same file).
+def seal(
+    source: Path,
+    target: Path,
+    digests: list[Digest],
+    *,
+    replace: bool = False,
+    unsigned_command_line: bool = False,
+) -> Uki:
+    """Writes `source`, sealed with `digests`, to `target` (which may be the same file); `source`.
 
     The result is read back and compared before it gets its name. Refused: signed (a signature or a
     PCR signature would not hold afterwards), sealed already unless `replace`, several profiles, no
-    initrd, a layout that cannot be changed safely.
+    initrd, a layout that cannot be changed safely; no command line unless `unsigned_command_line`:
+    then whoever starts the UKI says which program of the root is PID 1, and what it is told.
     """
     uki = Uki(source)
     _check(uki, replace)
+    if uki.command_line() is None and not unsigned_command_line:
+        raise uki.refused(
+            f"no {COMMAND_LINE} section: who starts it would choose init= and its arguments",
+            "one (ukify build --cmdline=...), or --unsigned-command-line",
+        )
     data = format_digests(digests)
     initrd_index = uki.find(".initrd")
     assert initrd_index is not None
@@ -63,6 +76,7 @@ def seal(source: Path, target: Path, digests: list[Digest], replace: bool = Fals
         raise uki.refused(str(error)) from None
     mode = (target if target.exists() else source).stat().st_mode & 0o7777
     write_file(target, image, mode, lambda written: _verify(uki, written, initrd, data))
+    return uki
 
 
 def _check(uki: Uki, replace: bool) -> None:

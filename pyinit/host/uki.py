@@ -20,6 +20,7 @@ from pyinit.initrd import payload
 from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import Refused
 
+COMMAND_LINE = ".cmdline"
 CARRIED = payload.CARRIED.lstrip("/")
 SIZE_MAX = 512 << 20  # the reader's own limit
 
@@ -116,6 +117,12 @@ class Uki:
     def read(self, name: str, profile: int = _cfs.PE_BASE) -> bytes | None:
         index = self.find(name, profile)
         return None if index is None else self.content(index)
+
+    def command_line(self, profile: int = _cfs.PE_BASE) -> bytes | None:
+        """What a boot menu and the firmware cannot replace where Secure Boot is on; a profile's own
+        one or the base's. None: they say it all."""
+        own = self.read(COMMAND_LINE, profile)
+        return own if own is not None or profile == _cfs.PE_BASE else self.read(COMMAND_LINE)
 
     def section_digests(self, profile: int = _cfs.PE_BASE) -> list[Digest] | None:
         """What `.cfsdig` names; None where there is none. CfsError: malformed."""

@@ -25,6 +25,8 @@ MODULES = ("efivarfs", "vfat", "nls_cp437", "nls_ascii")
 
 PROFILES_MAX = 96  # a profile is a section, and a UKI has no more of these
 
+_COMMAND_LINE = ".cmdline"
+
 _ATTRIBUTES = mounting.RDONLY | mounting.NOSUID | mounting.NODEV | mounting.NOEXEC
 # FAT names and their character sets are said, since their defaults are kernel configuration.
 _VFAT = [("ro", None), ("codepage", "437"), ("iocharset", "ascii")]
@@ -34,15 +36,17 @@ class UkiDigests:
     """What was found: `found` is None where there was nothing to compare, `why_not` says why.
 
     `path`: `DEVICE:PATH` of the file, as far as known. `secure_boot`: on, off or unknown.
+    `command_line`: has the file one of its own? None: no file was looked into.
     """
 
-    __slots__ = ("found", "path", "secure_boot", "why_not")
+    __slots__ = ("command_line", "found", "path", "secure_boot", "why_not")
 
     def __init__(self) -> None:
         self.found: list[Digest] | None = None
         self.why_not = ""
         self.path = ""
         self.secure_boot = "unknown"
+        self.command_line: bool | None = None
 
 
 class _Absent(Exception):
@@ -73,6 +77,7 @@ def look(modules: "Modules | None", seconds: int, uki: bool = True) -> UkiDigest
         fd = _open(device, names, modules)
         try:
             result.found = read(fd, profile, result.path)
+            result.command_line = has_command_line(fd, profile, result.path)
         finally:
             posix.close(fd)
         if result.found is None:
@@ -104,6 +109,21 @@ def read(fd: int, profile: int, where: str) -> "list[Digest] | None":
         else:
             return payload.parse(data, f"{where}: {payload.SECTION}")
     return None
+
+
+def has_command_line(fd: int, profile: int, where: str) -> bool:
+    """A command line in the file, which is signed where the file is; one of the profile or of its
+    base. Refused("source", where, …), as read()."""
+    for number in (profile, _cfs.PE_BASE):
+        try:
+            _cfs.pe_section_read(fd, _COMMAND_LINE, number, payload.MAX)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                continue
+            if error.errno != errno.EMSGSIZE:  # longer than anybody here wants to know
+                raise Refused("source", where, f"{_COMMAND_LINE}: {os_error(error)}") from None
+        return True
+    return False
 
 
 def _mount_variables(modules: "Modules | None") -> int:

@@ -20,7 +20,7 @@ from pyinit.initrd import (
 from pyinit.initrd.cmdline import CommandLine
 from pyinit.initrd.config import Config
 from pyinit.initrd.digest import Digest
-from pyinit.initrd.errors import EXIT_OK, CfsError, Refused, Step, UsageError, os_error
+from pyinit.initrd.errors import EXIT_OK, CfsError, Refused, Step, UsageError, os_error, printable
 from pyinit.initrd.image import ImageMissing, Store, VerifiedImage
 from pyinit.initrd.modules import Modules
 from pyinit.initrd.stage import Stage
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 # The root's own disk is there by now; the ESP is on it as a rule, or on one found with it.
 _ESP_SECONDS = 5
+
+# As unproved as the rest of the file, which somebody may have put there since.
+_COMMAND_LINE = {None: "not looked at", True: "unproved, in the UKI", False: "not in the UKI"}
 
 USAGE = "usage: cfs-setup-root [--sysroot DIR] [--config FILE] [--soft-reboot DIGEST]\n"
 _OPTIONS = ("--sysroot", "--config", "--soft-reboot")
@@ -50,6 +53,11 @@ def setup(
     """
     with Step("source", "UKI"):
         uki = esp.look(modules, _ESP_SECONDS, settings.uki != "off")
+    if uki.command_line is False:
+        output.err(
+            f"warning: {printable(uki.path)} has no .cmdline: who started it chose init= and its "
+            "arguments; seal one that has (cfs-uki seal)\n"
+        )
     decision = sources.decide(settings, sources.carried(), uki, line)
     with Stage(sysroot) as stage:
         tree, image, built = build(stage, settings, decision.candidates, mount_points, modules)
@@ -60,6 +68,7 @@ def setup(
             "level": decision.level,
             "uki": decision.uki,
             "secure_boot": uki.secure_boot,
+            "command_line": _COMMAND_LINE[uki.command_line],
             **built,
         }
         compose.attach(tree, sysroot, image)

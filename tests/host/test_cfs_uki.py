@@ -69,7 +69,12 @@ def test_what_payload_writes_ukify_takes(
     uki_parts: UkiParts, tmp_path: Path, capsys: Capture
 ) -> None:
     assert main(["payload", "--digest", ONE.hex, str(tmp_path)]) == 0
-    options = capsys.readouterr().out.split()
+    output = capsys.readouterr()
+    options = output.out.split()
+    assert output.err == (
+        "cfs-uki: the UKI needs a command line too (--cmdline=): without one, who starts the UKI "
+        "chooses init= and its arguments\n"
+    )
     uki = Uki(uki_parts.ukify(tmp_path / "out.efi", *options))
     assert uki.section_digests() == uki.carried_digests() == [ONE]
 
@@ -118,6 +123,63 @@ def test_show_says_when_the_copies_differ(tmp_path: Path, capsys: Capture) -> No
     path = write(tmp_path / "a.efi", sealed_section(ONE), (".initrd", b"compressed"))
     assert main(["show", str(path)]) == 0
     assert "agree:   only one copy is to be seen" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("sections", "unsigned"),
+    [
+        ([], True),
+        ([(".cmdline", b"quiet")], False),
+        ([(".cmdline", b"quiet"), PROFILE, PROFILE, (".cmdline", b"other")], False),
+        ([PROFILE, (".cmdline", b"one"), PROFILE, (".cmdline", b"two")], False),
+        ([PROFILE, (".cmdline", b"one"), PROFILE], True),
+    ],
+)
+def test_show_says_where_the_command_line_is_not_signed(
+    sections: list[tuple[str, bytes]], unsigned: bool, tmp_path: Path, capsys: Capture
+) -> None:
+    path = write(tmp_path / "a.efi", *sections)
+    assert main(["show", "--json", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out)["unsigned_command_line"] is unsigned
+    assert main(["show", str(path)]) == 0
+    said = "UNSIGNED: who starts the UKI chooses init= and its arguments\n"
+    assert (said in capsys.readouterr().out) is unsigned
+
+
+def seal_said(path: Path, capsys: Capture, *options: str) -> tuple[int, str]:
+    code = main(["seal", "--digest", ONE.hex, *options, str(path), "-o", str(path)])
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command_line", "closed"),
+    [
+        (b"quiet", False),
+        (b"systemd.import_credentials=yes", False),
+        (b"systemd.import_credentials=no systemd.import_credentials", False),
+        (b"a.systemd.import_credentials=no", False),
+        (b"systemd.import_credentials=no\0", True),
+        (b"systemd.import-credentials=0 quiet", True),
+        (b"systemd.import_credentials=1 systemd.import_credentials=False", True),
+    ],
+)
+def test_seal_warns_of_credentials(
+    command_line: bytes, closed: bool, tmp_path: Path, capsys: Capture
+) -> None:
+    path = write(tmp_path / "a.efi", OPAQUE, (".cmdline", command_line))
+    warning = (
+        f"cfs-uki: warning: {path}: .cmdline without systemd.import_credentials=no: where systemd "
+        "is in the initrd or the root, what lies beside the UKI adds units to it\n"
+    )
+    assert seal_said(path, capsys) == (0, "" if closed else warning)
+
+
+def test_seal_without_a_command_line(tmp_path: Path, capsys: Capture) -> None:
+    path = write(tmp_path / "a.efi", OPAQUE)
+    assert seal_said(path, capsys)[0] == 32
+    warning = f"{path}: no .cmdline: who starts the UKI chooses init= and its arguments\n"
+    said = (0, f"cfs-uki: warning: {warning}")
+    assert seal_said(path, capsys, "--unsigned-command-line") == said
 
 
 def test_show_is_one_line_per_line(tmp_path: Path, capsys: Capture) -> None:

@@ -59,7 +59,9 @@ def test_the_archive_is_as_the_kernel_wants_it(plain_uki: Path, sealed: Path) ->
 def test_nuls_that_end_the_initrd_are_its_own(uki_parts: UkiParts, tmp_path: Path) -> None:
     # LZ4 data may end with them: they are then no end mark (seen: "Decoding failed").
     source = tmp_path / "in.efi"
-    source.write_bytes(Image([(".linux", b"x"), (".initrd", b"lz4 data" + bytes(8))]).build())
+    source.write_bytes(
+        Image([(".linux", b"x"), (".initrd", b"lz4 data" + bytes(8)), COMMAND_LINE]).build()
+    )
     seal(source, source, [ONE])
     assert Uki(source).carried()[0].start == 20
 
@@ -143,10 +145,11 @@ def test_same_input_same_bytes(plain_uki: Path, sealed: Path, tmp_path: Path) ->
 
 def small(tmp_path: Path, *sections: tuple[str, bytes]) -> Path:
     path = tmp_path / "in.efi"
-    path.write_bytes(Image([(".text", b"code"), *sections]).build())
+    path.write_bytes(Image([(".text", b"code"), *sections, COMMAND_LINE]).build())
     return path
 
 
+COMMAND_LINE = (".cmdline", b"quiet")
 LINUX, INITRD = (".linux", b"kernel"), (".initrd", b"initrd")
 CARRIED_INITRD = carried_archive(format_digests([TWO]))
 IN_THE_MIDDLE = write_cpio(
@@ -228,6 +231,22 @@ def test_permissions_are_kept(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_wrong_use(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--digest"):
         seal(small(tmp_path, LINUX, INITRD), tmp_path / "out.efi", [ONE, ONE])
+
+
+def test_who_starts_it_must_not_choose_what_pid_1_is(tmp_path: Path) -> None:
+    """`init=/usr/bin/python3 -- -c ...` ran as PID 1 of the sealed root."""
+    source, target = tmp_path / "in.efi", tmp_path / "out.efi"
+    source.write_bytes(Image([LINUX, INITRD]).build())
+    with pytest.raises(Refused) as caught:
+        seal(source, target, [ONE])
+    assert str(caught.value) == (
+        f"refused: source: {source}: no .cmdline section: who starts it would choose init= and its "
+        "arguments, expected one (ukify build --cmdline=...), or --unsigned-command-line"
+    )
+    assert list(tmp_path.iterdir()) == [source]
+    seal(source, target, [ONE], unsigned_command_line=True)
+    assert Uki(target).section_digests() == Uki(target).carried_digests() == [ONE]
+    assert Uki(target).command_line() is None
 
 
 def test_no_such_file(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ UKI = pe_builder.build(
         Section(b".text", b"t" * 700),
         Section(b".linux", b"l" * 700),
         Section(b".initrd", b"0" * 512),
+        Section(b".cmdline", b"quiet systemd.import_credentials=no"),
     ]
 )
 _CODE = "import sys; from pyinit.host.cfs_uki import main; sys.exit(main(sys.argv[1:]))"

@@ -24,6 +24,7 @@ class Firmware:
         self.mounts: list[tuple[str, list[tuple[str, str | None]], int]] = []
         self.errors: dict[str, int] = {}
         self.sections: dict[int, bytes | int] = {_cfs.PE_BASE: payload.format([DIGEST])}
+        self.command_lines: dict[int, bytes | int] = {_cfs.PE_BASE: b"quiet"}
         self.set("StubDevicePartUUID", UUID)
         self.set("StubImageIdentifier", "\\EFI\\Linux\\a.efi")
         self.raw("SecureBoot", b"\6\0\0\0\1", efivar.GLOBAL)
@@ -44,10 +45,11 @@ class Firmware:
         return os.open(self.variables if kind == "efivarfs" else self.esp, os.O_RDONLY)
 
     def section(self, fd: int, name: str, profile: int, capacity: int) -> bytes:
-        assert (name, capacity) == (".cfsdig", 4096)
+        assert capacity == 4096
         assert os.read(fd, 9) == b"uki"
         os.lseek(fd, 0, 0)
-        found = self.sections.get(profile, errno.ENOENT)
+        sections = {".cfsdig": self.sections, ".cmdline": self.command_lines}[name]
+        found = sections.get(profile, errno.ENOENT)
         if isinstance(found, int):
             raise OSError(found, "the rule")
         return found
@@ -115,6 +117,32 @@ def test_the_profile_then_the_base(firmware: Firmware) -> None:
     firmware.sections[2] = errno.EEXIST
     with pytest.raises(Refused):  # what is wrong in the profile is not looked for in the base
         look()
+
+
+def test_a_command_line_of_the_file(firmware: Firmware) -> None:
+    """Without one who starts the UKI says what PID 1 is."""
+    lines = firmware.command_lines
+    assert look().command_line is True
+    lines[_cfs.PE_BASE] = errno.EMSGSIZE
+    assert look().command_line is True
+    lines.clear()
+    assert look().command_line is False
+    firmware.set("StubProfile", "1")
+    assert look().command_line is False
+    lines[1] = b"of the profile"
+    assert look().command_line is True
+    lines.clear()
+    lines[_cfs.PE_BASE] = b"of the base"
+    assert look().command_line is True
+    lines[1] = errno.EEXIST
+    with pytest.raises(Refused, match=r"a.efi: .cmdline: .*EEXIST"):
+        look()
+    firmware.sections.clear()
+    lines.clear()
+    assert look().command_line is False
+    firmware.file.unlink()
+    assert look().command_line is None
+    assert look(uki=False).command_line is None
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1 ", "96", "0x1", "²", "1000"])
