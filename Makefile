@@ -4,7 +4,7 @@ PYTHON ?= /usr/bin/python3
 VENV := build/venv
 RUN := $(VENV)/bin/python
 
-.PHONY: frozen check lint demo bench fuzz matrix faults mutants extension tools clean
+.PHONY: frozen check lint demo bench fuzz matrix faults mutants completions extension tools clean
 
 # build/cfs-init, the executable for the initrd
 frozen: tools
@@ -40,6 +40,10 @@ mutants: extension
 TIME ?= 60
 fuzz: extension $(VENV)/.fuzz
 	$(RUN) -m fuzz --time $(TIME)
+
+# The files for bash and zsh, from what the commands say of themselves
+completions: extension
+	PYTHONPATH=.:build/lib $(RUN) completions/generate.py
 
 # _cfs, where pytest and the targets above find it
 extension: tools $(VENV)/.done

@@ -1,64 +1,136 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# bash completion for cfs-mount, mount.cfs, cfs-setup-root, cfs-uki, cfs-store, cfs-init-config
+# Written by `make completions`: change completions/generate.py.
+# bash completion for cfs-mount mount.cfs cfs-setup-root cfs-uki cfs-store cfs-init-config
 
 _cfs_options() { # COMMAND VERB: the options there
 	case "$1 $2" in
-	cfs-mount*)
-		echo "--object-store --digest --image --upperdir --workdir --ro --rw --verity --dry-run" \
-			"--json -v --verbose -h --help --version"
+	"cfs-mount ")
+		echo "--object-store --digest --image --upperdir --workdir --ro --rw --verity " \
+			"--dry-run --json -v --verbose -h --help --version"
 		;;
-	mount.cfs*) echo "-s -f -n -v -N -o -t" ;;
-	cfs-setup-root*) echo "--sysroot --config --soft-reboot -h --help --version" ;;
-	"cfs-uki seal") echo "--digest --replace --unsigned-command-line -o --output -h --help" ;;
-	"cfs-uki payload") echo "--digest -h --help" ;;
-	"cfs-uki show") echo "--json -h --help" ;;
-	"cfs-store add") echo "--object-store --create --hash --verity --image -h --help" ;;
-	"cfs-init-config compile") echo "-o --output -h --help" ;;
-	*) echo "-h --help" ;;
+	"mount.cfs ") echo "-o -s -f -v -n -t -N -h --help --version" ;;
+	"cfs-setup-root ") echo "--sysroot --config --soft-reboot -h --help --version" ;;
+	"cfs-uki ") echo "-h --help --version" ;;
+	"cfs-uki help") echo "-h --help" ;;
+	"cfs-uki seal") echo "-h --help --digest --replace --unsigned-command-line -o --output" ;;
+	"cfs-uki payload") echo "-h --help --digest" ;;
+	"cfs-uki show") echo "-h --help --json" ;;
+	"cfs-uki digests") echo "-h --help" ;;
+	"cfs-store ") echo "-h --help --version" ;;
+	"cfs-store help") echo "-h --help" ;;
+	"cfs-store add") echo "-h --help --object-store --create --hash --verity --image" ;;
+	"cfs-store seal") echo "-h --help" ;;
+	"cfs-init-config ") echo "-h --help --version" ;;
+	"cfs-init-config help") echo "-h --help" ;;
+	"cfs-init-config compile") echo "-h --help -o --output" ;;
+	"cfs-init-config check") echo "-h --help" ;;
 	esac
 }
 
 _cfs_verbs() { # COMMAND
 	case "$1" in
-	cfs-uki) echo "seal payload show digests" ;;
-	cfs-store) echo "add seal" ;;
-	cfs-init-config) echo "compile check" ;;
+	cfs-uki) echo "help seal payload show digests" ;;
+	cfs-store) echo "help add seal" ;;
+	cfs-init-config) echo "help compile check" ;;
 	esac
 }
 
-_cfs_values() { # COMMAND OPTION: the words that may follow it, "FILE", or nothing known
-	case "$2" in
-	--verity) [[ $1 == cfs-store ]] && echo "auto require off" || echo "require off" ;;
-	--hash) echo "sha256 sha512" ;;
-	--object-store | --image | --upperdir | --workdir | --sysroot | --config | -o | --output)
-		[[ $1 == mount.cfs ]] && echo "digest= image= upperdir= workdir= verity=" || echo FILE
+# COMMAND VERB OPTION: what may follow the option: words, FILE, DIR, NONE; nothing where it takes
+# no value. For OPTION "", what the operands are.
+_cfs_values() {
+	case "$1 $2 $3" in
+	"cfs-mount  --object-store") echo "DIR" ;;
+	"cfs-mount  --digest") echo "NONE" ;;
+	"cfs-mount  --image") echo "FILE" ;;
+	"cfs-mount  --upperdir") echo "DIR" ;;
+	"cfs-mount  --workdir") echo "DIR" ;;
+	"cfs-mount  --verity") echo "require off" ;;
+	"cfs-mount  ") echo "DIR" ;;
+	"mount.cfs  -o") echo "NONE" ;;
+	"mount.cfs  -t") echo "NONE" ;;
+	"mount.cfs  -N") echo "NONE" ;;
+	"mount.cfs  ") echo "DIR" ;;
+	"cfs-setup-root  --sysroot") echo "DIR" ;;
+	"cfs-setup-root  --config") echo "FILE" ;;
+	"cfs-setup-root  --soft-reboot") echo "NONE" ;;
+	"cfs-uki help ") echo "help seal payload show digests" ;;
+	"cfs-uki seal --digest") echo "NONE" ;;
+	"cfs-uki seal -o" | "cfs-uki seal --output") echo "FILE" ;;
+	"cfs-uki seal ") echo "FILE" ;;
+	"cfs-uki payload --digest") echo "NONE" ;;
+	"cfs-uki payload ") echo "DIR" ;;
+	"cfs-uki show ") echo "FILE" ;;
+	"cfs-uki digests ") echo "FILE" ;;
+	"cfs-store help ") echo "help add seal" ;;
+	"cfs-store add --object-store") echo "DIR" ;;
+	"cfs-store add --hash") echo "sha256 sha512" ;;
+	"cfs-store add --verity") echo "auto require off" ;;
+	"cfs-store add --image") echo "FILE" ;;
+	"cfs-store add ") echo "FILE" ;;
+	"cfs-store seal ") echo "DIR" ;;
+	"cfs-init-config help ") echo "help compile check" ;;
+	"cfs-init-config compile -o" | "cfs-init-config compile --output") echo "FILE" ;;
+	"cfs-init-config compile ") echo "FILE" ;;
+	"cfs-init-config check ") echo "FILE" ;;
+	esac
+}
+
+_cfs_reply() { # PREFIX WORD VALUES: fills COMPREPLY with PREFIX and each of VALUES
+	case "$3" in
+	NONE | "") ;;
+	FILE | DIR)
+		compopt -o filenames 2>/dev/null
+		local kind=-f
+		[[ $3 != DIR ]] || kind=-d
+		mapfile -t COMPREPLY < <(compgen -P "$1" "$kind" -- "$2")
 		;;
-	--digest | --soft-reboot | -N | -t) echo NONE ;;
+	*) mapfile -t COMPREPLY < <(compgen -P "$1" -W "$3" -- "$2") ;;
 	esac
 }
 
 _cfs() {
-	local command=${1##*/} word=$2 previous=$3 verb='' words
-	[[ -n $(_cfs_verbs "$command") && $COMP_CWORD -gt 1 ]] && verb=${COMP_WORDS[1]}
+	local command=${1##*/} verb='' line whole option values breaks before
 	COMPREPLY=()
-	words=$(_cfs_values "$command" "$previous")
-	case "$words" in
-	FILE | "") ;;
-	NONE) return ;;
+	[[ -n $(_cfs_verbs "$command") && $COMP_CWORD -gt 1 ]] && verb=${COMP_WORDS[1]}
+	# The word as typed. readline breaks it at "=", so that $2 is only what follows.
+	line=${COMP_LINE:0:COMP_POINT}
+	whole=${line##*[[:space:]]}
+	read -ra before <<<"${line%"$whole"}"
+	option=${before[-1]-}
+	values=$(_cfs_values "$command" "$verb" "${option:--}")
+	if [[ $command == mount.cfs && $option == -o ]]; then
+		_cfs_mount_option "$whole"
+	elif [[ -n $values ]]; then
+		_cfs_reply '' "$whole" "$values"
+	elif [[ $whole == --*=* ]]; then
+		values=$(_cfs_values "$command" "$verb" "${whole%%=*}")
+		_cfs_reply "${whole%%=*}=" "${whole#*=}" "$values"
+	elif [[ $whole == -* ]]; then
+		_cfs_reply '' "$whole" "$(_cfs_options "$command" "$verb")"
+	elif [[ -z $verb && -n $(_cfs_verbs "$command") ]]; then
+		_cfs_reply '' "$whole" "$(_cfs_verbs "$command")"
+	else
+		_cfs_reply '' "$whole" "$(_cfs_values "$command" "$verb" '')"
+	fi
+	# What is replaced is behind the last of readline's breaks.
+	breaks=${COMP_WORDBREAKS//[^=:]/}
+	if [[ -n $breaks && $whole == *[$breaks]* ]]; then
+		COMPREPLY=("${COMPREPLY[@]#"${whole%"${whole##*["$breaks"]}"}"}")
+	fi
+}
+
+_cfs_mount_option() { # WORD: the last of the options behind -o
+	local last=${1##*,} prefix
+	prefix=${1%"$last"}
+	case "$last" in
+	verity=*) _cfs_reply "${prefix}verity=" "${last#*=}" "require off" ;;
+	image=*) _cfs_reply "${prefix}image=" "${last#*=}" FILE ;;
+	upperdir=* | workdir=*) _cfs_reply "${prefix}${last%%=*}=" "${last#*=}" DIR ;;
 	*)
-		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
-		[[ $command != mount.cfs ]] || compopt -o nospace 2>/dev/null
-		return
+		_cfs_reply "$prefix" "$last" "digest= image= upperdir= workdir= verity= ro rw"
+		compopt -o nospace 2>/dev/null
 		;;
 	esac
-	if [[ -z $words && $word == -* ]]; then
-		mapfile -t COMPREPLY < <(compgen -W "$(_cfs_options "$command" "$verb")" -- "$word")
-	elif [[ -z $words && -z $verb && -n $(_cfs_verbs "$command") ]]; then
-		mapfile -t COMPREPLY < <(compgen -W "$(_cfs_verbs "$command")" -- "$word")
-	else
-		compopt -o filenames 2>/dev/null
-		mapfile -t COMPREPLY < <(compgen -f -- "$word")
-	fi
 }
 
 complete -F _cfs cfs-mount mount.cfs cfs-setup-root cfs-uki cfs-store cfs-init-config

@@ -12,30 +12,32 @@ from pathlib import Path
 
 import pytest
 
+from completions import generate
+from pyinit import VERSION
 from pyinit.host import cfs_init_config, cfs_store, cfs_uki
 from pyinit.initrd import options, setup_root
 
 ROOT = Path(__file__).resolve().parents[1]
 BASH = ROOT / "completions" / "cfs.bash"
-ZSH = ROOT / "completions" / "_cfs"
 HOST = {"cfs-init-config": cfs_init_config, "cfs-store": cfs_store, "cfs-uki": cfs_uki}
 # A usage of one line tells what is special; these all have.
 GENERIC = {"-h", "--help", "--version"}
 IN_INITRD = {
-    "cfs-mount": set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", options.USAGE)),
-    "mount.cfs": {f"-{letter}" for letter in "sfnvNot"},
+    "cfs-mount": set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", options.USAGE.partition("\n")[2])),
+    "mount.cfs": {f"-{letter}" for letter in "sfnvNot"} | GENERIC,
     "cfs-setup-root": set(re.findall(r"--[a-z-]+", setup_root.USAGE)) | GENERIC,
 }
 
 
-def verbs(command: str) -> dict[str, set[str]]:
-    """Verb to its options, by the parser of the command."""
+def host_parsers(command: str) -> dict[str, argparse.ArgumentParser]:
+    """Verb to its parser; "" is the command's own."""
     parser = HOST[command]._parser()
     [action] = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-    return {
-        name: {option for entry in verb._actions for option in entry.option_strings}
-        for name, verb in action.choices.items()
-    }
+    return {"": parser, **action.choices}
+
+
+def of_parser(parser: argparse.ArgumentParser) -> set[str]:
+    return {option for action in parser._actions for option in action.option_strings}
 
 
 def manual(page: str) -> str:
@@ -50,29 +52,8 @@ def of_manual(command: str) -> set[str]:
     return found
 
 
-def bash(command: str, verb: str = "") -> set[str]:
-    done = subprocess.run(
-        ["bash", "-c", f". {BASH}; _cfs_options {command} {verb}"],
-        capture_output=True, text=True, check=True, timeout=30,
-    )  # fmt: skip
-    return set(done.stdout.split())
-
-
-def zsh_part(start: str) -> set[str]:
-    """The options of _cfs from `start` to the end of that branch or function."""
-    text = ZSH.read_text()
-    part = re.split(r";;|\n}", text[text.index(start) :], maxsplit=1)[0]
-    found = set(re.findall(r"'(?:\([^)]*\))?\*?(--?[A-Za-z][a-z-]*)\[", part))
-    for braces in re.findall(r"\{(-[^}]*)\}", part):
-        found |= set(braces.split(","))
-    named = {"$help": {"-h", "--help"}, "$version": {"--version"}, "$digest": {"--digest"}}
-    for name, names in named.items():
-        found |= names if name in part else set()
-    return found
-
-
 def host_verbs() -> list[tuple[str, str]]:
-    return [(command, verb) for command in HOST for verb in verbs(command)]
+    return [(command, verb) for command in HOST for verb in host_parsers(command)]
 
 
 @pytest.mark.parametrize("command", IN_INITRD)
@@ -80,49 +61,97 @@ def test_of_the_initrd(command: str) -> None:
     expected = IN_INITRD[command]
     assert len(expected) > 4
     assert of_manual(command) == expected
-    assert bash(command) == expected
-    functions = {"cfs-mount": "_cfs_mount()", "mount.cfs": "_cfs_helper()"}
-    assert zsh_part(functions.get(command, f"  {command})")) == expected
+    assert generated(command) == expected
 
 
 @pytest.mark.parametrize("command", HOST)
 def test_of_the_host(command: str) -> None:
-    assert of_manual(command) == set().union(*verbs(command).values())
-    listed = re.findall(r"^\.It Cm ([a-z-]+)$", manual(f"{command}.8"), re.MULTILINE)
-    assert listed == list(verbs(command))
+    parsers = host_parsers(command)
+    assert of_manual(command) == set().union(*map(of_parser, parsers.values()))
+    verbs = list(filter(None, parsers))
+    listed = re.findall(
+        r"^\.It Cm ([a-z-]+)(?: Op Ar VERB)?$", manual(f"{command}.8"), re.MULTILINE
+    )
+    assert listed == verbs
     synopsis = re.findall(r"^\.Cm ([a-z-]+)$", manual(f"{command}.8"), re.MULTILINE)
-    assert set(synopsis) == set(verbs(command))
+    assert set(synopsis) == set(verbs)
+
+
+# ---- completions
+
+
+def generated(command: str, verb: str = "") -> set[str]:
+    """The options that the completions know."""
+    [found] = [
+        content
+        for name, of, content in generate._with_verbs(generate.commands())
+        if (name, of) == (command, verb)
+    ]
+    return {name for option in found.options for name in option.names}
+
+
+def test_the_files_are_what_is_generated() -> None:
+    commands = generate.commands()
+    for name, text in ((generate.BASH, generate.bash), (generate.ZSH, generate.zsh)):
+        committed = (generate.DIRECTORY / name).read_text()
+        assert committed == text(commands), "make completions"
 
 
 @pytest.mark.parametrize(("command", "verb"), host_verbs())
 def test_completion_of_a_verb(command: str, verb: str) -> None:
-    expected = verbs(command)[verb]
-    assert bash(command, verb) == expected
-    assert zsh_part(f"'{command} {verb}')") == expected
+    assert generated(command, verb) == of_parser(host_parsers(command)[verb])
 
 
-@pytest.mark.parametrize("command", HOST)
-def test_completion_of_verbs(command: str) -> None:
-    done = subprocess.run(
-        ["bash", "-c", f". {BASH}; _cfs_verbs {command}"],
-        capture_output=True, text=True, check=True, timeout=30,
-    )  # fmt: skip
-    assert done.stdout.split() == list(verbs(command))
-    call = re.search(rf"_cfs_verbs {command} (.*?);;", ZSH.read_text(), re.DOTALL)
-    assert call
-    assert re.findall(r"'([a-z-]+):", call.group(1)) == list(verbs(command))
+def test_each_value_of_the_host_is_of_a_known_kind() -> None:
+    """A new metavar has its place in a table of the generator."""
+    unknown = set()
+    for command, verb, content in generate._with_verbs(generate.commands()):
+        if command in HOST:
+            for option in content.options:
+                if option.value == generate.UNKNOWN:
+                    unknown.add((command, verb, option.names[-1]))
+            assert generate.UNKNOWN not in content.operands, (command, verb)
+    assert unknown == {("cfs-uki", "seal", "--digest"), ("cfs-uki", "payload", "--digest")}
 
 
-def complete(line: str) -> list[str]:
-    """What bash offers behind `line`."""
-    words = line.split(" ")
+@pytest.mark.parametrize("command", [*HOST, "cfs-mount", "mount.cfs"])
+def test_each_option_is_explained(command: str) -> None:
+    for name, verb, content in generate._with_verbs(generate.commands()):
+        assert name != command or all(option.about for option in content.options), verb
+
+
+def test_the_options_of_a_usage() -> None:
+    usage = (
+        "usage: x [--root SPEC | --soft DIGEST] [-fn] [--config FILE] [--how a|b] DIR TARGET\n"
+        "       x --give-up\n\n  -c, --config FILE  the file (there): read\n  --root SPEC\n"
+    )
+    command = generate._of_usage("x", usage)
+    assert {(option.names, option.value) for option in command.options} == {
+        (("--root",), "NONE"), (("--soft",), "NONE"), (("-c", "--config"), "FILE"),
+        (("--how",), "a b"), (("--give-up",), ""), (("-h", "--help"), ""), (("--version",), ""),
+    }  # fmt: skip
+    assert command.operands == ("DIR", "DIR")
+    zsh = generate.zsh([command])
+    assert "'(-c --config)--config=[the file]:value:_files'" in zsh
+    assert "'--how=[]:value:(a b)'" in zsh
+
+
+def complete(line: str, breaks: str = " \t\n\"'><=;|&(:") -> list[str]:
+    """What bash offers at the end of `line`: the words that take the place of the last one, as
+    readline breaks words."""
+    marks = re.escape(breaks.strip() or "\0")
+    words = re.findall(rf"[{marks}]|[^\s{marks}]+", line)
+    words += [""] * (line[-1:].isspace())
     script = (
         f". {BASH}; COMP_WORDS=({' '.join(map(repr, words))}); COMP_CWORD={len(words) - 1}; "
+        f"COMP_LINE={line!r}; COMP_POINT={len(line)}; COMP_WORDBREAKS=$BREAKS; "
         f"_cfs {words[0]!r} {words[-1]!r} {words[-2]!r}; printf '%s\\n' \"${{COMPREPLY[@]}}\""
     )
     done = subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, check=True, timeout=30, cwd=ROOT
-    )
+        ["bash", "-c", script], capture_output=True, text=True, check=True, timeout=30, cwd=ROOT,
+        env={"BREAKS": breaks, "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert not done.stderr
     return done.stdout.split()
 
 
@@ -131,17 +160,35 @@ def complete(line: str) -> list[str]:
     [
         ("cfs-uki s", ["seal", "show"]),
         ("/usr/bin/cfs-uki s", ["seal", "show"]),
+        ("cfs-uki help s", ["seal", "show"]),
+        ("cfs-uki --v", ["--version"]),
         ("cfs-uki seal --r", ["--replace"]),
         ("cfs-store add --verity r", ["require"]),
+        ("cfs-store add --verity=", ["auto", "require", "off"]),
         ("cfs-mount --verity ", ["require", "off"]),
+        ("cfs-mount --verity=", ["require", "off"]),
+        ("cfs-mount --json --verity=r", ["require"]),
         ("cfs-mount --digest 8", []),
+        ("cfs-mount --json=", []),
         ("cfs-mount --object-store csr", ["csrc"]),
+        ("cfs-mount --object-store=csrc/run", ["csrc/runtime"]),
+        ("cfs-mount --image=pyp", ["pyproject.toml"]),
+        ("cfs-mount pyp", []),
         ("mount.cfs /a /b -o dig", ["digest="]),
-        ("cfs-store seal pyp", ["pyproject.toml"]),
+        ("mount.cfs /a /b -o ro,dig", ["ro,digest="]),
+        ("mount.cfs /a /b -o digest=8c,ve", ["8c,verity="]),
+        ("mount.cfs /a /b -o digest=8c,verity=", ["require", "off"]),
+        ("mount.cfs /a /b -o image=pyp", ["pyproject.toml"]),
+        ("cfs-init-config check pyp", ["pyproject.toml"]),
     ],
 )
 def test_bash_offers(line: str, expected: list[str]) -> None:
     assert complete(line) == expected
+
+
+def test_bash_that_does_not_break_words_at_an_equals_sign() -> None:
+    assert complete("cfs-mount --verity=r", " \t\n") == ["--verity=require"]
+    assert complete("mount.cfs /a /b -o ro,ver", " \t\n") == ["ro,verity="]
 
 
 def test_every_key_of_the_configuration_is_explained() -> None:
@@ -158,6 +205,23 @@ def test_every_key_of_the_configuration_is_explained() -> None:
         assert explained >= {key.strip() for key in section["properties"]} or name == "var"
         if name == "var":
             assert {"mount", "transient", "size", "path"} == set(section["properties"])
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [(word, "usage: seal-disk DISK") for word in ("-h", "--help", "help")]
+    + [("--version", f"seal-disk {VERSION}")],
+)
+def test_seal_disk_answers(argument: str, said: str, tmp_path: Path) -> None:
+    program = tmp_path / "cfs-store"
+    program.write_text(f"#!/bin/sh\n[ $1 = --version ] && echo cfs-store {VERSION}\n")
+    program.chmod(0o755)
+    done = subprocess.run(
+        ["sh", ROOT / "dracut-module/mkosi/seal-disk", argument],
+        capture_output=True, text=True, check=True, timeout=30,
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == (f"{said}\n", "")
 
 
 def test_the_command_line_of_init() -> None:

@@ -28,7 +28,11 @@ def _parser() -> VerbParser:
     verb = parser.add_verb("compile", _compile, "write what the initrd reads")
     verb.add_argument("file", metavar="FILE", type=Path)
     verb.add_argument(
-        "-o", "--output", metavar="OUT", type=Path, help=f"else stdout; in an initrd {config.PATH}"
+        "-o",
+        "--output",
+        metavar="OUT",
+        type=Path,
+        help=f"compiled form (else stdout; in an initrd {config.PATH})",
     )
 
     verb = parser.add_verb("check", _check, "say what is wrong, and nothing else")

@@ -33,9 +33,13 @@ def _parser() -> VerbParser:
         description="Prints the digest of each FILE and --image, one a line, in that order. DIR is "
         "another store: all its objects are taken over, and their names checked.",
     )
-    verb.add_argument("--object-store", metavar="DIR", type=Path, required=True)
+    verb.add_argument("--object-store", metavar="DIR", type=Path, required=True, help="the store")
     verb.add_argument("--create", action="store_true", help="make a repository if there is none")
-    verb.add_argument("--hash", choices=sorted(ALGORITHM_NAMES), help="default: as the store says")
+    verb.add_argument(
+        "--hash",
+        choices=sorted(ALGORITHM_NAMES),
+        help="algorithm of the names (default: as the store says)",
+    )
     verb.add_argument(
         "--verity",
         choices=["auto", "require", "off"],

@@ -38,14 +38,16 @@ def _parser() -> VerbParser:
         help="accept a UKI without a command line: who starts it chooses the program that is PID 1",
     )
     verb.add_argument("input", metavar="IN.efi", type=Path)
-    verb.add_argument("-o", "--output", metavar="OUT.efi", type=Path, required=True)
+    verb.add_argument(
+        "-o", "--output", metavar="OUT.efi", type=Path, required=True, help="the sealed UKI"
+    )
 
     verb = parser.add_verb("payload", _payload, "write what ukify needs to build a sealed UKI")
     add_digests(verb)
     verb.add_argument("directory", metavar="DIR", type=Path)
 
     verb = parser.add_verb("show", _show, "sections, digests and command line of a UKI")
-    verb.add_argument("--json", action="store_true")
+    verb.add_argument("--json", action="store_true", help="print JSON")
     verb.add_argument("file", metavar="FILE", type=Path)
 
     verb = parser.add_verb("digests", _digests, "every digest that UKIs refer to, one a line")

@@ -9,11 +9,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from pyinit import VERSION
 from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import (
     EXIT_INTERNAL,
+    EXIT_OK,
     EXIT_SYSTEM,
     EXIT_USAGE,
     CfsError,
@@ -51,7 +53,11 @@ class VerbParser(Parser):
 
     def __init__(self, name: str, description: str) -> None:
         super().__init__(prog=name, description=description)
+        self.add_argument("--version", action=_Version, help="show the version and exit")
         self._verbs = self.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
+        verb = self.add_verb("help", self._help, "show the usage, of a verb too")
+        # The dictionary itself: the verbs are added later.
+        verb.add_argument("verb", metavar="VERB", nargs="?", choices=self._verbs.choices)
 
     def add_verb(self, name: str, verb: Verb, line: str, description: str | None = None) -> Parser:
         """The verb's own parser: `run` calls `verb` with what that has parsed. `line`: for --help
@@ -59,6 +65,22 @@ class VerbParser(Parser):
         parser = self._verbs.add_parser(name, help=line, description=description)
         parser.set_defaults(run=verb)
         return parser
+
+    def _help(self, options: argparse.Namespace) -> int:
+        parser = self if options.verb is None else self._verbs.choices[options.verb]
+        parser.print_help()
+        return EXIT_OK
+
+
+class _Version(argparse.Action):
+    """argparse's own takes no notice of an error."""
+
+    def __init__(self, option_strings: list[str], dest: str, **rest: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **rest)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        say(f"{parser.prog} {VERSION}")
+        parser.exit(EXIT_OK)
 
 
 def run(name: str, parser: VerbParser, arguments: list[str] | None) -> int:

@@ -26,6 +26,9 @@ def main(argv: list[str]) -> int:
         if args == ["--version"]:
             output.out(f"{name} {pyinit.VERSION}\n")
             return EXIT_OK
+        if args == ["help"] and posix.getpid() != _PID_1:
+            # PID 1 gets the words of the kernel's command line that the kernel does not know.
+            args = ["--help"]
         return _run(name, args)
     except output.StdoutError as error:
         output.error(f"{printable(name)}: {error}\n")
@@ -54,7 +57,11 @@ def _run(name: str, args: list[str]) -> int:
         from pyinit.initrd import init
 
         return init.main(args)
-    output.error(f"usage: cfs-init {{{','.join(NAMES)}}} ...\n")
+    usage = f"usage: cfs-init {{{','.join(NAMES)}}} ...\n"
+    if args in (["-h"], ["--help"]):
+        output.out(usage)
+        return EXIT_OK
+    output.error(usage)
     return EXIT_USAGE
 
 

@@ -8,21 +8,35 @@ from pyinit.initrd.mounting import NOATIME, NODEV, NODIRATIME, NOEXEC, NOSUID, R
 USAGE = """\
 usage: cfs-mount --object-store DIR --digest DIGEST [options] TARGET
 
-  --object-store DIR     objects directory, or repository with objects/
+  --object-store DIR     the store (objects directory, or repository with objects/)
   --digest DIGEST        fs-verity digest of the image: 64 or 128 lower-case hex digits, also
                          after sha256:, sha512:, fsverity-sha256-12:, fsverity-sha512-12:
   --image FILE           the image, where it lies outside the store (checked all the same)
-  --upperdir DIR, --workdir DIR
-                         upper layer of a writable root, on one file system
-  --ro, --rw             read-only (default without --upperdir), writable
-  --verity require|off   off: needs no fs-verity and checks nothing
+  --upperdir DIR         upper layer of a writable root
+  --workdir DIR          an empty directory on the same file system
+  --ro                   read-only (default without --upperdir)
+  --rw                   writable
+  --verity require|off   what is checked (off: nothing, and no fs-verity is needed)
   --dry-run              everything up to the mount
   --json                 the status record on stdout
   -v, --verbose          say what was done
   -h, --help             this text
-  --version
+  --version              the version
 """
-USAGE_HELPER = "usage: mount.cfs DIR TARGET [-sfnv] [-N NAMESPACE] -o digest=DIGEST[,OPTION...]\n"
+USAGE_HELPER = """\
+usage: mount.cfs STORE DIR [-sfnv] [-N NAMESPACE] -o digest=DIGEST[,OPTION...]
+
+  -o OPTIONS             mount options: digest=DIGEST, image=FILE, upperdir=DIR, workdir=DIR,
+                         verity=require|off, ro, rw, and those of mount(8)
+  -s                     ignore unknown mount options
+  -f                     everything up to the mount
+  -v                     say what was done
+  -n                     ignored
+  -t TYPE                ignored
+  -N NAMESPACE           refused
+  -h, --help             this text
+  --version              the version
+"""
 
 
 class MountOptions:

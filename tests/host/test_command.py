@@ -3,12 +3,15 @@
 
 import _cfs
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from pyinit import VERSION
+from pyinit.host import cfs_init_config, cfs_store, cfs_uki
 from pyinit.host.seal import format_digests
 from pyinit.initrd.digest import Digest
 from tests.host.test_pe_write import Image
@@ -47,7 +50,10 @@ def uki(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("buffered", [True, False])
-@pytest.mark.parametrize("command", ["cfs-uki --help", "cfs-store add -h", "cfs-uki digests"])
+@pytest.mark.parametrize(
+    "command",
+    ["cfs-uki --help", "cfs-store add -h", "cfs-uki help", "cfs-uki --version", "cfs-uki digests"],
+)
 def test_a_full_disk(command: str, buffered: bool, uki: Path) -> None:
     name, *arguments = command.split()
     arguments += [str(uki)] * (arguments == ["digests"])
@@ -56,6 +62,29 @@ def test_a_full_disk(command: str, buffered: bool, uki: Path) -> None:
             2,
             f"{name}: {FULL}",
         )
+
+
+MAINS = {"cfs-uki": cfs_uki, "cfs-store": cfs_store, "cfs-init-config": cfs_init_config}
+
+
+@pytest.mark.parametrize("name", MAINS)
+def test_version_and_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main = MAINS[name].main
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{name} {VERSION}\n"
+    assert main(["help"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"usage: {name} [-h] [--version] VERB ...\n")
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out == said
+    for verb in re.findall(r"^    ([a-z]+) ", said, re.MULTILINE):
+        assert main(["help", verb]) == 0
+        of_verb = capsys.readouterr().out
+        assert of_verb.startswith(f"usage: {name} {verb} ")
+        assert main([verb, "--help"]) == 0
+        assert capsys.readouterr().out == of_verb
+    assert main(["help", "nothing"]) == 1
+    assert "invalid choice: 'nothing'" in capsys.readouterr().err
 
 
 def test_what_is_refused_is_told_all_the_same(uki: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import pyinit
-from pyinit.initrd import main
+from pyinit.initrd import init, main
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,24 @@ def test_pid_1_is_init_whatever_its_file_is_called(
     ]
 
 
+@pytest.mark.parametrize("word", ["-h", "--help", "help"])
+@pytest.mark.parametrize("name", ["cfs-init", "cfs-mount", "mount.cfs", "cfs-setup-root"])
+def test_help(name: str, word: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main.main([f"/usr/bin/{name}", word]) == 0
+    said = capfd.readouterr()
+    assert said.out.startswith(f"usage: {name} ")
+    assert not said.err
+
+
+def test_help_is_no_word_for_pid_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the words of the kernel's command line, and boots whatever they are."""
+    given: list[list[str]] = []
+    monkeypatch.setattr("posix.getpid", lambda: 1)
+    monkeypatch.setattr(init, "main", given.append)
+    main.main(["/init", "help"])
+    assert given == [["help"]]
+
+
 def test_an_unknown_name_is_wrong_use(capfd: pytest.CaptureFixture[str]) -> None:
     assert main.main(["cfs-init", "ls"]) == 1
     assert "usage: cfs-init" in capfd.readouterr().err
@@ -59,7 +77,7 @@ def test_an_error_inside_an_installed_command_is_no_wrong_use(
     assert "RuntimeError: inside" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("argument", ["-h", "--help", "--version"])
+@pytest.mark.parametrize("argument", ["-h", "--help", "help", "--version"])
 @pytest.mark.parametrize("name", ["cfs-mount", "mount.cfs", "cfs-setup-root"])
 def test_an_answer_that_nobody_gets_is_no_success(name: str, argument: str) -> None:
     program = (

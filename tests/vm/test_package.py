@@ -63,12 +63,15 @@ def test_commands_run(tree: Path) -> None:
     said = machine.run(
         tree,
         "set -e\nfor name in cfs-mount mount.cfs cfs-setup-root; do $name --version; done\n"
-        "for name in cfs-store cfs-uki cfs-init-config; do $name --help | head -n 1; done\n"
+        "for name in cfs-store cfs-uki cfs-init-config; do $name help | head -n 1; done\n"
+        "for name in cfs-store cfs-uki cfs-init-config /usr/share/cfs/mkosi/seal-disk; do"
+        " $name --version; done\n"
         "cfs-init-config check /usr/share/cfs/setup-root-conf.toml",
     )
     assert re.fullmatch(
         r"cfs-mount \d\S*\nmount\.cfs \d\S*\ncfs-setup-root \d\S*\n"
-        r"usage: cfs-store .*\nusage: cfs-uki .*\nusage: cfs-init-config .*\n", said,
+        r"usage: cfs-store .*\nusage: cfs-uki .*\nusage: cfs-init-config .*\n"
+        r"cfs-store \d\S*\ncfs-uki \d\S*\ncfs-init-config \d\S*\nseal-disk \d\S*\n", said,
     )  # fmt: skip
 
 
@@ -112,12 +115,14 @@ zpty -w z 'PS1=; autoload -Uz compinit; compinit -u -d /tmp/zcompdump; print rea
 zpty -r -m z line '*ready-now*'
 zpty -w -n z $'cfs-uki seal --re\t\t'
 zpty -r -m z line '*--replace*' && print found
+zpty -w -n z $'\x15cfs-mount --verity=r\t'
+zpty -r -m z line '*--verity=require*' && print found
 zpty -d z
 END
 timeout 60 zsh -f /tmp/complete.zsh; rm -f /tmp/complete.zsh /tmp/zcompdump""",
         limit=120,
     )
-    assert said.strip() == "found"
+    assert said.split() == ["found", "found"]
 
 
 def test_rpm_takes_the_spec(tree: Path, source: dict[Path, str]) -> None:
