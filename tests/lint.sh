@@ -16,7 +16,7 @@ say mypy
 "$bin/mypy" --no-error-summary --cache-dir build/mypy
 
 say shellcheck
-find tests dracut-module .ci .clusterfuzzlite -type f \( -name '*.sh' -o -path .ci/run \) -exec shellcheck {} +
+find run tests dracut-module .ci .clusterfuzzlite -type f \( -name '*.sh' -o -name run \) -exec shellcheck {} +
 
 include=$("$bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
 for source in csrc/*.c csrc/extension/*.c csrc/runtime/*.c fuzz/c/*.c; do
