@@ -9,6 +9,8 @@ packages="
 	cpio
 	debian-archive-keyring
 	gcc
+	gpg
+	gpg-agent
 	libc6-dev
 	libclang-rt-dev
 	libpython3-dev

@@ -7,10 +7,11 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.vm import suites
 from tests.vm.apt import keyring, machine_acquire_settings, machine_mirror
 from tests.vm.once import made_once
 
-SUITE = "trixie"
+SUITE = suites.STABLE
 
 # What a person expects to find after logging in, and systemd to bring it up.
 USER_PACKAGES = (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Initrds by the dracut of three Debian suites, with our module in them.
+"""Initrds by the dracut of three Debian suites, by role, with our module in them.
 
 dracut runs in a Debian tree of its suite, in which this checkout's files are mounted where a
 package would put them; the tree itself stays as it was bootstrapped. Needs root.
@@ -16,13 +16,20 @@ from pathlib import Path
 
 from tests.demo.root import bootstrap
 
+from . import suites
+from .apt import say
 from .once import BUILD, REPOSITORY, STAMP, made_once
 from .product import cfs_init
-from .toolbox import Kernel
+from .suites import first_with
+from .toolbox import Kernel, Toolbox
 
-SUITES = {"059": "bookworm", "106": "trixie", "112": "forky"}
+# In November 2026 they had 059, 106 and 112.
+OLDEST, STABLE, NEWEST = "oldest", "stable", "newest"
+SUITES = {OLDEST: (suites.OLDEST,), STABLE: (suites.STABLE,), NEWEST: suites.LATER}
+SUPPORTED = 59
+_PACKAGE = "dracut-core"
 PACKAGES = (
-    "dracut-core", "systemd", "systemd-sysv", "udev", "kmod", "e2fsprogs", "zstd",
+    _PACKAGE, "systemd", "systemd-sysv", "udev", "kmod", "e2fsprogs", "zstd",
     "python3", "python3-jsonschema",  # for cfs-init-config
 )  # fmt: skip
 SYSTEMD_MODULES = ("systemd", "systemd-initrd", "dracut-systemd")
@@ -72,6 +79,8 @@ class Initrd:
 
     file: Path
     log: str
+    dracut: str
+    """The version of its package."""
 
     @property
     def data(self) -> bytes:
@@ -84,7 +93,7 @@ class DracutError(Exception):
 
 
 def initrd(
-    version: str,
+    role: str,
     kernel: Kernel,
     files: Mapping[str, bytes | str] | None = None,
     *,
@@ -92,12 +101,13 @@ def initrd(
     only: Sequence[str] = (),
     compiler: bool = True,
 ) -> Initrd:
-    """By dracut `version`, for `kernel`. `files` lie in /usr/lib/composefs, beside cfs-init.
+    """By the dracut that plays `role`, for `kernel`. `files` lie in /usr/lib/composefs, beside
+    cfs-init.
 
     `omit`: dracut modules ("cfs": ours); `only`: these and what they need. `compiler`:
     whether there is a cfs-init-config. Made once for the same content.
     """
-    tree = machine(version)
+    tree = machine(role)
     there: dict[str, bytes] = {
         name: content.encode() if isinstance(content, str) else content
         for name, content in (files or {}).items()
@@ -141,21 +151,20 @@ def initrd(
     # One place for each use: what another build of cfs-init made is replaced.
     use = repr((kernel.version, arguments, compiler, sorted((files or {}).items())))
     name = hashlib.sha256(use.encode()).hexdigest()[:16]
-    directory = made_once(BUILD / "vm-cache" / f"dracut-{version}-{name}", key, make)
-    return Initrd(directory / "initrd", (directory / "log").read_text())
+    directory = made_once(BUILD / "vm-cache" / f"dracut-{role}-{name}", key, make)
+    found = (tree.parent / "version").read_text()
+    return Initrd(directory / "initrd", (directory / "log").read_text(), found)
 
 
-def machine(version: str) -> Path:
-    """The Debian tree with dracut `version`."""
-    suite = SUITES[version]
+def machine(role: str) -> Path:
+    """The Debian tree with the dracut that plays `role`."""
 
     def make(directory: Path) -> None:
         tree = directory / "tree"
-        bootstrap(tree, PACKAGES, suite)
-        status = (tree / "var/lib/dpkg/status").read_text()
-        found = re.search(r"^Package: dracut-core\n(?:.+\n)*?Version: (\S+)$", status, re.MULTILINE)
-        if not found or not found.group(1).startswith(version):
-            raise DracutError(f"{suite} has dracut {found and found.group(1)}: change SUITES")
+        choice = first_with(_PACKAGE, SUITES[role], Toolbox().offered(_PACKAGE), _unfit)
+        say(f"dracut {role}: {choice.version} of {choice.suite}")
+        bootstrap(tree, PACKAGES, choice.suite)
+        (directory / "version").write_text(choice.version)
         for name in ("usr/lib/dracut/modules.d/90cfs", "usr/lib/composefs", "usr/lib/modules"):
             (tree / name).mkdir(exist_ok=True)
         for name in ("out", "opt/pyinit", "opt/compiler"):
@@ -167,5 +176,10 @@ def machine(version: str) -> Path:
         compiler.write_text(_COMPILER)
         compiler.chmod(0o755)
 
-    key = repr((_FORMAT, suite, PACKAGES, _COMPILER))
-    return made_once(BUILD / "vm-cache" / f"dracut-{version}", key, make) / "tree"
+    key = repr((_FORMAT, SUITES[role], PACKAGES, _COMPILER))
+    return made_once(BUILD / "vm-cache" / f"dracut-{role}", key, make) / "tree"
+
+
+def _unfit(version: str) -> str:
+    found = re.match(r"\d+", version)
+    return "" if found and int(found.group()) >= SUPPORTED else f"older than {SUPPORTED:03}"

@@ -6,9 +6,10 @@ Which series plays a role today is found in the suites when it is fetched, and p
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from .apt import PackageError, SuiteGoneError, say
+from . import suites
+from .apt import PackageError, say
+from .suites import Choice, Offered, first_with
 
 REFUSES = "refuses"
 """Too old for a verified root: our program has to say so."""
@@ -21,9 +22,9 @@ ROLES = (*MOUNTS, REFUSES)
 
 # Where each is looked for, in this order.
 SUITES = {
-    REFUSES: ("bookworm",),
-    STABLE: ("trixie",),
-    NEWEST: ("trixie-backports", "forky", "sid"),
+    REFUSES: (suites.OLDEST,),
+    STABLE: (suites.STABLE,),
+    NEWEST: (suites.BACKPORTS, *suites.LATER),
 }
 META = "linux-image-cloud-amd64"
 # overlayfs has verity=require from then on
@@ -39,19 +40,6 @@ _REST = {
     NEWEST: "all else can be run: pytest -k 'not newest'",
 }
 _PARTS = ("linux-image-", "linux-base-", "linux-binary-", "linux-modules-")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The suite whose kernel plays a role, and the version of the package."""
-
-    suite: str
-    version: str
-
-    @property
-    def series(self) -> str:
-        """ "7.3"."""
-        return series(self.version)
 
 
 def series(version: str) -> str:
@@ -72,47 +60,30 @@ def seen(version: str) -> bool:
     return series(version) in SEEN
 
 
-def choose(role: str, offered: Callable[[str], str | None]) -> Choice:
-    """The suite for `role`. `offered`: the version that a suite has, None: none in it.
-
-    A suite that is no more is passed over; whatever else is wrong with one is an error, as it
-    would be for its packages. PackageError: one line that says what can still be run.
-    """
+def choose(role: str, offered: Offered) -> Choice:
+    """The suite for `role`. PackageError: one line that says what can still be run."""
     try:
-        return _choose(role, offered)
+        stable = _stable(offered) if role == NEWEST else None
+        return first_with(META, SUITES[role], offered, lambda found: _unfit(role, found, stable))
     except PackageError as error:
         raise PackageError(f"kernel {role!r}: {error}; {_REST[role]}") from error
 
 
-def _choose(role: str, offered: Callable[[str], str | None]) -> Choice:
-    stable = _version(SUITES[STABLE][0], offered)[0] if role == NEWEST else None
-    problems = []
-    for suite in SUITES[role]:
-        version, problem = _version(suite, offered)
-        if version is not None:
-            problem = _does_not_fit(role, version, stable)
-            if not problem:
-                return Choice(suite, version)
-        problems.append(f"{suite} {problem}")
-    raise PackageError(", ".join(problems))
-
-
-def _version(suite: str, offered: Callable[[str], str | None]) -> tuple[str | None, str]:
+def _stable(offered: Offered) -> str | None:
     try:
-        version = offered(suite)
-    except SuiteGoneError:
-        return None, "is not on the mirror"
-    return version, f"has no package {META}"
+        return first_with(META, SUITES[STABLE], offered).version
+    except PackageError:
+        return None
 
 
-def _does_not_fit(role: str, version: str, stable: str | None) -> str:
+def _unfit(role: str, version: str, stable: str | None) -> str:
     supported = number(version) >= SUPPORTED
     if role == REFUSES:
-        return f"has {version}, which can mount" if supported else ""
+        return "which can mount" if supported else ""
     if not supported:
-        return f"has {version}, which is too old to mount"
+        return "which is too old to mount"
     if role == NEWEST and stable is not None and number(version) <= number(stable):
-        return f"has {version}, no newer series than stable's {stable}"
+        return f"no newer series than stable's {stable}"
     return ""
 
 
@@ -130,6 +101,7 @@ def packages(depends: Callable[[str], list[str]]) -> list[str]:
 
 def announce(role: str, choice: Choice) -> None:
     """Says what was found, once: when it is fetched."""
-    known = SEEN.get(choice.series)
+    found = series(choice.version)
+    known = SEEN.get(found)
     month = f"seen {known}" if known else "never seen before: its differences fail make matrix only"
-    say(f"kernel {role}: {choice.version} of {choice.suite} (series {choice.series}, {month})")
+    say(f"kernel {role}: {choice.version} of {choice.suite} (series {found}, {month})")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""A Debian 13 on which users build: our package is built there, installed, and used.
+"""A Debian (stable: 13) on which users build: our package is built there, installed, and used.
 
 It is a tree, entered in a mount namespace of its own; its "/" is a mount, as mkosi needs it, and
 nothing of it is seen outside. Needs root.
@@ -14,10 +14,13 @@ from pathlib import Path
 
 from tests.demo.root import bootstrap
 
+from . import suites
 from .apt import keyring, machine_acquire_settings, machine_mirror
 from .once import BUILD, REPOSITORY, STAMP, made_once
+from .suites import first_with
+from .toolbox import Toolbox
 
-SUITE = "trixie"
+SUITE = suites.STABLE
 PACKAGES = (
     # to build and to check our package
     *("build-essential", "debhelper", "dh-python", "libpython3-dev", "pybuild-plugin-pyproject"),
@@ -47,7 +50,7 @@ mount -t sysfs sysfs "$tree/sys"
 mount --rbind /dev "$tree/dev"
 mount -t tmpfs -o mode=0755 tmpfs "$tree/run"
 while [ "$1" != -- ]; do
-    mkdir -p "$tree$2"
+    if [ -d "$1" ]; then mkdir -p "$tree$2"; else : >>"$tree$2"; fi
     mount --bind "$1" "$tree$2"
     shift 2
 done
@@ -57,12 +60,12 @@ pivot_root . mnt
 umount -l /mnt
 exec sh -c "$1"
 """
-# composefs is in no earlier suite; these are the commands of dracut-module/mkosi/README.md.
+# composefs is in none but later suites; these are the commands of dracut-module/mkosi/README.md.
 _COMPOSEFS = """
-echo "deb [signed-by={keyring}] {mirror} forky main" >/etc/apt/sources.list.d/forky.list
-printf 'Package: *\\nPin: release n=forky\\nPin-Priority: 100\\n' >/etc/apt/preferences.d/forky
+echo "deb [signed-by={keyring}] {mirror} {suite} main" >/etc/apt/sources.list.d/{suite}.list
+printf 'Package: *\\nPin: release n={suite}\\nPin-Priority: 100\\n' >/etc/apt/preferences.d/{suite}
 apt-get -q update
-apt-get -q -y install --no-install-recommends -t forky composefs
+apt-get -q -y install --no-install-recommends -t {suite} composefs
 """
 _BUILD = """
 cp -a /sources /tmp/pyinit
@@ -78,16 +81,21 @@ class MachineError(Exception):
     """A command on that machine failed; the text is the end of what it said."""
 
 
+def enter(tree: Path, script: str, binds: Mapping[Path, str] | None = None) -> list[str]:
+    """The command that runs `script` by sh with `tree` as root. `binds`: our path to theirs."""
+    mounts = [str(part) for pair in (binds or {}).items() for part in pair]
+    return [
+        "unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
+        "sh", "-c", _ENTER, "sh", str(tree), *mounts, "--", script,
+    ]  # fmt: skip
+
+
 def run(
     tree: Path, script: str, binds: Mapping[Path, str] | None = None, limit: float = 600
 ) -> str:
-    """Runs `script` by sh with `tree` as root; what it said. `binds`: our directory to theirs."""
-    mounts = [str(part) for pair in (binds or {}).items() for part in pair]
+    """What `script` said, see `enter`."""
     done = subprocess.run(
-        [
-            "unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
-            "sh", "-c", _ENTER, "sh", str(tree), *mounts, "--", script,
-        ],
+        enter(tree, script, binds),
         env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root",
              "DEBIAN_FRONTEND": "noninteractive"},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -99,18 +107,29 @@ def run(
     return text
 
 
+def reach_mirrors(tree: Path) -> None:
+    """The same way as this machine."""
+    (tree / "etc/apt/apt.conf.d/90machine").write_text(machine_acquire_settings())
+    for name in ("/etc/resolv.conf", "/etc/hosts"):
+        shutil.copyfile(name, tree / name.lstrip("/"))
+
+
 def bare() -> Path:
     """The machine without our package."""
+
+    def composefs(keys: str, mirror: str, suite: str) -> str:
+        return _COMPOSEFS.format(keyring=keys, mirror=mirror, suite=suite)
 
     def make(directory: Path) -> None:
         tree = directory / "tree"
         bootstrap(tree, PACKAGES, SUITE)
-        (tree / "etc/apt/apt.conf.d/90machine").write_text(machine_acquire_settings())
-        for name in ("/etc/resolv.conf", "/etc/hosts"):
-            shutil.copyfile(name, tree / name.lstrip("/"))
-        run(tree, "set -e\n" + _COMPOSEFS.format(keyring=keyring(), mirror=machine_mirror()))
+        reach_mirrors(tree)
+        later = first_with("composefs", suites.LATER, Toolbox().offered("composefs")).suite
+        run(tree, "set -e\n" + composefs(keyring(), machine_mirror(), later))
 
-    return made_once(_CACHE / "machine-bare", repr((_FORMAT, PACKAGES, _COMPOSEFS)), make) / "tree"
+    # Where else composefs was looked for changes nothing once it is there.
+    key = repr((_FORMAT, PACKAGES, composefs("{keyring}", "{mirror}", suites.LATER[0])))
+    return made_once(_CACHE / "machine-bare", key, make) / "tree"
 
 
 def package() -> Path:

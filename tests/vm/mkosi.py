@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """A disk made by mkosi with our module, sealed, and booted once, for all who ask what it says.
 
-mkosi and the kernel are Debian 13's; what is built is kept for the same sources and configuration.
+mkosi and the kernel are Debian stable's (25 and 6.12 in November 2026); what is built is kept for
+the same sources and configuration.
 The machine that builds may have no fs-verity: seal-disk is run in a guest, as its users may do.
 A second disk has the store of the test fixture; the root's /etc/fstab mounts an image of it.
 """
@@ -32,7 +33,7 @@ Include=/usr/share/cfs/mkosi
 
 [Distribution]
 Distribution=debian
-Release=trixie
+Release={suite}
 
 [Output]
 ImageId=sealed
@@ -91,7 +92,7 @@ systemctl --no-block poweroff
 """
 SOURCES = """Types: deb
 URIs: {mirror}
-Suites: trixie
+Suites: {suite}
 Components: main
 Signed-By: {keyring}
 """
@@ -131,9 +132,11 @@ def built(toolbox: Toolbox, parts: str) -> Built:
     """The disk whose report has `parts` too. The slow way is walked once."""
     store = make_store(toolbox)
     files = {
-        "mkosi.conf": CONFIGURATION,
+        "mkosi.conf": CONFIGURATION.format(suite=machine.SUITE),
         "mkosi.sandbox/etc/apt/sources.list.d/mkosi.sources":
-            SOURCES.format(mirror=machine_mirror(), keyring=keyring()),
+            SOURCES.format(
+                mirror=machine_mirror(), suite=machine.SUITE, keyring=keyring()
+            ),
         "mkosi.sandbox/etc/apt/apt.conf.d/90machine": machine_acquire_settings(),
         "mkosi.extra/usr/lib/systemd/system/report.service": SERVICE,
         "mkosi.extra/usr/libexec/report": REPORT.format(digest=store.sha256, parts=parts),

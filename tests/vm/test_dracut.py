@@ -77,16 +77,16 @@ class Machine:
         self,
         name: str,
         script: str,
-        version: str,
+        by: str,
         role: str,
         append: str,
         files: dict[str, bytes | str],
         omit: tuple[str, ...] = (),
         until: str | None = None,
     ) -> Console:
-        """Boots without firmware, with an initrd of dracut `version`."""
+        """Boots without firmware, with an initrd of the dracut `by`."""
         kernel = self.box.kernel(role)
-        made = initrd(version, kernel, files, omit=omit)
+        made = initrd(by, kernel, files, omit=omit)
         return self.boot(
             name, script, kernel=kernel.vmlinuz, initrd=made.data, until=until,
             append=f"root=PARTUUID={ROOT} {append}",
@@ -124,7 +124,7 @@ def machine(toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> Machi
     root = make_systemd_root(toolbox)
     work = tmp_path_factory.mktemp("dracut")
     kernel = toolbox.kernel("stable")
-    made = initrd("106", kernel, {TOML: TRANSIENT})
+    made = initrd(dracut.STABLE, kernel, {TOML: TRANSIENT})
     plain = build_uki(
         toolbox, kernel, work / "plain.efi", initrd=made.data,
         cmdline=f"{COMMAND_LINE} root=PARTUUID={ROOT} rw "
@@ -193,7 +193,7 @@ def test_etc_and_var_are_edited_under_the_newest_dracut_and_kernel(machine: Mach
     first = machine.root.first
     console = machine.direct(
         "edit", REPORT + "echo edited >/etc/probe; echo edited >/var/probe; sync\n",
-        "112", "newest", "rw", {TOML: PERSISTENT, CARRIED: machine.root.carried(first)},
+        dracut.NEWEST, "newest", "rw", {TOML: PERSISTENT, CARRIED: machine.root.carried(first)},
     )  # fmt: skip
     [report] = reports(console)
     record = check(report, first.digest, hostname="first", etc="none", var="none")
@@ -205,7 +205,7 @@ def test_both_are_still_there_under_the_oldest_dracut_without_systemd(machine: M
     first = machine.root.first
     console = machine.direct(
         # No automounts: autofs is a module, and nothing has loaded it.
-        "again", REPORT, "059", "stable", "rw systemd.gpt_auto=0",
+        "again", REPORT, dracut.OLDEST, "stable", "rw systemd.gpt_auto=0",
         {TOML: PERSISTENT, CARRIED: machine.root.carried(first)}, SYSTEMD_MODULES,
     )  # fmt: skip
     assert "systemd[1]" not in console.text.partition("cfs-setup-root: root is")[0]
@@ -216,7 +216,7 @@ def test_both_are_still_there_under_the_oldest_dracut_without_systemd(machine: M
 def test_a_digest_that_may_not_be_named_ends_in_emergency(machine: Machine) -> None:
     """composefs.digest= alone starts the unit; the initrd has no configuration: the defaults."""
     console = machine.direct(
-        "refused", REPORT, "059", "stable",
+        "refused", REPORT, dracut.OLDEST, "stable",
         f"composefs.digest=v1-sha256-12:{machine.root.first.digest}", {},
         until="emergency mode",
     )  # fmt: skip
@@ -230,11 +230,11 @@ def test_a_digest_that_may_not_be_named_ends_in_emergency(machine: Machine) -> N
     assert "Switch Root" not in console.text
 
 
-@pytest.mark.parametrize("version", dracut.SUITES)
-def test_a_typo_in_the_configuration_stops_the_build(toolbox: Toolbox, version: str) -> None:
+@pytest.mark.parametrize("by", dracut.SUITES)
+def test_a_typo_in_the_configuration_stops_the_build(toolbox: Toolbox, by: str) -> None:
     with pytest.raises(DracutError) as caught:
         initrd(
-            version,
+            by,
             toolbox.kernel("stable"),
             {TOML: "[etc]\nmout = 'bind'\n"},
             only=("base", "cfs"),
@@ -255,7 +255,9 @@ def test_what_cannot_be_installed_stops_the_build(
     toolbox: Toolbox, files: dict[str, bytes | str], compiler: bool, said: str
 ) -> None:
     with pytest.raises(DracutError) as caught:
-        initrd("106", toolbox.kernel("stable"), files, only=("base", "cfs"), compiler=compiler)
+        initrd(
+            dracut.STABLE, toolbox.kernel("stable"), files, only=("base", "cfs"), compiler=compiler
+        )
     assert said in str(caught.value)
 
 
@@ -281,11 +283,12 @@ def test_the_size_of_an_initrd_with_and_without_it(
     toolbox: Toolbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kernel = toolbox.kernel("stable")
-    ours = initrd("106", kernel, {TOML: TRANSIENT}).file.stat().st_size
-    without = initrd("106", kernel, omit=("cfs",)).file.stat().st_size
+    made = initrd(dracut.STABLE, kernel, {TOML: TRANSIENT})
+    ours = made.file.stat().st_size
+    without = initrd(dracut.STABLE, kernel, omit=("cfs",)).file.stat().st_size
     with capsys.disabled():
         print(
-            f"\ndracut 106, --no-hostonly, zstd: {without:,} bytes without our module, "
+            f"\ndracut {made.dracut}, --no-hostonly, zstd: {without:,} bytes without our module, "
             f"{ours:,} with it: {ours - without:+,}"
         )
     assert 0 < ours - without < 2 * MIB

@@ -11,16 +11,16 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import kernels
+from . import kernels, suites
 from .apt import PackageError, Suite, say
 from .once import BUILD, locked, made_once
+from .suites import Offered, first_with
 
-TOOLS_SUITE = "trixie"
 TOOLS = (
     "btrfs-progs",
     "busybox-static",
@@ -42,8 +42,8 @@ TOOLS = (
     "xz-utils",
     "zstd",
 )
-# mkcomposefs is in no earlier suite; its other dependency, glibc, is new enough in trixie.
-COMPOSEFS_SUITE = "forky"
+# mkcomposefs is in none but later suites; its other dependency, glibc, was new enough in the
+# stable one in November 2026.
 COMPOSEFS = ("composefs", "libcomposefs1")
 
 _LOADER = "usr/lib64/ld-linux-x86-64.so.2"
@@ -62,6 +62,9 @@ _PYTHON_MODULES = ("pefile.py", "ordlookup")
 
 # Counts up when this file unpacks the same packages in another way.
 _FORMAT = 2
+
+# What this process could not get, and why.
+_MISSING: dict[Path, str] = {}
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,9 @@ class Toolbox:
     def tree(self) -> Path:
         """The unpacked tools: a Debian file tree."""
         if self._tools is None:
-            key = " ".join((str(_FORMAT), TOOLS_SUITE, *TOOLS, COMPOSEFS_SUITE, *COMPOSEFS))
-            self._tools = made_once(self._root / "tools", key, self._make_tools)
+            # Where else the last ones were looked for changes nothing once they are there.
+            names = (suites.STABLE, *TOOLS, suites.LATER[0], *COMPOSEFS)
+            self._tools = self._made("tools", f"{_FORMAT} {' '.join(names)}", self._make_tools)
         return self._tools
 
     @property
@@ -145,15 +149,33 @@ class Toolbox:
         """The kernel that plays `role`, one of kernels.ROLES."""
         _ = self.tree  # depmod, before this thread holds a kernel's lock
         key = f"{_FORMAT} {kernels.META} {' '.join(kernels.SUITES[role])}"
-        directory = made_once(
-            self._root / f"kernel-{role}", key, lambda tree: self._make_kernel(role, tree)
-        )
+        directory = self._made(f"kernel-{role}", key, lambda tree: self._make_kernel(role, tree))
         [modules] = (directory / "usr/lib/modules").iterdir()
         version = modules.name
         for vmlinuz in (directory / "boot" / f"vmlinuz-{version}", modules / "vmlinuz"):
             if vmlinuz.exists():
                 return Kernel(version, vmlinuz, modules)
         raise PackageError(f"no vmlinuz in {directory}")
+
+    def offered(self, package: str) -> Offered:
+        """The version of `package` that a suite has today, None: it has none."""
+
+        def version(suite_name: str) -> str | None:
+            with self._suite(suite_name) as suite:
+                return suite.version(package)
+
+        return version
+
+    def _made(self, name: str, key: str, make: Callable[[Path], None]) -> Path:
+        """What a mirror did not have is not asked for again by this process."""
+        place = self._root / name
+        if place in _MISSING:
+            raise PackageError(_MISSING[place])
+        try:
+            return made_once(place, key, make)
+        except PackageError as error:
+            _MISSING[place] = str(error)
+            raise
 
     @contextmanager
     def _suite(self, name: str) -> Iterator[Suite]:
@@ -162,27 +184,28 @@ class Toolbox:
 
     def _make_tools(self, tree: Path) -> None:
         _merge_usr(tree)
-        with self._suite(TOOLS_SUITE) as suite:
-            suite.unpack(TOOLS, tree, dependencies=True)
-        with self._suite(COMPOSEFS_SUITE) as suite:
-            suite.unpack(COMPOSEFS, tree, dependencies=False)
+        try:
+            with self._suite(suites.STABLE) as suite:
+                suite.unpack(TOOLS, tree, dependencies=True)
+            choice = first_with(COMPOSEFS[0], suites.LATER, self.offered(COMPOSEFS[0]))
+            say(f"{COMPOSEFS[0]}: {choice.version} of {choice.suite}")
+            with self._suite(choice.suite) as suite:
+                suite.unpack(COMPOSEFS, tree, dependencies=False)
+        except PackageError as error:
+            raise PackageError(f"tools: {error}; lint can be run, and what uses none") from error
         for name in ("usr/share/doc", "usr/share/man", "usr/share/locale"):
             shutil.rmtree(tree / name, ignore_errors=True)
         _write_wrappers(tree)
 
     def _make_kernel(self, role: str, tree: Path) -> None:
         _merge_usr(tree)
-        choice = kernels.choose(role, self._kernel_of)
+        choice = kernels.choose(role, self.offered(kernels.META))
         kernels.announce(role, choice)
         with self._suite(choice.suite) as suite:
             suite.unpack(kernels.packages(suite.depends), tree, dependencies=False)
         [modules] = (tree / "usr/lib/modules").iterdir()
         say(f"depmod for {modules.name}")
         self.run("depmod", "-b", tree, modules.name)
-
-    def _kernel_of(self, suite_name: str) -> str | None:
-        with self._suite(suite_name) as suite:
-            return suite.version(kernels.META)
 
 
 def _merge_usr(tree: Path) -> None:
@@ -231,11 +254,21 @@ def main(arguments: list[str]) -> int:
     if arguments:
         command = box.command(arguments[0])
         os.execv(command[0], [*command, *arguments[1:]])
-    print(box.tree)
+    try:
+        print(box.tree)
+    except PackageError as error:
+        print(error, file=sys.stderr)
+        return 1
+    missing = 0
     for role in kernels.ROLES:
-        kernel = box.kernel(role)
-        print(f"{role} ({kernel.series}): {kernel.vmlinuz}")
-    return 0
+        try:
+            kernel = box.kernel(role)
+        except PackageError as error:
+            print(error, file=sys.stderr)
+            missing += 1
+        else:
+            print(f"{role} ({kernel.series}): {kernel.vmlinuz}")
+    return 1 if missing else 0
 
 
 if __name__ == "__main__":
