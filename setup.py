@@ -46,9 +46,16 @@ class BuildFrozen(Command):  # type: ignore[misc]  # untyped base
         """No options."""
 
     def run(self) -> None:
-        from pyinit.host.frozen import build
-
-        build.main(ROOT)
+        try:
+            from pyinit.host.frozen import build
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] != "elftools":
+                raise
+            sys.exit("build_frozen: pyelftools is missing: install python3-pyelftools, or by pip")
+        try:
+            build.main(ROOT)
+        except build.FAILURES as error:
+            sys.exit(f"build_frozen: {error}")
 
 
 setup(
@@ -59,8 +66,12 @@ setup(
             depends=_found("csrc/*.h", "csrc/extension/*.h"),
             include_dirs=["csrc"],
             define_macros=[("Py_LIMITED_API", LIMITED_API)],
-            extra_compile_args=["-std=gnu17", "-O2", "-fvisibility=hidden", *flags.hardening()],
-            extra_link_args=flags.LINK_SHARED,
+            extra_compile_args=[
+                *("-std=gnu17", "-O2", "-fvisibility=hidden"),
+                f"-ffile-prefix-map={ROOT}=.",  # the same file wherever it is built
+                *flags.hardening(),
+            ],
+            extra_link_args=flags.linking(flags.LINK_SHARED),
             py_limited_api=True,
         )
     ],

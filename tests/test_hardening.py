@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """What the hardening flags leave in the files that ship."""
 
+import os
+import platform
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -77,10 +80,68 @@ def test_the_executable_has_canaries_and_checked_copies() -> None:
     assert {name for name in there if re.fullmatch(r"__\w+_chk", name)}
 
 
-def test_each_flag_is_known_to_the_compiler() -> None:
-    command = [*flags.compiler(), "-O2", "-Werror", *flags.hardening()]
-    subprocess.run(
+def compiles(*options: str) -> bool:
+    command = [*flags.compiler(), "-O2", "-Werror", *options]
+    done = subprocess.run(
         [*command, "-x", "c", "-c", "-", "-o", "/dev/null"],
-        input="int main(void) { return 0; }", text=True, check=True, timeout=60,
+        input="int main(void) { return 0; }", text=True, check=False, timeout=60,
+        capture_output=True,
     )  # fmt: skip
-    assert not flags._is_known("-fno-such-flag")
+    return done.returncode == 0
+
+
+def use(monkeypatch: pytest.MonkeyPatch, compiler: str) -> list[str]:
+    monkeypatch.setenv("CC", compiler)
+    return flags.hardening()
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang", "aarch64-linux-gnu-gcc"])
+def test_each_flag_is_known_to_the_compiler(compiler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler}: not installed; a compiler like it is below")
+    found = use(monkeypatch, compiler)
+    assert compiles(*found)
+    assert not compiles("-fno-such-flag")
+    linked = flags.linking(build.LINK)
+    assert set(linked) >= {"-Wl,-z,relro", "-Wl,-z,now", "-Wl,--gc-sections"}
+    assert "-Wl,--no-such-flag" not in flags.linking([*build.LINK, "-Wl,--no-such-flag"])
+    # What every compiler of these years has.
+    assert set(found) >= {
+        "-Werror=format-security", "-D_FORTIFY_SOURCE=3", "-fstack-clash-protection",
+        "-fstack-protector-strong", "-fno-strict-overflow",
+    }  # fmt: skip
+    assert [flag for flag in found if flag.startswith("-ftrivial-auto-var-init=")]
+    machine = platform.machine() if compiler in ("gcc", "clang") else compiler.partition("-")[0]
+    branches = {"x86_64": "-fcf-protection=full", "aarch64": "-mbranch-protection=standard"}
+    assert branches[machine] in found
+
+
+def test_a_compiler_for_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It knows other flags than one for this machine, and has tools of its own."""
+    compiler = tmp_path / "cross-gcc"
+    compiler.write_text(
+        '#!/bin/sh\ncase " $* " in\n'
+        '*" -fcf-protection"* | *-auto-var-init=zero*) echo not supported >&2; exit 1 ;;\n'
+        '*" -print-prog-name="*) echo "/cross/${1#*=}"; exit ;;\nesac\n'
+        "for word; do\n  shift\n"
+        '  [ "$word" = -mbranch-protection=standard ] || set -- "$@" "$word"\n'
+        'done\nexec gcc "$@"\n'
+    )
+    compiler.chmod(0o755)
+    found = use(monkeypatch, str(compiler))
+    assert "-mbranch-protection=standard" in found
+    assert "-ftrivial-auto-var-init=pattern" in found
+    assert not {"-fcf-protection=full", "-ftrivial-auto-var-init=zero"} & set(found)
+    assert "-fstack-protector-strong" in found
+    assert flags.tool("strip") == "/cross/strip"
+
+
+def test_clang_builds_the_extension(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "setup.py", "-q", "build_ext"]
+    done = subprocess.run(
+        [*command, "--build-lib", str(tmp_path), "--build-temp", str(tmp_path / "temp")],
+        cwd=ROOT, env=os.environ | {"CC": "clang"}, capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "PyInit__cfs" in symbols(tmp_path / "_cfs.abi3.so", ".dynsym")

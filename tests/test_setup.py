@@ -2,10 +2,12 @@
 """The installed package: one wheel for Python 3.11 and later, with types and commands."""
 
 import ast
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -19,24 +21,44 @@ PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, so that the tree stays clean; without the network."""
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy, so that our own tree stays clean."""
     tree = tmp_path_factory.mktemp("tree")
-    for name in ("csrc", "pyinit"):
-        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE-MIT", "LICENSE-APACHE"):
-        shutil.copy(ROOT / name, tree)
-    if (ROOT / "README.md").exists():
-        shutil.copy(ROOT / "README.md", tree)
-    run(*PIP, "wheel", "--no-deps", "--no-build-isolation", "-w", str(tree / "out"), str(tree))
-    (built,) = (tree / "out").glob("*.whl")
+    left_out = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info")
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy2(path, tree)
+        elif path.name not in ("build", "fuzz", "tests") and not path.name.startswith("."):
+            shutil.copytree(path, tree / path.name, ignore=left_out)
+    return tree
+
+
+@pytest.fixture(scope="module")
+def wheel(tree: Path) -> Path:
+    """Without the network."""
+    return build_wheel(tree, tree / "out")
+
+
+@pytest.fixture(scope="module")
+def sdist(tree: Path) -> Path:
+    command = ["-W", "ignore", "setup.py", "-q", "sdist", "-d", "sdist"]
+    run(sys.executable, *command, cwd=tree)
+    (built,) = (tree / "sdist").iterdir()
     return built
 
 
-def run(*command: str) -> str:
+def build_wheel(source: Path, out: Path) -> Path:
+    options = ("--no-deps", "--no-build-isolation", "--no-cache-dir", "-w", str(out))
+    run(*PIP, "wheel", *options, str(source), SOURCE_DATE_EPOCH="1700000000")
+    (built,) = out.glob("*.whl")
+    return built
+
+
+def run(*command: str, cwd: Path = ROOT, **environment: str) -> str:
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT
-    )
+        command, capture_output=True, text=True, timeout=300, check=False, cwd=cwd,
+        env=os.environ | environment,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -51,6 +73,31 @@ def test_the_wheel_holds_module_types_and_licences(wheel: Path) -> None:
     for licence in ("LICENSE-APACHE", "LICENSE-MIT"):
         assert any(name.endswith(f"/{licence}") for name in names)
     assert not any(name.startswith(("tests", "csrc")) for name in names)
+
+
+def test_the_sdist_holds_what_packages_are_made_of(sdist: Path, tree: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    everything = {str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()}
+    directories = ("completions", "csrc", "debian", "dracut-module", "man", "packaging", "pyinit")
+    wanted = {name for name in everything if name.partition("/")[0] in directories}
+    wanted |= {"LICENSE-APACHE", "LICENSE-MIT", "README.md", "pyproject.toml", "setup.py"}
+    assert len(wanted) > 100
+    assert {name for name in wanted if not name.endswith(".pyc")} <= names
+    assert not [name for name in names if name.endswith(".pyc")]
+
+
+def test_the_wheel_is_the_same_from_another_folder(
+    wheel: Path, sdist: Path, tmp_path: Path
+) -> None:
+    """From the sdist, unpacked elsewhere."""
+    other = build_wheel(sdist, tmp_path)
+    assert other.name == wheel.name
+    with zipfile.ZipFile(wheel) as ours, zipfile.ZipFile(other) as theirs:
+        assert ours.namelist() == theirs.namelist()
+        for name in ours.namelist():
+            assert ours.read(name) == theirs.read(name), name
+    assert other.read_bytes() == wheel.read_bytes()
 
 
 def imported_by_the_host_tools() -> set[str]:

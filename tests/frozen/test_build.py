@@ -86,3 +86,46 @@ def test_two_builds_are_identical(executable: Path, tmp_path: Path) -> None:
         cwd=tree,
     )
     assert (out / build.NAME).read_bytes() == executable.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"ID": "debian"}, "install libpython3-dev, and"),
+        ({"ID": "ubuntu", "ID_LIKE": "debian"}, "install libpython3-dev, and"),
+        ({"ID": "fedora"}, "install python3-devel ("),
+        ({"ID": "centos", "ID_LIKE": "rhel fedora"}, "install python3-devel ("),
+        ({"ID": "other"}, "install the package with the static"),
+        (None, "install the package with the static"),
+    ],
+)
+def test_a_missing_library_is_told_with_its_package(
+    about: dict[str, str] | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def release() -> dict[str, str]:
+        if about is None:
+            raise FileNotFoundError
+        return about
+
+    monkeypatch.setattr("platform.freedesktop_os_release", release)
+    monkeypatch.setattr("sysconfig.get_config_var", lambda _: str(tmp_path))
+    with pytest.raises(build.BuildError) as caught:
+        build.build(ROOT, tmp_path)
+    assert "-pic.a is missing: " + said in str(caught.value)
+
+
+def test_what_is_missing_is_one_line(tmp_path: Path) -> None:
+    """`build_frozen` without pyelftools, as on a machine where nothing was installed yet."""
+    (tmp_path / "elftools").mkdir()
+    (tmp_path / "elftools/__init__.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'elftools'\", name='elftools')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "setup.py", "-q", "build_frozen"],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "build_frozen: pyelftools is missing: install python3-pyelftools, or by pip"
+    ]

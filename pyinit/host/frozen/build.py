@@ -2,6 +2,7 @@
 """Compiles and links build/cfs-init with the distribution's compiler and static libpython."""
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,8 @@ NAME = "cfs-init"
 
 COMPILE = ["-std=gnu17", "-Os", "-g1", "-fPIE", "-ffunction-sections", "-fdata-sections"]
 LINK = (
-    "-static-pie -Wl,--gc-sections -Wl,-O1 -Wl,-z,noexecstack -Wl,-z,relro -Wl,-z,now "
-    "-Wl,-z,separate-code -Wl,-z,pack-relative-relocs -Wl,--build-id=none -Wl,--no-eh-frame-hdr"
+    "-Wl,--gc-sections -Wl,-O1 -Wl,-z,noexecstack -Wl,-z,relro -Wl,-z,now -Wl,-z,separate-code "
+    "-Wl,-z,pack-relative-relocs -Wl,--build-id=none -Wl,--no-eh-frame-hdr"
 ).split()
 
 # Object files of libpython that csrc/runtime/absent.c keeps out. They are what an accident (a new
@@ -31,6 +32,20 @@ LEFT_OUT = frozenset(
 
 class BuildError(Exception):
     """A build that cannot be done here, or whose product breaks a rule."""
+
+
+FAILURES = (BuildError, sources.FreezeError, elf.ElfError, subprocess.CalledProcessError, OSError)
+"""What `main` raises where it fails and the text says all."""
+
+# By ID or ID_LIKE of os-release: what has the header files and the static library.
+_PACKAGES = {
+    "debian": "libpython3-dev",
+    "fedora": "python3-devel",
+    "rhel": "python3-devel",
+    "suse": "python3-devel",
+    "arch": "python",
+    "alpine": "python3-dev",
+}
 
 
 def build(
@@ -66,7 +81,8 @@ def build(
     _run(
         [
             *flags.compiler(),
-            *LINK,
+            "-static-pie",
+            *flags.linking(LINK),
             f"-Wl,-T,{root / 'csrc' / 'runtime' / 'no-unwind.ld'}",
             f"-Wl,-Map={link_map}",
             "-o",
@@ -81,7 +97,7 @@ def build(
     _check_map(link_map)
     stripped = out / NAME
     partial = out / f".{NAME}.partial"
-    _run(["strip", "--strip-all", "-R", ".comment", "-o", partial, debug])
+    _run([flags.tool("strip"), "--strip-all", "-R", ".comment", "-o", partial, debug])
     elf.check(partial, forbidden=[f"{root}/"])
     partial.replace(stripped)
     return stripped
@@ -93,10 +109,25 @@ def _library() -> Path:
     path = Path(sysconfig.get_config_var("LIBPL")) / f"libpython{version}-pic.a"
     if not path.exists():
         raise BuildError(
-            f"{path} is missing: apt-get install libpython{version}-dev, and run this "
-            "with the distribution's own /usr/bin/python3"
+            f"{path} is missing: install {_package()}, and run this with the distribution's own "
+            "/usr/bin/python3"
         )
     return path
+
+
+def _package() -> str:
+    """What to install for libpython, in the words of this distribution."""
+    try:
+        about = platform.freedesktop_os_release()
+    except OSError:
+        about = {}
+    for name in (about.get("ID", ""), *about.get("ID_LIKE", "").split()):
+        package = _PACKAGES.get(name)
+        if package == _PACKAGES["debian"]:
+            return package
+        if package is not None:
+            return f"{package} (if it has this archive: Debian has, not all have)"
+    return "the package with the static, position-independent libpython (Debian: libpython3-dev)"
 
 
 def _compile(root: Path, work: Path, source: Path) -> Path:
