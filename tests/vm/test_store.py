@@ -114,7 +114,9 @@ def test_case(
     guests[role, file_system].check(name)
 
 
-def test_kernel_before_verity_require(guests: dict[tuple[str, str], LazyResults]) -> None:
+def test_the_kernel_that_refuses_has_no_verity_require(
+    guests: dict[tuple[str, str], LazyResults],
+) -> None:
     assert guests["refuses", "ext4"]["reads"].code == 91
 
 
