@@ -31,7 +31,7 @@ SUITES = (suites.OLDEST, suites.STABLE)
 PACKAGES = ("git",)
 PLACE = BUILD / "fresh"
 CLONE = "/root/pyinit"
-# For one suite, in MiB: what was used in November 2026, and a quarter more.
+# For one suite, in MiB: what make check and make demo ask for, packages, temporary files.
 NEEDED = {"yes": 24_000, "no": 4_000}
 # With guests: the budget of all tests and of the demo, on a machine that does other things too.
 LIMIT = 6 * 3600
