@@ -50,6 +50,9 @@ install() {
         mkdir -p "$initdir$systemdsystemunitdir/initrd-root-fs.target.requires"
         ln -sfn ../cfs-setup-root.service \
             "$initdir$systemdsystemunitdir/initrd-root-fs.target.requires/cfs-setup-root.service"
+        # By definitions of the bare disk: see cfs-setup-root.service.
+        mkdir -p "$initdir/etc/systemd/system"
+        ln -sfn /dev/null "$initdir/etc/systemd/system/systemd-repart.service"
         # For rd.systemd.wants=systemd-growfs@sysroot.service: it grows before the root is composed.
         inst_multiple -o "$systemdutildir/systemd-growfs" \
             "$systemdsystemunitdir/systemd-growfs@.service"

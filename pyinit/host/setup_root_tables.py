@@ -129,6 +129,7 @@ class Sysroot:
     """[sysroot]"""
 
     readonly: bool | None = _key(_BOOLEAN, "sysroot-readonly")
+    volatile_root_link: bool | None = _key(_BOOLEAN, "volatile-root-link")
 
 
 @dataclass(frozen=True)

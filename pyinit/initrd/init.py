@@ -96,7 +96,7 @@ def compose_in_child(
     if child == 0:
         try:
             record = setup_root.setup(settings, line, _SYSROOT, moved, modules)
-            setup_root.announce(_NAME, record, settings, line)
+            setup_root.announce(_NAME, record, settings)
         except BaseException as error:
             tell(error)
             posix._exit(1)  # noqa: SLF001

@@ -157,13 +157,11 @@ def main(arguments: list[str]) -> int:
     except CfsError as error:
         output.error(f"{name}: {error}\n")
         return error.code
-    announce(name, record, settings, line)
+    announce(name, record, settings)
     return EXIT_OK
 
 
-def announce(
-    name: str, record: "dict[str, status.Value]", settings: Config, line: CommandLine
-) -> None:
+def announce(name: str, record: "dict[str, status.Value]", settings: Config) -> None:
     """Leaves in /run what the system will want to know, and says one line to stderr.
 
     The root stays, whatever fails here.
@@ -171,9 +169,7 @@ def announce(
     leave(name, status.PATH, lambda: status.write(record))
     leave(name, status.CONFIG, lambda: status.write_file(status.CONFIG, config.format(settings)))
     device = record["device"]
-    # With the link and neither of these words, systemd-gpt-auto-generator has / remounted
-    # writable, which a sealed root refuses: a unit fails, and the system is "degraded".
-    if isinstance(device, str) and (line.has("ro") or line.has("rw")):
+    if settings.volatile_root_link and isinstance(device, str):
         leave(name, volatile_root.LINK, lambda: volatile_root.link(device))
     try:
         say(name, record, "root")

@@ -30,6 +30,7 @@ def test_the_defaults_are_the_strict_ones() -> None:
         "failure-delay": 10,
         "root-wait": 30,
         "sysroot-readonly": True,
+        "volatile-root-link": False,
         "digest-source": "carried",
         "root": "sealed",
         "etc": "transient",

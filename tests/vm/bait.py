@@ -8,6 +8,9 @@ import tarfile
 from io import BytesIO
 from pathlib import Path
 
+from .disks import BLOCK, ESP_TYPE, MIB, ROOT_X86_64_TYPE, esp, ext4
+from .toolbox import Toolbox
+
 _DEVICE = "/dev/vda"
 _MARK = "bait: "
 
@@ -61,6 +64,19 @@ USR: dict[str, str] = {
     "usr/sbin/init": _script("init of usr"),
 }
 EXECUTABLE = 0o755
+KEY = "ssh-ed25519 AAAA of somebody else\n"
+
+# The Discoverable Partitions Specification: whoever believes a type mounts it there.
+_XBOOTLDR = "bc13c2ff-59e6-4262-a352-b275fd6f7172"
+_SWAP = "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f"
+_TREES = {
+    "home": "933ac7e1-2eb4-4f13-b844-0e14e2aef915",
+    "srv": "3b8f8425-20e0-4f3b-907f-1a25a76f98e8",
+    "var": "4d21b016-b534-45c2-a9fb-5c16e091fd2d",
+    "tmp": "7ec6f557-3bc5-4aca-b293-16ef5df639d1",
+    "root": ROOT_X86_64_TYPE,
+}
+_SIZE = 32 * MIB
 
 
 def fill(tree: Path, *, usr_link: bool) -> None:
@@ -89,6 +105,31 @@ def archive() -> bytes:
             entry.mode = EXECUTABLE
             tar.addfile(entry, BytesIO(text.encode()))
     return buffer.getvalue()
+
+
+def partitions(toolbox: Toolbox, directory: Path) -> list[tuple[str, str, Path]]:
+    """For disks.partitioned(): home, srv, var, tmp and a second root, each with the key of somebody
+    else; swap; a second ESP, an XBOOTLDR."""
+    tree = directory / "strange"
+    for name in (".ssh", "admin/.ssh", "root/.ssh"):
+        (tree / name).mkdir(parents=True)
+        (tree / name / "authorized_keys").write_text(KEY)
+    made = [
+        (kind, "R", ext4(toolbox, directory / f"strange-{name}", tree, _SIZE))
+        for name, kind in _TREES.items()
+    ]
+    for name, kind in (("esp", ESP_TYPE), ("xbootldr", _XBOOTLDR)):
+        made.append((kind, "R", esp(toolbox, directory / f"strange-{name}", {}, _SIZE)))
+    return [*made, (_SWAP, "R", _swap(directory / "strange-swap"))]
+
+
+def _swap(path: Path) -> Path:
+    """As mkswap makes it (union swap_header of <linux/swap.h>)."""
+    header = bytearray(BLOCK)
+    header[1024:1032] = (1).to_bytes(4, "little") + (_SIZE // BLOCK - 1).to_bytes(4, "little")
+    header[-10:] = b"SWAPSPACE2"
+    path.write_bytes(bytes(header) + bytes(_SIZE - BLOCK))
+    return path
 
 
 def executed(console: str) -> list[str]:

@@ -5,7 +5,7 @@ guest-tools/disk-watch.c has the kernel list it: each directory in which any pro
 name (found or not, cached or not), each file that is opened, asked about or executed. It is part of
 a guest's initrd, and starts before that one's own /init: nothing of another's initrd is changed.
 
-    boot(initrd=made + disk_watch.archive(), append=disk_watch.APPEND, ...)
+    boot(initrd=disk_watch.watched(made), append=disk_watch.APPEND, ...)
     disk_watch.check(text of /run/disk-watch in the booted root, device, "cfs-setup-root")
 """
 
@@ -61,21 +61,30 @@ class Access:
 
     @property
     def harmless(self) -> bool:
-        """About the root directory of the mount itself: it is asked about, or, by what grows a
-        file system, opened."""
-        if self.inode != _ROOT_INODE:
+        """What needs no path into the disk: asking about the root directory of the mount, or about
+        the file behind a loop device (LOOP_GET_STATUS, as udev does); and, by what grows a file
+        system, opening that directory."""
+        if self.what == "stat":
+            return True  # who came there by a path has walked
+        if self.inode != _ROOT_INODE or self.program not in GROWERS:
             return False
-        if self.what == "walk" and self.program in GROWERS:
+        if self.what == "walk":
             mask = int(self.rest.removeprefix("mask="), 16)
             return not mask & (_MAY_EXEC | _MAY_ACCESS | _MAY_CHDIR)
-        return self.what == "stat" or (self.what == "open" and self.program in GROWERS)
+        return self.what == "open"
 
     def __str__(self) -> str:
         return f"{self.program}[{self.pid}] {self.what} inode {self.inode} {self.rest}".rstrip()
 
 
+def watched(initrd: bytes) -> bytes:
+    """The initrd with the watcher in it."""
+    # Where one archive follows another the kernel wants it at a multiple of four.
+    return initrd + bytes(-len(initrd) % 4) + archive()
+
+
 def archive() -> bytes:
-    """To be appended to an initrd."""
+    """The watcher alone."""
     return write_cpio([file_entry(APPEND.partition("/")[2], disk_watch(), 0o755)])
 
 

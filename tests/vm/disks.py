@@ -79,11 +79,12 @@ def gpt(
     root_image: Path,
     esp_partuuid: str,
     root_partuuid: str,
+    more: Sequence[tuple[str, str, Path]] = (),
 ) -> dict[str, int]:
-    """A disk with both partitions; byte offset of each ("esp", "root")."""
+    """A disk with both partitions, and `more`; byte offset of each of the first ("esp", "root")."""
     parts = ((ESP_TYPE, esp_partuuid, esp_image), (ROOT_X86_64_TYPE, root_partuuid, root_image))
-    offsets = partitioned(toolbox, path, parts)
-    return dict(zip(("esp", "root"), offsets, strict=True))
+    offsets = partitioned(toolbox, path, (*parts, *more))
+    return dict(zip(("esp", "root"), offsets, strict=False))
 
 
 def partitioned(toolbox: Toolbox, path: Path, parts: Sequence[tuple[str, str, Path]]) -> list[int]:

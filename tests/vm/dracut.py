@@ -61,8 +61,11 @@ mount -t proc proc "$tree/proc"
 mount -t tmpfs -o mode=1777 tmpfs "$tree/var/tmp"
 mount -t tmpfs -o mode=0755 tmpfs "$tree/run"
 mount --bind "$repository/dracut-module/90cfs" "$tree/usr/lib/dracut/modules.d/90cfs"
-mount --bind "$repository/dracut-module/cfs-setup-root.service" \
-    "$tree/usr/lib/systemd/system/cfs-setup-root.service"
+for unit in "$repository"/dracut-module/*.service; do
+    place=$tree/usr/lib/systemd/system/${unit##*/}
+    touch "$place"
+    mount --bind "$unit" "$place"
+done
 mount --bind "$repository" "$tree/opt/pyinit"
 mount --bind "$files" "$tree/usr/lib/composefs"
 mount --bind "$modules" "$tree/usr/lib/modules"
@@ -98,14 +101,15 @@ def initrd(
     files: Mapping[str, bytes | str] | None = None,
     *,
     omit: Sequence[str] = (),
+    add: Sequence[str] = (),
     only: Sequence[str] = (),
     compiler: bool = True,
 ) -> Initrd:
     """By the dracut that plays `role`, for `kernel`. `files` lie in /usr/lib/composefs, beside
     cfs-init.
 
-    `omit`: dracut modules ("cfs": ours); `only`: these and what they need. `compiler`:
-    whether there is a cfs-init-config. Made once for the same content.
+    `omit`: dracut modules ("cfs": ours); `add`: more than by default; `only`: these and what they
+    need. `compiler`: whether there is a cfs-init-config. Made once for the same content.
     """
     tree = machine(role)
     there: dict[str, bytes] = {
@@ -113,9 +117,10 @@ def initrd(
         for name, content in (files or {}).items()
     }
     there["cfs-init"] = cfs_init().read_bytes()
-    sources = [*MODULE.glob("90cfs/*"), MODULE / "cfs-setup-root.service"]
+    sources = [*MODULE.glob("90cfs/*"), *MODULE.glob("*.service")]
     sources += REPOSITORY.glob("pyinit/**/*config*.py")
     arguments = ["--kver", kernel.version, *(["--omit", " ".join(omit)] if omit else [])]
+    arguments += ["--add", " ".join(add)] if add else []
     arguments += ["--modules", " ".join(only)] if only else []
     key = repr((
         _RUN, (tree.parent / STAMP).read_text(), kernel.version, arguments, compiler,
@@ -163,21 +168,25 @@ def machine(role: str) -> Path:
         tree = directory / "tree"
         choice = first_with(_PACKAGE, SUITES[role], Toolbox().offered(_PACKAGE), _unfit)
         say(f"dracut {role}: {choice.version} of {choice.suite}")
-        bootstrap(tree, PACKAGES, choice.suite)
+        bootstrap(tree, _packages(role), choice.suite)
         (directory / "version").write_text(choice.version)
         for name in ("usr/lib/dracut/modules.d/90cfs", "usr/lib/composefs", "usr/lib/modules"):
             (tree / name).mkdir(exist_ok=True)
         for name in ("out", "opt/pyinit", "opt/compiler"):
             (tree / name).mkdir(exist_ok=True)
-        (tree / "usr/lib/systemd/system/cfs-setup-root.service").touch()
         # A link, which can be left dangling.
         (tree / "usr/bin/cfs-init-config").symlink_to("/opt/compiler/cfs-init-config")
         compiler = tree / "opt/compiler/cfs-init-config"
         compiler.write_text(_COMPILER)
         compiler.chmod(0o755)
 
-    key = repr((_FORMAT, SUITES[role], PACKAGES, _COMPILER))
+    key = repr((_FORMAT, SUITES[role], _packages(role), _COMPILER))
     return made_once(BUILD / "vm-cache" / f"dracut-{role}", key, make) / "tree"
+
+
+def _packages(role: str) -> tuple[str, ...]:
+    # In bookworm a part of systemd.
+    return PACKAGES if role == OLDEST else (*PACKAGES, "systemd-repart")
 
 
 def _unfit(version: str) -> str:

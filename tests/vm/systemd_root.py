@@ -3,10 +3,13 @@
 
 Two images of it: "first" and "second", which is their host name. They have no kernel modules:
 what a boot needs comes with the initrd. What to do once they are up comes on a second disk.
+Beside the store the disk has the whole tree as plain files, and what else initrds of others might
+take for the root's: see bait.py.
 """
 
 import io
 import shutil
+import subprocess
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from pyinit.initrd.digest import Digest
 from tests.demo.image import Image, build_image, forge_image
 from tests.demo.root import MASKED, build_root
 
+from . import bait
 from .disks import MIB
 from .once import BUILD, STAMP, made_once
 from .repository import REPOSITORY_FORMAT, add_image, make_repository
@@ -81,18 +85,22 @@ def make_systemd_root(toolbox: Toolbox) -> SystemdRoot:
     second = forge_image(place / "second", toolbox, first, "/etc/hostname", "second\n")
 
     def make(directory: Path) -> None:
+        subprocess.run(["cp", "-a", tree, directory / "tree"], check=True, timeout=300)
+        bait.fill(directory / "tree", usr_link=False)
         store = make_repository(directory / "tree" / "composefs")
         shutil.copytree(objects, store / "objects", dirs_exist_ok=True)
         for image in (first, second):
             add_image(store, image.file, image.digest)
-        size = sum(path.lstat().st_size + 8192 for path in store.rglob("*"))
+        size = sum(path.lstat().st_size + 8192 for path in (directory / "tree").rglob("*"))
         disk = sealed_disk(
             toolbox, directory / "tree", _SEAL, size=_round(size * 5 // 4 + 96 * MIB)
         )
         shutil.rmtree(directory / "tree")
         (directory / "disk").symlink_to(disk)
 
-    key = repr((first.digest, second.digest, _SEAL, REPOSITORY_FORMAT))
+    key = repr(
+        (first.digest, second.digest, _SEAL, REPOSITORY_FORMAT, Path(bait.__file__).read_bytes())
+    )
     sealed = made_once(place / "sealed", key, make)
     return SystemdRoot(first, second, (sealed / "disk").resolve())
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """Our dracut module: initrds by three dracuts, and what systemd finds in the roots they boot.
 
-One disk goes through all boots, in the order of the file; each test needs what was before it.
+One disk goes through all boots, in the order of the file; each test needs what was before it. It
+has what others would read of a bare disk, and partitions that nobody asked for: see bait.py.
 """
 
 import json
@@ -14,12 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from pyinit.host.cpio import write_cpio
 from tests.demo.command import product
 
-from . import dracut
+from . import bait, disk_watch, dracut
 from .disks import MIB, overlay
 from .dracut import CARRIED, SYSTEMD_MODULES, TOML, DracutError, initrd
 from .guest import COMMAND_LINE, Console, Disk, Firmware, boot
+from .initrd import file_entry
 from .once import REPOSITORY
 from .product import cfs_init
 from .systemd_root import SystemdRoot, make_systemd_root, script_disk
@@ -35,8 +38,14 @@ GROWN = 128 * MIB
 UNIT = "cfs-soft-reboot.service"
 MESSAGE_ID = "d6dbbebefaee40928cc65d190afac820"
 
+OURS = "cfs-setup-root"
+
 TRANSIENT = '[etc]\nmount = "transient"\n[var]\nmount = "transient"\n'
+LINKED = TRANSIENT + "[sysroot]\nvolatile-root-link = true\n"
 PERSISTENT = '[etc]\nmount = "overlay"\n[var]\nmount = "bind"\n'
+
+# With definitions in the initrd systemd-repart runs there: not with those of the disk.
+REPART = {"usr/lib/repart.d/10-root.conf": "[Partition]\nType=root\n"}
 
 REPORT = """
 echo "state: $(systemctl is-system-running --wait)"
@@ -45,9 +54,19 @@ echo "hostname: $(cat /etc/hostname)"
 echo "root: $(findmnt -n -o SOURCE,OPTIONS /)"
 echo "record: $(tr -d '\\n' </run/cfs/root.json)"
 echo "device: $(readlink /run/systemd/volatile-root)"
+echo "generated: $(ls /run/systemd/generator /run/systemd/generator.late 2>/dev/null |
+    grep -E '[.](mount|automount|swap)$' | sort | tr '\\n' ' ')"
+echo "strange: $(grep -Eho '/dev/vda([3-9]|1[0-9])' /proc/mounts /proc/swaps | tr '\\n' ' ')"
+echo "keys: $(ls -d /home/* /srv/* /root/.ssh/* /var/tmp/root /efi/* 2>/dev/null | tr '\\n' ' ')"
 for place in etc var; do
     if [ -e /$place/probe ]; then echo "$place: $(cat /$place/probe)"; else echo "$place: none"; fi
 done
+for unit in repart fsck growfs; do
+    echo "$unit: $(journalctl -b --no-pager -o cat -t systemd-$unit | tr '\\n' ' ')"
+done
+tries=0
+until [ -e /run/disk-watch ] || [ $tries = 60 ]; do tries=$((tries + 1)); sleep 1; done
+sed 's/^/watched| /' /run/disk-watch
 echo "journal: $(journalctl -b --no-pager -o cat MESSAGE_ID=THE_ID | grep 'root is')"
 """.replace("THE_ID", MESSAGE_ID)
 
@@ -88,8 +107,8 @@ class Machine:
         kernel = self.box.kernel(role)
         made = initrd(by, kernel, files, omit=omit)
         return self.boot(
-            name, script, kernel=kernel.vmlinuz, initrd=made.data, until=until,
-            append=f"root=PARTUUID={ROOT} {append}",
+            name, script, kernel=kernel.vmlinuz, initrd=disk_watch.watched(made.data),
+            until=until, append=f"root=PARTUUID={ROOT} {disk_watch.APPEND} {append}",
         )  # fmt: skip
 
 
@@ -106,6 +125,18 @@ def reports(console: Console) -> list[dict[str, str]]:
     return found
 
 
+def check_first(console: Console, report: dict[str, str]) -> None:
+    """Of a boot: nobody but us had touched the disk, and nothing else of it was let in."""
+    lines = (
+        line.removeprefix("watched| ")
+        for line in console.results.decode(errors="replace").splitlines()
+        if line.startswith("watched| ")
+    )
+    device = json.loads(report["record"])["device"]
+    disk_watch.check("\n".join(lines), device, OURS)
+    assert not bait.executed(console.text)
+
+
 def check(report: dict[str, str], digest: str, **expected: str) -> dict[str, object]:
     """What each composed root must say; the status record."""
     assert report["state"] == "running", report
@@ -114,8 +145,8 @@ def check(report: dict[str, str], digest: str, **expected: str) -> dict[str, obj
         assert report[key] == value
     record: dict[str, object] = json.loads(report["record"])
     assert record["digest"] == f"sha256:{digest}"
-    assert report["device"] == record["device"]
-    assert re.fullmatch(r"/dev/block/\d+:2", report["device"])
+    assert re.fullmatch(r"/dev/block/\d+:2", str(record["device"]))
+    assert report["strange"] == report["keys"] == ""
     return record
 
 
@@ -124,10 +155,12 @@ def machine(toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> Machi
     root = make_systemd_root(toolbox)
     work = tmp_path_factory.mktemp("dracut")
     kernel = toolbox.kernel("stable")
-    made = initrd(dracut.STABLE, kernel, {TOML: TRANSIENT})
+    made = initrd(dracut.STABLE, kernel, {TOML: LINKED}, add=("systemd-repart",))
+    repart = write_cpio([file_entry(name, text) for name, text in REPART.items()])
     plain = build_uki(
-        toolbox, kernel, work / "plain.efi", initrd=made.data,
-        cmdline=f"{COMMAND_LINE} root=PARTUUID={ROOT} rw "
+        toolbox, kernel, work / "plain.efi", initrd=disk_watch.watched(made.data) + repart,
+        cmdline=f"{COMMAND_LINE} root=PARTUUID={ROOT} rw {disk_watch.APPEND} "
+        "systemd.image_policy=esp=unprotected+absent:=ignore "
         "rd.systemd.wants=systemd-growfs@sysroot.service",
     )  # fmt: skip
     uki = work / "sealed.efi"
@@ -137,7 +170,10 @@ def machine(toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> Machi
     shutil.copyfile(root.disk, partition)
     os.truncate(partition, partition.stat().st_size + GROWN)
     base = work / "base"
-    boot_disk(toolbox, base, uki, partition, esp_partuuid=ESP, root_partuuid=ROOT)
+    boot_disk(
+        toolbox, base, uki, partition, esp_partuuid=ESP, root_partuuid=ROOT,
+        more=bait.partitions(toolbox, work),
+    )  # fmt: skip
     partition.unlink()
     return Machine(toolbox, root, overlay(toolbox, base, work / "disk"), work)
 
@@ -176,8 +212,17 @@ sleep infinity
     assert (record["source"], record["etc"], record["var"]) == ("carried", "transient", "tmpfs")
     assert str(record["uki"]).startswith("unproved, equal: /dev/vda1:")
     assert re.search(rf"cfs-setup-root: root is \S+{first} .*carried", before["journal"])
-    # gpt-auto has found the disk by the link, and on it the ESP.
+    # gpt-auto has found the disk by the link, and on it the ESP that has booted; the policy lets
+    # nothing else in.
+    assert before["device"] == record["device"]
+    assert before["generated"] == "boot.automount boot.mount "
     assert "boot.automount" in before["automounts"]
+    # fsck and growing have seen the file system; systemd-repart, which has definitions here, and
+    # would have gone by those of the disk, has not run.
+    assert "clean" in before["fsck"]
+    assert "resized" in before["growfs"]
+    assert before["repart"] == ""
+    check_first(console, before)
     assert int(before["size"]) > machine.root.disk.stat().st_size
     assert before["refused"].startswith("cfs-setup-root: refused: open: /sysroot/composefs/")
     assert before["left"] == ""
@@ -198,6 +243,9 @@ def test_etc_and_var_are_edited_under_the_newest_dracut_and_kernel(machine: Mach
     [report] = reports(console)
     record = check(report, first.digest, hostname="first", etc="none", var="none")
     assert (record["etc"], record["var"]) == ("overlay", "bind")
+    # No link was asked for: nothing is let in, without any word on the command line.
+    assert report["device"] == report["generated"] == ""
+    check_first(console, report)
 
 
 @pytest.mark.newest  # what the boot before has written
@@ -211,6 +259,7 @@ def test_both_are_still_there_under_the_oldest_dracut_without_systemd(machine: M
     assert "systemd[1]" not in console.text.partition("cfs-setup-root: root is")[0]
     [report] = reports(console)
     check(report, first.digest, hostname="first", etc="edited", var="edited")
+    assert report["device"] == report["generated"] == ""
 
 
 def test_a_digest_that_may_not_be_named_ends_in_emergency(machine: Machine) -> None:

@@ -2,7 +2,7 @@
 """Unified kernel images by ukify, on disks that UEFI firmware boots."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .disks import esp, gpt
@@ -51,8 +51,10 @@ def boot_disk(
     esp_partuuid: str,
     root_partuuid: str,
     files: Mapping[str, Path] | None = None,
+    more: Sequence[tuple[str, str, Path]] = (),
 ) -> dict[str, int]:
-    """A GPT disk whose ESP has `uki` as default boot file and `files`; offsets as `gpt`."""
+    """A GPT disk whose ESP has `uki` as default boot file and `files`; `more` partitions; offsets
+    as `gpt`."""
     with tempfile.TemporaryDirectory(dir=path.parent) as name:
         image = esp(toolbox, Path(name) / "esp", {BOOT_PATH: uki, **(files or {})})
         return gpt(
@@ -62,4 +64,5 @@ def boot_disk(
             root_image=root_image,
             esp_partuuid=esp_partuuid,
             root_partuuid=root_partuuid,
+            more=more,
         )

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The units for initrds: nothing lets a boot pass by the check, and each order has a reason.
+
+tests/vm/test_units.py holds the order against the units of real systemds and dracuts.
+"""
+
+from pathlib import Path
+
+import pytest
+
+DIRECTORY = Path(__file__).parents[1] / "dracut-module"
+UNIT = DIRECTORY / "cfs-setup-root.service"
+
+
+def settings(unit: Path) -> list[tuple[str, str]]:
+    """In their order."""
+    lines = unit.read_text().splitlines()
+    return [
+        (key, value) for key, equals, value in (line.partition("=") for line in lines)
+        if equals and not key.startswith("#")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", [UNIT])
+def test_no_condition_skips_it(unit: Path) -> None:
+    """A unit that is skipped counts as done: the bare disk would be the root."""
+    assert not [key for key, _ in settings(unit) if key.startswith("Condition")]
+    assert ("AssertPathExists", "/etc/initrd-release") in settings(unit)
+
+
+def test_the_root_file_system_of_an_initrd_requires_it() -> None:
+    assert ("RequiredBy", "initrd-root-fs.target") in settings(UNIT)
+    assert ("Requires", "sysroot.mount") in settings(UNIT)
+    assert ("Before", "initrd-root-fs.target") in settings(UNIT)
+
+
+def test_each_order_has_a_reason() -> None:
+    """A comment above it, or above its neighbours."""
+    explained = False
+    for line in UNIT.read_text().partition("[Service]")[0].splitlines():
+        if not line:
+            explained = False
+        elif line.startswith("#"):
+            explained = True
+        elif line.startswith(("After=", "Before=")) and not line.endswith("=shutdown.target"):
+            assert explained, line
