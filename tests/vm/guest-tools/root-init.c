@@ -3,13 +3,16 @@
  * /sbin/init of a root image: shows on the console what it finds, each line after its file's name,
  * and powers off.
  */
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE
 #include <dirent.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/klog.h>
 #include <sys/reboot.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { CONSOLE_OFF = 6, CONSOLE_ON = 7 }; /* SYSLOG_ACTION_* of the kernel */
 
 static void show(const char *path)
 {
@@ -57,7 +60,11 @@ static void show_watched(void)
 	fclose(file);
 	for (int tenths = 0; tenths < 300 && access("/run/disk-watch", F_OK); tenths++)
 		nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+	/* The kernel's own messages would be in the middle of lines. */
+	klogctl(CONSOLE_OFF, NULL, 0);
 	show("/run/disk-watch");
+	fflush(stdout);
+	klogctl(CONSOLE_ON, NULL, 0);
 }
 
 int main(int argc, char **argv)
