@@ -218,7 +218,10 @@ def test_an_index_of_another_key(archive: Archive, box: Toolbox, tmp_path: Path)
     assert "\n" not in str(no.value)
 
 
-def test_a_tool_that_is_gone(archive: Archive, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("archive")
+def test_a_tool_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     box = Toolbox(tmp_path / "box")
     with pytest.raises(PackageError) as caught:
         _ = box.tree
@@ -226,6 +229,10 @@ def test_a_tool_that_is_gone(archive: Archive, tmp_path: Path) -> None:
     assert f"Unable to locate package {toolbox.TOOLS[0]}" in str(caught.value)
     assert str(caught.value).endswith("; lint can be run, and what uses none")
     assert "\n" not in str(caught.value)
+    monkeypatch.setattr(toolbox, "Toolbox", lambda: box)
+    capsys.readouterr()
+    assert toolbox.main(["mkcomposefs"]) == 1
+    assert capsys.readouterr() == ("", f"{caught.value}\n")
 
 
 @pytest.mark.parametrize("there", [0, 1])

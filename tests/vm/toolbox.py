@@ -251,14 +251,15 @@ def _write_wrappers(tree: Path) -> None:
 def main(arguments: list[str]) -> int:
     """`-m tests.vm.toolbox`: fetch everything; with arguments: run a program of the toolbox."""
     box = Toolbox()
-    if arguments:
-        command = box.command(arguments[0])
-        os.execv(command[0], [*command, *arguments[1:]])
     try:
-        print(box.tree)
+        tree = box.tree
     except PackageError as error:
         print(error, file=sys.stderr)
         return 1
+    if arguments:
+        command = box.command(arguments[0])
+        os.execv(command[0], [*command, *arguments[1:]])
+    print(tree)
     missing = 0
     for role in kernels.ROLES:
         try:
