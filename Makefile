@@ -3,25 +3,37 @@
 PYTHON ?= /usr/bin/python3
 VENV := build/venv
 RUN := $(VENV)/bin/python
+IN_GUESTS := $(RUN) -m pytest -n 2 --dist loadfile
 
-.PHONY: frozen check check-fresh lint demo bench fuzz matrix faults mutants completions extension \
-	tools space clean
+.PHONY: frozen check check-all check-fresh lint demo bench fuzz matrix faults mutants completions
+.PHONY: extension tools space clean
 
 # build/cfs-init, the executable for the initrd
 frozen: tools
 	$(PYTHON) -W ignore setup.py -q build_frozen
 
+# Budget: 55 minutes on two idle cores without KVM. One boot of each kind; cases share boots.
 # Guests are emulated on one core each where there is no KVM: two at a time, a file's in turn.
-# GUESTS=no leaves them out.
+# GUESTS=no leaves them out. What is left to check-all is named at the end.
 GUESTS ?= yes
 check: SPACE := $(if $(filter no,$(GUESTS)),3000,14000)
 check: space lint extension frozen
 	$(RUN) -m pytest --ignore=tests/vm
 ifeq ($(GUESTS),no)
-	$(RUN) -m pytest $(addprefix tests/vm/test_,apt.py kernels.py toolbox.py)
+	$(RUN) -m pytest $(addprefix tests/vm/test_,apt.py kernels.py toolbox.py watch.py)
 else
-	$(RUN) -m pytest -n 2 --dist loadfile tests/vm
+	$(IN_GUESTS) tests/vm
 endif
+
+# check, and the rest:
+#   tests marked all_only (`pytest --all`), which make check names
+#   tests/vm/faults: each call with every error that it may have, more sweeps (make faults)
+#   tests/vm/matrix: all rows on all kernels and file systems, and mount.composefs (make matrix)
+check-all: SPACE := 16000
+check-all: space lint extension frozen
+	$(RUN) -m pytest --all --ignore=tests/vm
+	$(IN_GUESTS) --all tests/vm
+	PYTHONPATH=build/lib $(RUN) -m tests.vm.matrix
 
 # Both commands of the README on new installations of Debian 12 and 13 (tests/fresh.py)
 check-fresh: tools $(VENV)/.done
@@ -43,7 +55,7 @@ matrix: extension frozen
 
 # Every system call of a mount and of a boot with every error that it may have, and more allocations
 faults: extension frozen
-	CFS_FAULTS=all $(RUN) -m pytest -n 2 --dist loadfile tests/vm/faults tests/host/test_seal_faults.py
+	$(IN_GUESTS) --all tests/vm/faults tests/host/test_seal_faults.py
 
 # Each condition and flag of the boot path changed, one at a time: does a test notice?
 mutants: extension

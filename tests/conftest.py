@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""For all tests: no deadline for examples, and what the suites of Debian have today.
+"""For all tests: no deadline for examples, what the suites of Debian have today, what a run says at
+its end, and which tests it leaves to `make check-all`.
 
 A test for the newest kernel (a parameter `role` says so, or the mark `newest`) must pass on a
 series that is known to be good. On one that nobody has seen yet, a failure is printed at the end,
 and fails `make matrix` only: it may be the kernel's own.
 """
 
+import os
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 from hypothesis import Phase, settings
 
 from tests.vm.apt import PackageError
 from tests.vm.kernels import NEWEST
+from tests.vm.ledger import LEDGER
 from tests.vm.toolbox import Toolbox
 
 # No example has a time limit: a machine that is busy with something else would fail it.
@@ -27,6 +31,7 @@ settings.register_profile(
 )
 settings.load_profile("pyinit")
 
+_LEFT: set[str] = set()
 _UNSEEN = "differs on a kernel that was never seen before: "
 
 
@@ -55,8 +60,50 @@ def pytest_runtest_makereport(
     return report
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="tests marked all_only too, whole sweeps")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--all"):
+        os.environ["CFS_TESTS"] = "all"  # see tests/scope.py
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--all"):
+        return
+    left = [item for item in items if item.get_closest_marker("all_only")]
+    if left:
+        _LEFT.update(item.nodeid for item in left)
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker has ended; one that crashed has no output, and is a failure by itself."""
+    output = getattr(node, "workeroutput", {})
+    LEDGER.add(output.get("guests", {}))
+    _LEFT.update(output.get("left", ()))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output |= {"guests": vars(LEDGER), "left": sorted(_LEFT)}
+    elif LEDGER.too_many and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in terminalreporter.getreports("xfailed"):
         if report.wasxfail.startswith(_UNSEEN):
             terminalreporter.write_line(f"{report.nodeid} {report.wasxfail}")
             terminalreporter.write_line(report.longreprtext[-3000:])
+    for line in LEDGER.lines():
+        terminalreporter.write_line(line, red=LEDGER.too_many)
+    if _LEFT:
+        terminalreporter.write_line(f"{len(_LEFT)} tests are for `make check-all` alone:")
+    for name in sorted(_LEFT):
+        terminalreporter.write_line(f"  {name}")

@@ -33,7 +33,7 @@ def extension(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-W", "ignore", "setup.py", "-q", "build_ext"]
     subprocess.run(
         [*command, "--build-lib", str(out), "--build-temp", str(out / "temp")],
-        cwd=ROOT, check=True, capture_output=True, timeout=300,
+        cwd=ROOT, check=True, capture_output=True, timeout=600,
     )  # fmt: skip
     return out / "_cfs.abi3.so"
 
@@ -84,7 +84,7 @@ def compiles(*options: str) -> bool:
     command = [*flags.compiler(), "-O2", "-Werror", *options]
     done = subprocess.run(
         [*command, "-x", "c", "-c", "-", "-o", "/dev/null"],
-        input="int main(void) { return 0; }", text=True, check=False, timeout=60,
+        input="int main(void) { return 0; }", text=True, check=False, timeout=600,
         capture_output=True,
     )  # fmt: skip
     return done.returncode == 0
@@ -140,7 +140,7 @@ def test_clang_builds_the_extension(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "setup.py", "-q", "build_ext"]
     done = subprocess.run(
         [*command, "--build-lib", str(tmp_path), "--build-temp", str(tmp_path / "temp")],
-        cwd=ROOT, env=os.environ | {"CC": "clang"}, capture_output=True, text=True, timeout=300,
+        cwd=ROOT, env=os.environ | {"CC": "clang"}, capture_output=True, text=True, timeout=600,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -148,7 +148,7 @@ def complete(line: str, breaks: str = " \t\n\"'><=;|&(:") -> list[str]:
         f"_cfs {words[0]!r} {words[-1]!r} {words[-2]!r}; printf '%s\\n' \"${{COMPREPLY[@]}}\""
     )
     done = subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, check=True, timeout=30, cwd=ROOT,
+        ["bash", "-c", script], capture_output=True, text=True, check=True, timeout=600, cwd=ROOT,
         env={"BREAKS": breaks, "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert not done.stderr
@@ -218,7 +218,7 @@ def test_seal_disk_answers(argument: str, said: str, tmp_path: Path) -> None:
     program.chmod(0o755)
     done = subprocess.run(
         ["sh", ROOT / "dracut-module/mkosi/seal-disk", argument],
-        capture_output=True, text=True, check=True, timeout=30,
+        capture_output=True, text=True, check=True, timeout=600,
         env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
     )  # fmt: skip
     assert (done.stdout, done.stderr) == (f"{said}\n", "")

@@ -56,7 +56,7 @@ def build_wheel(source: Path, out: Path) -> Path:
 
 def run(*command: str, cwd: Path = ROOT, **environment: str) -> str:
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=False, cwd=cwd,
+        command, capture_output=True, text=True, timeout=600, check=False, cwd=cwd,
         env=os.environ | environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -89,7 +89,7 @@ def _run(*command: str, text: str | None = None) -> str:
     # Sanitizers are for the code under test, not for the compiler.
     environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
     done = subprocess.run(
-        command, input=text, capture_output=True, text=True, timeout=300, env=environment,
+        command, input=text, capture_output=True, text=True, timeout=600, env=environment,
         check=False,
     )  # fmt: skip
     if done.returncode:

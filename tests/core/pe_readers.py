@@ -59,6 +59,6 @@ def by_llvm(path: Path, name: str) -> bytes:
 
 
 def _run(*command: str | Path) -> str:
-    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, timeout=600, check=False)
     assert done.returncode == 0, (command, done.stderr)
     return done.stdout.decode(errors="replace")

@@ -39,7 +39,7 @@ def python_files(box: Toolbox) -> Mapping[str, bytes | str | Path]:
                 "--invalidation-mode", "unchecked-hash", "-s", directory, "-p", "/", directory,
             ],
             env={**os.environ, "PYTHONHOME": str(box.tree / "usr")},
-            stdin=subprocess.DEVNULL, timeout=300, check=True,
+            stdin=subprocess.DEVNULL, timeout=600, check=True,
         )  # fmt: skip
         for source in directory.rglob("*.py"):
             source.unlink()

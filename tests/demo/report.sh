@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # Runs inside the booted root: says to the host how the boot went, then powers off.
 # $1 is a file whose content lies in the object store.
-udevadm wait --timeout=60 /dev/virtio-ports/results
+udevadm wait --timeout=600 /dev/virtio-ports/results
 exec >/dev/virtio-ports/results 2>&1
 
 echo "state: $(systemctl is-system-running --wait)"

@@ -28,7 +28,7 @@ MASKED = (
     "dpkg-db-backup.timer", "fstrim.timer",
 )  # fmt: skip
 
-_LIMIT_SECONDS = 1200
+_LIMIT_SECONDS = 3600
 
 
 def build_root(

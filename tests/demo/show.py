@@ -59,7 +59,7 @@ def refuse_other_image(machine: Machine) -> None:
     say("refusal 2: another sealed image has the digest's name")
     disk = machine.disk.with_name("other-image.img")
     subprocess.run(
-        ["cp", "--sparse=always", "--reflink=auto", machine.disk, disk], check=True, timeout=300
+        ["cp", "--sparse=always", "--reflink=auto", machine.disk, disk], check=True, timeout=600
     )
     for request in (f"unlink {name}", f"ln {other} {name}", f"unlink {other}"):
         machine.box.run("debugfs", "-w", "-R", request, f"{disk}?offset={machine.root_offset}")

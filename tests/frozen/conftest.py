@@ -27,5 +27,5 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(*command: str | bytes | Path) -> subprocess.CompletedProcess[str]:
     """The command with little more environment than PID 1 has, and a time limit."""
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env=ENVIRONMENT
+        command, capture_output=True, text=True, timeout=600, check=False, env=ENVIRONMENT
     )

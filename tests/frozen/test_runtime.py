@@ -50,7 +50,7 @@ def test_the_result_of_main_is_the_exit_code(stand_in: Path, code: int) -> None:
 def test_arguments_arrive_byte_by_byte(stand_in: Path) -> None:
     raw = b"caf\xe9 \xc3\xa9\xff"
     done = subprocess.run(
-        [bytes(stand_in), b"arguments", raw, b""], capture_output=True, timeout=60, check=True
+        [bytes(stand_in), b"arguments", raw, b""], capture_output=True, timeout=600, check=True
     )
     assert done.stdout == raw + b"\n\n"
 
@@ -132,7 +132,7 @@ def test_pid_1_writes_its_last_words_to_the_kernel_log(stand_in: Path, tmp_path:
     if os.geteuid() != 0:
         unshare += ["--user", "--map-root-user"]
     command = [*unshare, "sh", "-c", script, str(log), str(stand_in)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 4, done.stderr
     written = log.read_text().splitlines()
     assert written == [f"<2>cfs-init: {line}" for line in done.stderr.splitlines()]
@@ -220,7 +220,7 @@ def test_a_closed_pipe_ends_it_too(executable: Path) -> None:
         done = subprocess.run(
             [executable, "cfs-mount", "--version"],
             stdout=reader.stdin,
-            timeout=60,
+            timeout=600,
             check=False,
         )
     assert done.returncode == -signal.SIGPIPE

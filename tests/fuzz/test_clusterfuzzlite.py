@@ -36,7 +36,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     inherited = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
     done = subprocess.run(
         ["bash", ".clusterfuzzlite/build.sh"],
-        cwd=tree, capture_output=True, text=True, check=False, timeout=300,
+        cwd=tree, capture_output=True, text=True, check=False, timeout=600,
         stdin=subprocess.DEVNULL,
         env=inherited | {
             "PATH": f"{programs}:{os.environ['PATH']}",
@@ -60,7 +60,7 @@ def test_each_parser_has_a_fuzzer(out: Path, name: str) -> None:
         return
     done = subprocess.run(
         [out / f"fuzz_{name}", "-runs=100", f"-dict={out}/fuzz_{name}.dict"],
-        capture_output=True, text=True, check=False, timeout=120,
+        capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 

@@ -37,7 +37,7 @@ class UkiParts:
             ],
             check=True,
             capture_output=True,
-            timeout=120,
+            timeout=600,
         )
         return output
 

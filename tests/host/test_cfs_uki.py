@@ -93,7 +93,7 @@ def test_one_payload_for_all_profiles(uki_parts: UkiParts, tmp_path: Path, capsy
         ],
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=600,
     )
     assert main(["payload", "--digest", ONE.hex, str(tmp_path)]) == 0
     options = capsys.readouterr().out.split()

@@ -32,7 +32,7 @@ def run(
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
     )
     return done.returncode, done.stderr
 

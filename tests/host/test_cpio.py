@@ -76,7 +76,7 @@ def test_gnu_cpio_reads_what_was_written(
         cwd=directory,
         check=True,
         capture_output=True,
-        timeout=30,
+        timeout=600,
     )
     for entry in entries:
         path = directory / entry.name
@@ -99,7 +99,7 @@ def test_what_gnu_cpio_writes_is_read(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         check=True,
-        timeout=30,
+        timeout=600,
     )
     entries, end = read_cpio(done.stdout)
     assert [(entry.name, entry.data) for entry in entries] == [

@@ -108,7 +108,7 @@ def test_objcopy_uki_with_the_initrd_in_the_middle(
         arguments += [f"--add-section={name}={file}"]
         arguments += [f"--change-section-vma={name}={base + address:#x}"]
     source, target = tmp_path / "in.efi", tmp_path / "out.efi"
-    subprocess.run(["objcopy", *arguments, uki_parts.stub, source], check=True, timeout=60)
+    subprocess.run(["objcopy", *arguments, uki_parts.stub, source], check=True, timeout=600)
 
     seal(source, target, [ONE])
     before, after = Uki(source), Uki(target)
@@ -122,7 +122,7 @@ def test_objcopy_uki_with_the_initrd_in_the_middle(
         ["objcopy", "--dump-section", f".cfsdig={tmp_path / 'dumped'}", target, tmp_path / "copy"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=True,
     )
     assert not shown.stderr

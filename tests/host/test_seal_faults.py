@@ -25,7 +25,7 @@ UKI = pe_builder.build(
     ]
 )
 _CODE = "import sys; from pyinit.host.cfs_uki import main; sys.exit(main(sys.argv[1:]))"
-_SECONDS = 60
+_SECONDS = 600
 
 
 def run(directory: Path, *fault: str) -> tuple[list[sweep.Run], bytes]:

@@ -132,7 +132,7 @@ def test_what_this_kernel_writes(tmp_path: Path) -> None:
     done = subprocess.run(
         [b"unshare", b"--mount", b"sh", b"-c", script, source, target],
         capture_output=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
     if b"ermission denied" in done.stderr:

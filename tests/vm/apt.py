@@ -45,7 +45,7 @@ def machine_mirror() -> str:
         ["apt-get", "indextargets", "--format", "$(RELEASE) $(COMPONENT) $(REPO_URI)"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     ).stdout
     for line in targets.splitlines():
@@ -66,7 +66,7 @@ def keyring() -> str:
 def machine_acquire_settings() -> str:
     """Proxies and the like of the machine: the Acquire:: part of its apt configuration."""
     dump = subprocess.run(
-        ["apt-config", "dump"], capture_output=True, text=True, timeout=60, check=True
+        ["apt-config", "dump"], capture_output=True, text=True, timeout=600, check=True
     ).stdout
     return "".join(
         f"{line}\n"

@@ -13,10 +13,22 @@ The pattern: cases are data, a session fixture boots them lazily and once, one t
     def test_case(guest, name): guest.check(name)
 """
 
+from pathlib import Path
+
 import pytest
 
 from .store import Store, make_store
 from .toolbox import Toolbox
+
+_HERE = Path(__file__).parent
+# For what hangs outside of guests, which have limits of their own (pace.py).
+_HANGS_SECONDS = 7200
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _HERE in item.path.parents:
+            item.add_marker(pytest.mark.timeout(_HANGS_SECONDS), append=False)
 
 
 @pytest.fixture(scope="session")

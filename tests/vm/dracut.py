@@ -39,7 +39,7 @@ CARRIED = "rootfs.digest"
 TOML = "setup-root-conf.toml"
 
 MODULE = REPOSITORY / "dracut-module"
-_LIMIT_SECONDS = 600
+_LIMIT_SECONDS = 3600
 # Counted up when the code below makes another tree of the same packages.
 _FORMAT = 1
 _COMPILER = """#!/bin/sh

@@ -5,7 +5,6 @@ import contextlib
 import functools
 import os
 import re
-import selectors
 import shutil
 import stat
 import subprocess
@@ -18,14 +17,26 @@ from pathlib import Path
 
 from pyinit.host.cpio import Entry, write_cpio
 
+from .ledger import LEDGER
 from .once import BUILD, made_once
+from .pace import IDLE_SECONDS, MOST, Measured, Steady
 from .toolbox import Toolbox
+from .watch import Ending, Limits, Pace, dies_with_us, watch
 
 # Commas in a -drive value are option separators: paths given to QEMU have none.
 _SAFE_PATH = re.compile(r"[^,]+")
 _TAIL = 4000
 # Beside other load the timer that the kernel tries out may be late under emulation: it would panic.
 COMMAND_LINE = "console=ttyS0 panic=-1 no_timer_check"
+
+# What a test's own first program says on the console, whatever the kernel's log level is.
+BEGUN = "guest: begun"
+# Where it is the product or a distribution's: what the kernel says then, unless it has to be quiet.
+KERNEL_BEGINS = r"Run \S+ as init process|Attempted to kill init|" + BEGUN
+# Until then; several times what it takes on an idle machine.
+KERNEL_SECONDS = 120.0
+FIRMWARE_SECONDS = 240.0
+_TPM_SECONDS = 300
 
 
 class GuestError(Exception):
@@ -66,6 +77,7 @@ class Console:
     """What was written to the result port (/dev/vport0p1)."""
     timed_out: bool
     seconds: float
+    """From where its program has begun."""
 
     @property
     def tail(self) -> str:
@@ -86,12 +98,16 @@ def boot(
     icount: bool = False,
     limit: float = 120,
     until: str | None = None,
+    begun: str = KERNEL_BEGINS,
     kvm: bool | None = None,
     log: Path | None = None,
     arguments: Sequence[str] = (),
 ) -> Console:
     """Boot, and wait for power-off, reboot (panic included), `until`, or `limit` seconds.
 
+    `limit` counts from where the guest's program has begun, and for an idle machine (pace.py).
+    A guest that does not come to its program says nothing: it is started once more; GuestError
+    after a second time. `begun`: a regular expression, what the console shows where it has.
     `memory` in MiB. `until`: a regular expression; once the console shows it, the guest is ended.
     `icount`: guest time is a count of instructions, independent of the host's load (TCG).
     `kvm`: None uses it where it works. `log`: file that gets the console while it runs.
@@ -99,56 +115,95 @@ def boot(
     """
     if kvm is None:
         kvm = not icount and kvm_works(toolbox)
-    with contextlib.ExitStack() as stack:
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="guest-")))
-        results = work / "results"
-        results.touch()
-        secure = firmware is not None and firmware.secure_boot
-        command = [
-            *toolbox.command("qemu-system-x86_64"),
-            "-nodefaults",
-            "-no-user-config",
-            "-machine",
-            f"q35,accel={'kvm' if kvm else 'tcg'}" + (",smm=on" if secure else ""),
-            "-cpu",
-            "host" if kvm else "max",
-            "-smp",
-            str(cpus),
-            "-m",
-            f"{memory}M",
-            "-display",
-            "none",
-            "-no-reboot",
-            "-serial",
-            "stdio",
-            "-monitor",
-            "none",
-            "-device",
-            "virtio-serial-pci",
-            "-chardev",
-            f"file,id=results,path={results}",
-            "-device",
-            "virtserialport,chardev=results,name=results",
-            "-device",
-            "virtio-rng-pci",
-        ]
-        if icount:
-            command += ["-icount", "shift=0,sleep=off"]
-        if kernel:
-            command += ["-kernel", str(kernel), "-append", f"{COMMAND_LINE} {append}"]
-            if initrd is not None:
-                (work / "initrd").write_bytes(initrd)
-                command += ["-initrd", str(work / "initrd")]
-        for number, disk in enumerate(disks):
-            command += _disk_arguments(number, disk)
-        if firmware:
-            command += _firmware_arguments(toolbox, firmware, work)
-            if firmware.tpm:
-                command += stack.enter_context(_tpm(toolbox, firmware.tpm, work))
-        command += arguments
-        started = time.monotonic()
-        text, timed_out = _run(command, started + limit, until, log)
-        return Console(text, results.read_bytes(), timed_out, time.monotonic() - started)
+    early = FIRMWARE_SECONDS if firmware else KERNEL_SECONDS
+    never = []
+    LEDGER.started += 1
+    for _ in range(2):
+        with contextlib.ExitStack() as stack:
+            work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="guest-")))
+            command = _command(toolbox, work, kvm, kernel, initrd, append, memory, cpus)
+            if icount:
+                command += ["-icount", "shift=0,sleep=off"]
+            for number, disk in enumerate(disks):
+                command += _disk_arguments(number, disk)
+            if firmware:
+                command += _firmware_arguments(toolbox, firmware, work)
+                if firmware.tpm:
+                    command += stack.enter_context(_tpm(toolbox, firmware.tpm, work))
+            ended = watch(
+                [*command, *arguments],
+                pace(toolbox), Limits(early, limit), begun=begun, until=until, log=log,
+            )  # fmt: skip
+            results = (work / "results").read_bytes()
+        if ended.came:
+            break
+        never.append(_never(ended))
+        if len(never) == 1:
+            where = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0] or "a guest"
+            LEDGER.again.append(f"{where}: {never[0].splitlines()[0]}")
+    else:
+        raise GuestError("twice " + "\n--- the first time\n".join(reversed(never)))
+    if ended.code:
+        raise GuestError(f"QEMU: exit {ended.code}: {ended.text[-_TAIL:]}")
+    return Console(ended.text, results, ended.timed_out, ended.seconds)
+
+
+def _never(ended: Ending) -> str:
+    """Why a guest never came to its program: a line, and its console."""
+    lines = [line.strip() for line in ended.text.splitlines() if line.strip()]
+    panics = [line for line in lines if "Kernel panic" in line]
+    last = (panics or lines or ["nothing on its console"])[-1]
+    how = f"hung for {ended.seconds:.0f} s" if ended.timed_out else f"ended (QEMU: {ended.code})"
+    return f"it {how} before its program: {last}\n{ended.text[-_TAIL:]}"
+
+
+def _command(
+    toolbox: Toolbox,
+    work: Path,
+    kvm: bool,
+    kernel: Path | None,
+    initrd: bytes | None,
+    append: str = "",
+    memory: int = 512,
+    cpus: int = 1,
+) -> list[str]:
+    """QEMU, as far as all guests have it in common."""
+    results = work / "results"
+    results.touch()
+    command = [
+        *toolbox.command("qemu-system-x86_64"),
+        "-nodefaults",
+        "-no-user-config",
+        "-machine",
+        f"q35,accel={'kvm' if kvm else 'tcg'}",
+        "-cpu",
+        "host" if kvm else "max",
+        "-smp",
+        str(cpus),
+        "-m",
+        f"{memory}M",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-serial",
+        "stdio",
+        "-monitor",
+        "none",
+        "-device",
+        "virtio-serial-pci",
+        "-chardev",
+        f"file,id=results,path={results}",
+        "-device",
+        "virtserialport,chardev=results,name=results",
+        "-device",
+        "virtio-rng-pci",
+    ]
+    if kernel:
+        command += ["-kernel", str(kernel), "-append", f"{COMMAND_LINE} {append}"]
+        if initrd is not None:
+            (work / "initrd").write_bytes(initrd)
+            command += ["-initrd", str(work / "initrd")]
+    return command
 
 
 def _disk_arguments(number: int, disk: Disk) -> list[str]:
@@ -181,6 +236,7 @@ def _firmware_arguments(toolbox: Toolbox, firmware: Firmware, work: Path) -> lis
         f"if=pflash,unit=1,format=raw,file={variables}",
     ]
     if secure:
+        arguments += ["-machine", "smm=on"]
         arguments += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
     return arguments
 
@@ -191,7 +247,7 @@ def _tpm(toolbox: Toolbox, state: Path, work: Path) -> Iterator[list[str]]:
     control = work / "tpm.sock"
     with subprocess.Popen(
         [
-            *_dies_with_us(),
+            *dies_with_us(),
             *toolbox.command("swtpm"),
             "socket",
             "--tpm2",
@@ -207,7 +263,7 @@ def _tpm(toolbox: Toolbox, state: Path, work: Path) -> Iterator[list[str]]:
         stderr=subprocess.STDOUT,
     ) as swtpm:
         try:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + _TPM_SECONDS
             while not control.exists():
                 if swtpm.poll() is not None or time.monotonic() > deadline:
                     swtpm.kill()
@@ -244,56 +300,11 @@ def sign(toolbox: Toolbox, image: Path, output: Path) -> Path:
             ],
             check=True,
             capture_output=True,
-            timeout=60,
+            timeout=600,
         )
         certificate = toolbox.path("usr/share/ovmf/PkKek-1-snakeoil.pem")
         toolbox.run("sbsign", "--key", key, "--cert", certificate, "--output", output, image)
     return output
-
-
-def _dies_with_us() -> list[str]:
-    """A killed test run must not leave machines behind."""
-    return ["setpriv", "--pdeathsig", "KILL", "--"]
-
-
-def _run(
-    command: list[str], deadline: float, until: str | None, log: Path | None
-) -> tuple[str, bool]:
-    pattern = re.compile(until) if until else None
-    text = ""
-    with contextlib.ExitStack() as stack:
-        out = stack.enter_context(log.open("wb")) if log else None
-        qemu = stack.enter_context(
-            subprocess.Popen(
-                [*_dies_with_us(), *command],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            )
-        )
-        stack.callback(qemu.kill)
-        assert qemu.stdout
-        selector = stack.enter_context(selectors.DefaultSelector())
-        selector.register(qemu.stdout, selectors.EVENT_READ)
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return text, True
-            if not selector.select(left):
-                continue
-            chunk = os.read(qemu.stdout.fileno(), 1 << 16)
-            if out:
-                out.write(chunk)
-                out.flush()
-            if not chunk:
-                break
-            text += chunk.decode(errors="replace")
-            if pattern and pattern.search(text):
-                return text, False
-        code = qemu.wait(timeout=30)
-        if code:
-            raise GuestError(f"QEMU: exit {code}: {text[-_TAIL:]}")
-        return text, False
 
 
 @functools.cache
@@ -304,31 +315,41 @@ def kvm_works(toolbox: Toolbox) -> bool:
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
     def probe(directory: Path) -> None:
-        init = b"#!/bin/busybox sh\n/bin/busybox echo kvm''-works\n/bin/busybox poweroff -f\n"
-        initrd = write_cpio(
-            [
-                Entry("init", stat.S_IFREG | 0o755, init),
-                Entry(
-                    "bin/busybox",
-                    stat.S_IFREG | 0o755,
-                    toolbox.path("usr/bin/busybox").read_bytes(),
-                ),
-                Entry("dev/console", stat.S_IFCHR | 0o600, b"", (5, 1)),
-            ]
-        )
-        try:
-            console = boot(
-                toolbox,
-                kernel=toolbox.kernel("stable").vmlinuz,
-                initrd=initrd,
-                kvm=True,
-                limit=15,
-                until="kvm-works",
-            )
-            works = "kvm-works" in console.text
-        except GuestError:
-            works = False
+        works = _least(toolbox, kvm=True, limit=15).came
         (directory / "works").write_text("yes" if works else "no")
 
     probed = made_once(BUILD / "vm-cache" / "kvm", boot_id, probe)
     return (probed / "works").read_text() == "yes"
+
+
+@functools.cache
+def pace(toolbox: Toolbox) -> Pace:
+    """How slow this machine is."""
+    return Measured(BUILD / "vm-cache" / "pace.json", lambda: _seconds(toolbox))
+
+
+def _seconds(toolbox: Toolbox) -> float:
+    """What the least of all guests takes to begin."""
+    kvm = kvm_works(toolbox)
+    for _ in range(3):
+        started = time.monotonic()
+        ended = _least(toolbox, kvm, MOST * IDLE_SECONDS)
+        if ended.came or ended.timed_out:
+            return time.monotonic() - started
+    raise GuestError(f"the guest that measures this machine: {_never(ended)}")
+
+
+def _least(toolbox: Toolbox, kvm: bool, limit: float) -> Ending:
+    """A guest whose program says that it has begun, and no more."""
+    init = f"#!/bin/busybox sh\n/bin/busybox echo {BEGUN}\n/bin/busybox poweroff -f\n".encode()
+    busybox = toolbox.path("usr/bin/busybox").read_bytes()
+    initrd = write_cpio(
+        [
+            Entry("init", stat.S_IFREG | 0o755, init),
+            Entry("bin/busybox", stat.S_IFREG | 0o755, busybox),
+            Entry("dev/console", stat.S_IFCHR | 0o600, b"", (5, 1)),
+        ]
+    )
+    with tempfile.TemporaryDirectory(prefix="guest-") as name:
+        command = _command(toolbox, Path(name), kvm, toolbox.kernel("stable").vmlinuz, initrd)
+        return watch(command, Steady(), Limits(limit, 0), begun=BEGUN, until=BEGUN)

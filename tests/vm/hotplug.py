@@ -38,7 +38,7 @@ def _plug(monitor: Path, log: Path, after: str, ended: threading.Event) -> None:
         if ended.wait(_POLL_SECONDS):
             return
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(30)
+        connection.settimeout(300)
         connection.connect(str(monitor))
         answers = connection.makefile()
         answers.readline()  # the greeting

@@ -173,7 +173,7 @@ def _module(kernel: Kernel, path: str) -> bytes:
         return subprocess.run(
             [*Toolbox().command("zstd"), "-dc", str(file)],
             capture_output=True,
-            timeout=60,
+            timeout=600,
             check=True,
         ).stdout
     return file.read_bytes()

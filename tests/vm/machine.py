@@ -91,7 +91,7 @@ def enter(tree: Path, script: str, binds: Mapping[Path, str] | None = None) -> l
 
 
 def run(
-    tree: Path, script: str, binds: Mapping[Path, str] | None = None, limit: float = 600
+    tree: Path, script: str, binds: Mapping[Path, str] | None = None, limit: float = 3600
 ) -> str:
     """What `script` said, see `enter`."""
     done = subprocess.run(
@@ -142,7 +142,7 @@ def package() -> Path:
             target = sources / path.relative_to(REPOSITORY)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, target, follow_symlinks=False)
-        text = run(tree, "set -e\n" + _BUILD, {sources: "/sources", directory: "/out"}, 900)
+        text = run(tree, "set -e\n" + _BUILD, {sources: "/sources", directory: "/out"})
         (directory / "log").write_text(text)
         shutil.rmtree(sources)
 

@@ -66,7 +66,7 @@ Type=simple
 ExecStart=/usr/libexec/report
 """
 FSTAB = """
-/dev/vdb /mnt ext4 ro,nofail,x-systemd.device-timeout=30s 0 0
+/dev/vdb /mnt ext4 ro,nofail,x-systemd.device-timeout=300s 0 0
 /mnt/repo /srv cfs digest={digest},nodev,nofail,x-systemd.requires-mounts-for=/mnt 0 0
 """
 # Each part of the report begins with "== NAME" and ends with "== NAME: EXIT CODE".
@@ -78,7 +78,7 @@ part() {{ # NAME SCRIPT
 	echo "== $1: $?"
 }}
 export digest
-udevadm wait --timeout=120 /dev/virtio-ports/results
+udevadm wait --timeout=600 /dev/virtio-ports/results
 exec >/dev/virtio-ports/results 2>&1
 part state 'systemctl is-system-running --wait'
 part failed 'systemctl list-units --failed --plain --no-legend'
@@ -152,7 +152,7 @@ def built(toolbox: Toolbox, parts: str) -> Built:
         cache.mkdir(exist_ok=True)
         said = machine.run(
             tree, "cd /project && mkosi -f build",
-            {project: "/project", cache: "/cache", workspace: "/var/tmp"}, 1500,
+            {project: "/project", cache: "/cache", workspace: "/var/tmp"},
         )  # fmt: skip
         (directory / "said").write_text(said)
         for name in ("sealed.raw", "sealed.digest", "sealed.efi", "sealed.initrd"):
@@ -190,7 +190,7 @@ def _seal(toolbox: Toolbox, tree: Path, directory: Path) -> Path:
         disk = target / "disk.raw"
         # shutil would fill the holes
         subprocess.run(
-            ["cp", "--sparse=always", directory / "sealed.raw", disk], check=True, timeout=300
+            ["cp", "--sparse=always", directory / "sealed.raw", disk], check=True, timeout=600
         )
         cases = [
             Case("seal", "seal-disk /dev/vda", limit=400, stdout=r"^[1-9]\d* objects: [1-9]\d* se"),

@@ -32,7 +32,7 @@ _PACKAGES = ("systemd", "systemd-sysv", "udev", "dbus", "util-linux", "kmod")
 _MASKED = (*MASKED, "proc-sys-fs-binfmt_misc.automount")
 _AGENT = """#!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-udevadm wait --timeout=120 /dev/virtio-ports/results
+udevadm wait --timeout=600 /dev/virtio-ports/results
 exec >/dev/virtio-ports/results 2>&1
 mkdir -p /run/test
 # The second disk is a tar archive.

@@ -154,7 +154,7 @@ def install_python(tree: Path) -> None:
     shutil.copy(extension, tree / "python")
     dynamic = [python, extension, *library.glob("lib-dynload/*.so")]
     linked = subprocess.run(
-        ["ldd", *dynamic], capture_output=True, text=True, check=False, timeout=60
+        ["ldd", *dynamic], capture_output=True, text=True, check=False, timeout=600
     )
     for needed in sorted(set(re.findall(r"(?:=> |^\t)(/\S+) \(", linked.stdout, re.MULTILINE))):
         copy(tree, Path(needed))

@@ -50,7 +50,7 @@ def sealed(toolbox: Toolbox, tree: Path, tmp_path_factory: pytest.TempPathFactor
     program = directory / "core-digest"
     sources = [SOURCES / "core-digest.c", *sorted((REPOSITORY / "csrc").glob("*.c"))]
     flags = ("-std=gnu17", "-static", "-O1", "-Wall", "-Werror", f"-I{REPOSITORY / 'csrc'}")
-    subprocess.run(["gcc", *flags, "-o", program, *sources], check=True, timeout=300)
+    subprocess.run(["gcc", *flags, "-o", program, *sources], check=True, timeout=600)
     script = "cd /disk; for a in 1 2; do core-digest $a $a/* || exit; done; echo --; "
     script += "for file in [12]/*; do measure $file || exit; echo $file; done"
     results = run_cases(

@@ -323,7 +323,7 @@ def test_on_which_machines_it_is_in_by_itself(tmp_path: Path, name: str, expecte
     setup = REPOSITORY / "dracut-module/90cfs/module-setup.sh"
     done = subprocess.run(
         ["bash", "-c", '. "$1"; check', "bash", setup],
-        env={"dracutsysrootdir": str(tmp_path), "hostonly": "yes"}, check=False, timeout=60,
+        env={"dracutsysrootdir": str(tmp_path), "hostonly": "yes"}, check=False, timeout=600,
     )  # fmt: skip
     assert done.returncode == expected
 

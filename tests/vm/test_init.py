@@ -153,7 +153,7 @@ def test_boots_a_device_on_ext4(toolbox: Toolbox, rootdisk: RootDisk) -> None:
         toolbox,
         "stable",
         rootdisk.disk("ext4"),
-        f"root=/dev/vda quiet {disk_watch.APPEND} -- first 'second third'",
+        f"root=/dev/vda quiet loglevel=7 {disk_watch.APPEND} -- first 'second third'",
         {CARRIED: rootdisk.carried("0" * 64, "whole")},
         more=disk_watch.archive(),
     )

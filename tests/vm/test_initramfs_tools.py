@@ -15,8 +15,7 @@ from .product import cfs_init
 from .rootdisk import RootDisk, make_rootdisk
 from .toolbox import Toolbox
 
-# The Debian tree is made before the first of them; then it is kept.
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(2400)]
+pytestmark = pytest.mark.vm
 
 TOML = '[etc]\nmount = "transient"\n[var]\nmount = "transient"\n'
 _MAKE = """

@@ -12,8 +12,7 @@ from .mkosi import Built, Part, built, report, start
 from .mounts import PARTS
 from .toolbox import Toolbox
 
-# Packages are fetched, built and unpacked before the first of them; then it is kept.
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(2400)]
+pytestmark = pytest.mark.vm
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from .mounts import PARTS
 from .store import Store
 from .toolbox import Toolbox
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(2400)]
+pytestmark = pytest.mark.vm
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ held() {
     tries=0
     until grep -q 'stopped by SIGSTOP' /tmp/trace 2>/dev/null; do
         tries=$((tries + 1))
-        [ $tries -lt 1500 ] || exit 89
+        [ $tries -lt 15000 ] || exit 89
         usleep 10000
     done
     grep "$1(" /tmp/trace | tail -n 1

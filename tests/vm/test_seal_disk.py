@@ -129,7 +129,6 @@ def guest(toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> LazyRes
     )
 
 
-@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", [case.name for case in CASES])
 def test_case(guest: LazyResults, name: str) -> None:
     guest.check(name)

@@ -27,6 +27,7 @@ export PATH=/usr/bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
+echo "guest: begun"
 for module in efivarfs virtio_pci virtio_blk vfat nls_cp437 nls_ascii; do modprobe -q $module; done
 mount -t efivarfs efivarfs /sys/firmware/efi/efivars
 cd /sys/firmware/efi/efivars

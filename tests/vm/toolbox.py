@@ -128,7 +128,7 @@ class Toolbox:
             raise FileNotFoundError(f"no {name!r} in the toolbox ({self.tree})")
         return path
 
-    def run(self, *arguments: str | os.PathLike[str], limit: float = 300) -> str:
+    def run(self, *arguments: str | os.PathLike[str], limit: float = 1800) -> str:
         """Run a program of the toolbox to its end; its stdout. Fails with its stderr."""
         name, *rest = [os.fspath(argument) for argument in arguments]
         done = subprocess.run(

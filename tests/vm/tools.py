@@ -54,5 +54,5 @@ def _compile(directory: Path) -> None:
     for source in PROGRAMS:
         output = directory / source.removesuffix(".c")
         subprocess.run(
-            ["gcc", *_FLAGS, "-s", "-o", output, SOURCES / source], check=True, timeout=120
+            ["gcc", *_FLAGS, "-s", "-o", output, SOURCES / source], check=True, timeout=600
         )

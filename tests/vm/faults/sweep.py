@@ -25,7 +25,7 @@ def injector() -> Path:
 
     def make(directory: Path) -> None:
         command = ["gcc", *_FLAGS, "-o", str(directory / "inject"), *sources]
-        subprocess.run(command, check=True, timeout=120)
+        subprocess.run(command, check=True, timeout=600)
 
     return made_once(BUILD / "vm-cache" / "inject", key, make) / "inject"
 

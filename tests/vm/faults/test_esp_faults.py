@@ -11,8 +11,9 @@ import pytest
 from pyinit.host.seal import seal
 from pyinit.initrd import config
 from pyinit.initrd.digest import Digest
+from tests.scope import ALL, parameters
 from tests.vm.cases import Case, LazyResults, Results, boot_limit, cases_initrd
-from tests.vm.guest import COMMAND_LINE, Disk, Firmware, boot
+from tests.vm.guest import BEGUN, COMMAND_LINE, Disk, Firmware, boot
 from tests.vm.initrd import BOOT_MODULES
 from tests.vm.product import cfs_init
 from tests.vm.store import Store
@@ -20,7 +21,7 @@ from tests.vm.toolbox import Toolbox
 from tests.vm.uki import boot_disk, build_uki
 
 from . import sweep
-from .test_faults import ALL, ERRORS, EVERY
+from .test_faults import ERRORS, EVERY
 
 _ESP = "abcdef01-2222-4333-8444-555555555555"
 _ROOT = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
@@ -34,8 +35,7 @@ SWEEPS = {
     "compare": f"inject {ERRORS} {_PART} {_PROGRAM}",
     "kill": f"inject -m kill {EVERY} {_PART.replace('/sys/firmware/efi', 'BOOTX64')} {_PROGRAM}",
 }
-if ALL:
-    SWEEPS["require"] = f"{SWEEPS['compare']} --config {_REQUIRE}"
+MORE = {"require": f"{SWEEPS['compare']} --config {_REQUIRE}"}
 # Last, since it changes the UKI on the disk: its section .cmdline gets another name.
 _UNSIGNED = """
 mount -t vfat -o codepage=437,iocharset=ascii /dev/vda1 /mnt || exit 90
@@ -65,7 +65,8 @@ def _configuration(uki: str) -> bytes:
 def guest(toolbox: Toolbox, store: Store, tmp_path_factory: pytest.TempPathFactory) -> LazyResults:
     """All sweeps, in one boot by OVMF. There are no loop devices, which take time to look at."""
     kernel, directory = toolbox.kernel("stable"), tmp_path_factory.mktemp("esp")
-    cases = [Case(name, script, limit=_LIMIT) for name, script in SWEEPS.items()]
+    sweeps = SWEEPS | (MORE if ALL else {})
+    cases = [Case(name, script, limit=_LIMIT) for name, script in sweeps.items()]
     cases.append(Case("no-command-line", _UNSIGNED))
 
     def run() -> Results:
@@ -96,7 +97,9 @@ def guest(toolbox: Toolbox, store: Store, tmp_path_factory: pytest.TempPathFacto
             esp_partuuid=_ESP,
             root_partuuid=_ROOT,
         )
-        console = boot(toolbox, disks=[Disk(disk)], firmware=Firmware(), limit=boot_limit(cases))
+        console = boot(
+            toolbox, disks=[Disk(disk)], firmware=Firmware(), limit=boot_limit(cases), begun=BEGUN
+        )
         return Results(console, cases)
 
     return LazyResults(run)
@@ -109,8 +112,7 @@ def runs(guest: LazyResults, name: str) -> list[sweep.Run]:
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in SWEEPS if name != "kill"])
-@pytest.mark.timeout(4000)
+@pytest.mark.parametrize("name", parameters(["compare"], MORE))
 def test_a_call_that_fails_is_told_or_recorded(guest: LazyResults, name: str) -> None:
     found = runs(guest, name)
     assert list(sweep.esp_faults(found, required=name == "require")) == []
@@ -124,7 +126,6 @@ def test_a_call_that_fails_is_told_or_recorded(guest: LazyResults, name: str) ->
     assert {"pipe2", "clone", "wait4"} <= {run.call for run in found if not run.forked}
 
 
-@pytest.mark.timeout(4000)
 def test_a_reader_that_is_killed_is_a_uki_that_cannot_be_read(guest: LazyResults) -> None:
     found = runs(guest, "kill")
     for run in found:

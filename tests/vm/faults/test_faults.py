@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """Every system call of a mount made to fail once, killed at each, features missing, no memory.
 
-In `make check` each call fails with one of its errors; with CFS_FAULTS=all (`make faults`) with
-each of them, and more allocations fail.
+In `make check` each call fails with one of its errors; in `make check-all` (and `make faults`)
+with each of them, and more allocations fail.
 """
 
-import os
 import re
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from pyinit.host.frozen import build
 from pyinit.initrd import config, payload
 from pyinit.initrd.digest import Digest
+from tests.scope import ALL, parameters
 from tests.vm.cases import Case, LazyResults, run_cases
 from tests.vm.guest import Disk
 from tests.vm.initrd import FILE_SYSTEM_MODULES, GUEST_MODULES, HASH_MODULES
@@ -24,7 +24,6 @@ from tests.vm.toolbox import Toolbox
 
 from . import sweep
 
-ALL = os.environ.get("CFS_FAULTS") == "all"
 # What a run left is looked at after each; whether another works, now and then.
 EVERY = "" if ALL else "-c 8"
 ERRORS = "-a" if ALL else EVERY
@@ -47,13 +46,13 @@ SWEEPS = {
     "memory": f"inject -m memory {EVERY} -s {MEMORY_STEP} "
     f"{MOUNT.replace('/usr/bin/cfs-mount', '/opt/cfs-mount')} /mnt/root",
 }
-if ALL:
-    SWEEPS["kill-setup-root"] = "inject -m kill -u /sysroot -- /usr/bin/cfs-setup-root"
-    SWEEPS["mount-upper"] = f"inject {ERRORS} {MOUNT} {UPPER} /mnt/root"
-    SWEEPS["kill-mount-loop"] = f"inject -m kill -b {MOUNT} /mnt/root"
-
-ERROR_SWEEPS = [name for name in SWEEPS if name.startswith(("mount", "setup-root"))]
-KILL_SWEEPS = [name for name in SWEEPS if name.startswith("kill")]
+MORE = {
+    "kill-setup-root": "inject -m kill -u /sysroot -- /usr/bin/cfs-setup-root",
+    "mount-upper": f"inject {ERRORS} {MOUNT} {UPPER} /mnt/root",
+    "kill-mount-loop": f"inject -m kill -b {MOUNT} /mnt/root",
+}
+ERROR_SWEEPS = parameters(SWEEPS, MORE, ("mount", "setup-root"))
+KILL_SWEEPS = parameters(SWEEPS, MORE, ("kill",))
 
 _SETUP = """
 ln -s cfs-mount /usr/bin/cfs-setup-root
@@ -83,7 +82,7 @@ def guest(toolbox: Toolbox, store: Store, forgetful: Path) -> LazyResults:
             toolbox.kernel("stable"),
             [
                 Case(name, f"D={store.sha256}\n{script}\n", limit=_LIMIT)
-                for name, script in SWEEPS.items()
+                for name, script in (SWEEPS | (MORE if ALL else {})).items()
             ],
             setup=_SETUP,
             modules=(*GUEST_MODULES, *FILE_SYSTEM_MODULES["ext4"], *HASH_MODULES),
@@ -108,7 +107,6 @@ def runs(guest: LazyResults, name: str) -> list[sweep.Run]:
 
 
 @pytest.mark.parametrize("name", ERROR_SWEEPS)
-@pytest.mark.timeout(4000)
 def test_a_call_that_fails_is_named_and_leaves_nothing(guest: LazyResults, name: str) -> None:
     found = runs(guest, name)
     program = "cfs-setup-root" if name == "setup-root" else "cfs-mount"
@@ -168,7 +166,6 @@ def test_a_kernel_or_filter_without_a_call_is_refused_by_its_name(
     assert problems == []
 
 
-@pytest.mark.timeout(4000)
 def test_memory_that_runs_out_leaves_nothing(guest: LazyResults) -> None:
     found = runs(guest, "memory")
     assert list(sweep.memory_faults(found)) == []

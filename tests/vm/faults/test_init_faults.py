@@ -8,6 +8,7 @@ cannot empty (inject/start.c, inject/trace.c); what it executes at last powers t
 import pytest
 
 from pyinit.initrd import config
+from tests.scope import ALL, parameters
 from tests.vm.cases import Case, LazyResults, run_cases
 from tests.vm.guest import Disk
 from tests.vm.initrd import FILE_SYSTEM_MODULES, GUEST_MODULES, HASH_MODULES
@@ -16,14 +17,12 @@ from tests.vm.rootdisk import CARRIED, make_rootdisk
 from tests.vm.toolbox import Toolbox
 
 from . import sweep
-from .test_faults import ALL
 
 _LIMIT = 3000 if ALL else 900
 _ERRORS = "-a" if ALL else ""
 # Looking for drivers is the same few calls for each device, again and again.
 SWEEPS = {"boot": f"inject -p {_ERRORS} -x /sys/bus -- /guest/init"}
-if ALL:
-    SWEEPS["drivers"] = "inject -p -s 7 -f /sys/bus -t /proc/filesystems -- /guest/init"
+MORE = {"drivers": "inject -p -s 7 -f /sys/bus -t /proc/filesystems -- /guest/init"}
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +31,12 @@ def guest(toolbox: Toolbox) -> LazyResults:
     rootdisk = make_rootdisk(toolbox)
     settings = config.Config()
     settings.failure_delay = 0
+    sweeps = SWEEPS | (MORE if ALL else {})
     return LazyResults(
         lambda: run_cases(
             toolbox,
             toolbox.kernel("stable"),
-            [Case(name, script, limit=_LIMIT) for name, script in SWEEPS.items()],
+            [Case(name, script, limit=_LIMIT) for name, script in sweeps.items()],
             append="root=/dev/vda",
             modules=(*GUEST_MODULES, *FILE_SYSTEM_MODULES["ext4"], *HASH_MODULES),
             files={
@@ -50,8 +50,7 @@ def guest(toolbox: Toolbox) -> LazyResults:
     )
 
 
-@pytest.mark.parametrize("name", SWEEPS)
-@pytest.mark.timeout(4000)
+@pytest.mark.parametrize("name", parameters(SWEEPS, MORE))
 def test_a_call_that_fails_ends_in_the_configured_action(guest: LazyResults, name: str) -> None:
     result = guest.check(name)
     found = sweep.parse(result.stdout)

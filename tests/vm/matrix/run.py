@@ -21,8 +21,8 @@ from .stores import MatrixDisks
 
 ROWS: tuple[Row, ...] = (*rows_image.ROWS, *rows_object.ROWS, *rows_boot.ROWS)
 
-# Some hang, in more rows than one has patience for.
-_PEER_SECONDS = 8
+# Some hang, in more rows than one has patience for. A guest gives them more (cases.py).
+_PEER_SECONDS = 3
 _LIBRARY = Path(__file__).with_name("guest.sh")
 
 
