@@ -98,7 +98,7 @@ def pip_settings(listed: str) -> dict[str, str]:
 def _environment() -> dict[str, str]:
     listed = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"],
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=600, check=True,
     ).stdout  # fmt: skip
     names = [name for proxy in _PROXIES for name in (proxy, proxy.upper())]
     return {
@@ -114,7 +114,7 @@ def _install(tree: Path, suite: str) -> None:
     reach_mirrors(tree)
     subprocess.run(
         ["git", "clone", "-q", "--no-hardlinks", REPOSITORY, tree / CLONE.lstrip("/")],
-        check=True, timeout=300,
+        check=True, timeout=600,
     )  # fmt: skip
 
 
@@ -164,7 +164,7 @@ def check(suite: str, options: Options) -> None:
 def _warn_of_changes() -> None:
     changed = subprocess.run(
         ["git", "-C", REPOSITORY, "status", "--porcelain"],
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=600, check=True,
     ).stdout  # fmt: skip
     if changed:
         say("what is not committed is not in the clone")

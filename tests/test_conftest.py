@@ -54,7 +54,7 @@ def _run(directory: Path, version: str) -> str:
             sys.executable, "-m", "pytest", "-c", ROOT / "pyproject.toml", "--rootdir", directory,
             "-p", "tests.conftest", "-p", "no:cacheprovider", directory / "test_it.py",
         ],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     return done.stdout
 

@@ -22,7 +22,7 @@ def run(directory: Path, script: str, *arguments: str, user: int = 0, make: bool
     programs = directory / "bin"
     programs.mkdir()
     made = _SAYS.format(name="make") + "pwd\n"
-    for name in ("dirname", "chmod", "sh"):
+    for name in ("dirname", "chmod", "sh", "timeout"):
         (programs / name).symlink_to(f"/usr/bin/{name}")
     texts = {"id": f"#!/bin/sh\necho {user}\n", "apt-get": _APT.format(name="apt-get")}
     texts |= {"make": made} if make else {}
@@ -33,7 +33,7 @@ def run(directory: Path, script: str, *arguments: str, user: int = 0, make: bool
         ["/bin/sh", ROOT / script, *arguments],
         env={"PATH": str(programs), "BIN": str(programs), "MAKE": made},
         cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        timeout=60, check=False,
+        timeout=600, check=False,
     )  # fmt: skip
     return f"{done.stdout}{done.returncode}"
 

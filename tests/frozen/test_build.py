@@ -123,7 +123,7 @@ def test_what_is_missing_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "setup.py", "-q", "build_frozen"],
         cwd=ROOT, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
-        timeout=120, check=False,
+        timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr.splitlines() == [

@@ -54,11 +54,11 @@ class Archive:
         self._gpg("--output", root / "key.gpg", "--export")
 
     def _gpg(self, *arguments: str | Path) -> None:
-        subprocess.run([*_GPG, "--homedir", self.home, *arguments], check=True, timeout=60)
+        subprocess.run([*_GPG, "--homedir", self.home, *arguments], check=True, timeout=600)
 
     def stop(self) -> None:
         subprocess.run(
-            ["gpgconf", "--homedir", self.home, "--kill", "gpg-agent"], check=True, timeout=60
+            ["gpgconf", "--homedir", self.home, "--kill", "gpg-agent"], check=True, timeout=600
         )
 
     def suite(self, name: str, packages: Mapping[str, Package], days: float = 7) -> None:
@@ -106,7 +106,7 @@ class Archive:
         deb = pool / f"{name}_{package.version}.deb"
         subprocess.run(
             ["dpkg-deb", "--root-owner-group", "--build", tree, deb],
-            check=True, capture_output=True, timeout=60,
+            check=True, capture_output=True, timeout=600,
         )  # fmt: skip
         digest = hashlib.sha256(deb.read_bytes()).hexdigest()
         return (

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from tests.vm.apt import PackageError
 from tests.vm.cases import CaseError
+from tests.vm.guest import GuestError
 from tests.vm.kernels import MOUNTS, ROLES
+from tests.vm.ledger import LEDGER
 from tests.vm.once import BUILD
 from tests.vm.toolbox import Toolbox
 
@@ -27,12 +29,16 @@ def main(arguments: list[str]) -> int:
     disks = make_disks(Toolbox())
     lines: list[Line] = []
     missing: list[str] = []
+    dead = 0
     for name in wanted:
         role, _, file_system = name.partition("/")
         try:
             lines += _run(disks, role, file_system)
         except PackageError as error:
             missing.append(f"{name}: not run: {error}")
+        except GuestError as error:
+            print(f"FAIL {name}: {error}", file=sys.stderr)
+            dead += 1
         write(lines, BUILD)
     for entry in ELSEWHERE:
         print(f"see  {entry.number}: {entry.title}: {where(entry)}")
@@ -40,7 +46,8 @@ def main(arguments: list[str]) -> int:
         print(line)
     failed = [line for line in lines if not line.passed]
     print(f"matrix: {len(lines)} rows run, {len(failed)} not as they must be; build/matrix.md")
-    return 1 if failed or missing else 0
+    print("\n".join(LEDGER.lines()))
+    return 1 if failed or missing or dead or LEDGER.too_many else 0
 
 
 def _run(disks: MatrixDisks, role: str, file_system: str) -> list[Line]:
