@@ -85,7 +85,7 @@ def make_systemd_root(toolbox: Toolbox) -> SystemdRoot:
     second = forge_image(place / "second", toolbox, first, "/etc/hostname", "second\n")
 
     def make(directory: Path) -> None:
-        subprocess.run(["cp", "-a", tree, directory / "tree"], check=True, timeout=300)
+        subprocess.run(["cp", "-a", tree, directory / "tree"], check=True, timeout=600)
         bait.fill(directory / "tree", usr_link=False)
         store = make_repository(directory / "tree" / "composefs")
         shutil.copytree(objects, store / "objects", dirs_exist_ok=True)
