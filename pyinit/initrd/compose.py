@@ -135,6 +135,16 @@ def has_upper(target: str) -> bool:
     return mount is None or any(word.startswith("upperdir=") for word in mount.super_options)
 
 
+def check_free(target: str) -> None:
+    """Refused("attach") where something is mounted there: what others mount of a disk whose root
+    is to be verified, others may have read."""
+    directory = open_directory(target)
+    with Step("attach", target):
+        if _is_mount_point(directory):
+            expected = "nothing: the disk that root= names is mounted here, unseen"
+            raise Refused("attach", target, "something is mounted there already", expected)
+
+
 def mounted_at(target: str) -> Digest | None:
     """The digest of the composed root that is already mounted on a directory, if any is."""
     directory = open_directory(target)
@@ -142,10 +152,15 @@ def mounted_at(target: str) -> Digest | None:
         return _mounted_on(directory)
 
 
-def _mounted_on(directory: int) -> Digest | None:
+def _is_mount_point(directory: int) -> bool:
+    """False inside a mount, and for the root of all."""
     parent = posix.open("..", posix.O_PATH | posix.O_CLOEXEC, dir_fd=directory)
-    if mountinfo.mount_id(parent) == mountinfo.mount_id(directory):
-        return None  # inside a mount, or the root of all: no mount point
+    return mountinfo.mount_id(parent) != mountinfo.mount_id(directory)
+
+
+def _mounted_on(directory: int) -> Digest | None:
+    if not _is_mount_point(directory):
+        return None
     mount = mountinfo.of(directory)
     if mount is None or mount.fstype != "overlay" or not mount.source.startswith(_SOURCE):
         return None

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Block devices by name or by partition UUID, without udev: sysfs, devtmpfs, partition tables."""
+"""Block devices by name or by partition UUID, without udev: sysfs, devtmpfs, partition tables.
+
+Where others run udev its links are taken too: whatever they lead to is verified all the same."""
 
 import errno
 import posix
@@ -22,26 +24,47 @@ _POLL_SECONDS = 0.05
 _FOR_EVER = 3600
 _EXPECTED = f"{DEV}/NAME or PARTUUID=UUID"
 _HEX = "0123456789abcdef"
+# By which of udev's directories a file system or partition is found, and its name there.
+_LINKS = {"UUID": "uuid", "LABEL": "label", "PARTLABEL": "partlabel"}
+# What udev leaves as it is in the name of a link, besides letters and digits; UTF-8 too.
+_PLAIN = "#+-.:=@_"
 
 
 class NotFound(Refused):
     """The device was not there in time."""
 
 
-def find(spec: str, seconds: int, each: "Callable[[], object] | None" = None) -> str:
+def find(
+    spec: str, seconds: int, each: "Callable[[], object] | None" = None, *, links: bool = False
+) -> str:
     """The device node for `root=`: a path below /dev, or PARTUUID= in any case of letters.
 
     Waits up to `seconds` for it and calls `each` before every look but the first (to load drivers
-    for what has appeared). Refused("store", spec, …): another form, or there twice; NotFound.
+    for what has appeared). `links`: udev runs; UUID=, LABEL=, PARTLABEL= and /dev/disk are its
+    links. Refused("store", spec, …): another form, or there twice; NotFound.
     """
     if spec[:9].upper() == "PARTUUID=":
         return find_partition(spec[9:], seconds, each)
-    path = spec.removeprefix(f"{DEV}/")
-    if path == spec or not path or {"", ".", ".."} & set(path.split("/")):
+    node = spec
+    key, equals, value = spec.partition("=")
+    if links and equals and key in _LINKS:
+        node = f"{DEV}/disk/by-{_LINKS[key]}/{_encode(value)}"
+    path = node.removeprefix(f"{DEV}/")
+    if path == node or not path or {"", ".", ".."} & set(path.split("/")):
         raise Refused("store", spec or "root=", "no form that is known here", _EXPECTED)
-    if path.startswith("disk/"):
+    if path.startswith("disk/") and not links:
         raise Refused("store", spec, "a link that udev makes, and there is none here", _EXPECTED)
-    return _wait(spec, seconds, each, lambda _: _node(spec))
+    return _wait(spec, seconds, each, lambda _: _node(node))
+
+
+def _encode(name: str) -> str:
+    """As udev writes a label into the name of a link (udev_node_escape_path's \\x20 and so on)."""
+    return "".join(
+        character
+        if character.isalnum() or character in _PLAIN or ord(character) > 0x7F
+        else "".join(f"\\x{byte:02x}" for byte in character.encode())
+        for character in name
+    )
 
 
 def patience(rootwait: list[str | None], configured: int) -> int:

@@ -5,13 +5,11 @@ of the sealed root."""
 import _cfs
 import errno
 import posix
-import time
 
 from pyinit.initrd import (
     cmdline,
     config,
-    devices,
-    filesystem,
+    ending,
     mountinfo,
     mounting,
     output,
@@ -26,7 +24,6 @@ from pyinit.initrd.modules import Modules
 _NAME = "init"
 _SYSROOT = "/sysroot"
 _SHELL = "/bin/sh"
-_RESTART, _POWER_OFF = 0x01234567, 0x4321FEDC  # LINUX_REBOOT_CMD_* of <linux/reboot.h>
 
 # (where, type, options, attributes); /run is where the status record and systemd's state lie
 _SECURE = mounting.NOSUID | mounting.NODEV
@@ -72,11 +69,11 @@ def boot(settings: Config) -> None:
     """Never returns: CfsError, or the new root's init in our place."""
     with Step("source", "/proc/cmdline"):
         line = cmdline.load()
-    with Step("store", "kernel modules and root device"):
+    with Step("store", "kernel modules"):
         modules = Modules()
         modules.coldplug()
         load_modules(modules)
-        mount_disk(settings, line, modules)
+    _make_directory(_SYSROOT)
     moved = tuple(where.removeprefix("/") for where, *_ in _MOUNTS)
     compose_in_child(settings, line, moved, modules)
     switch_root(settings, line)
@@ -85,7 +82,7 @@ def boot(settings: Config) -> None:
 def compose_in_child(
     settings: Config, line: CommandLine, moved: tuple[str, ...], modules: Modules
 ) -> None:
-    """The composed root at /sysroot, made by a child process.
+    """The composed root at /sysroot, made by a child process from the disk that `root=` names.
 
     Composing enters a mount namespace of its own, and unshare(CLONE_NEWNS) gives the caller a root
     directory of its own too. PID 1 shares its with the kernel's threads: had it parted from them,
@@ -95,7 +92,8 @@ def compose_in_child(
         child = posix.fork()
     if child == 0:
         try:
-            record = setup_root.setup(settings, line, _SYSROOT, moved, modules)
+            root = line.first("root") or ""
+            record = setup_root.setup(settings, line, _SYSROOT, moved, modules=modules, root=root)
             setup_root.announce(_NAME, record, settings)
         except BaseException as error:
             tell(error)
@@ -131,27 +129,6 @@ def load_modules(modules: Modules) -> None:
         modules.load("loop", "erofs")
     except Refused:
         pass  # needed by kernels before 6.12 only, and the mount says then that it is missing
-
-
-def mount_disk(settings: Config, line: CommandLine, modules: Modules) -> None:
-    """The file system that `root=` names, read-only, at /sysroot."""
-    seconds = devices.patience(line.all("rootwait"), settings.root_wait)
-    try:
-        device = devices.find(line.first("root") or "", seconds, modules.coldplug)
-    except devices.NotFound as error:
-        found = "; ".join(filter(None, (error.found, modules.not_loaded())))
-        raise Refused(error.step, error.path, found) from None
-    fstype = line.first("rootfstype") or filesystem.of_device(device)
-    modules.load_filesystem(fstype)
-    _make_directory(_SYSROOT)
-    options: list[tuple[str, str | None]] = [("ro", None), ("source", device)]
-    try:
-        disk = _cfs.fs_mount(fstype, options, _SECURE | mounting.RDONLY)
-    except OSError as error:
-        found = f"{fstype}: {os_error(error)}"
-        raise Refused("store", device, found, "a root file system to mount") from None
-    with Step("attach", _SYSROOT):
-        _cfs.mount_attach(disk, mounting.open_directory(_SYSROOT))
 
 
 def switch_root(settings: Config, line: CommandLine) -> None:
@@ -200,21 +177,13 @@ def check_program(path: str) -> None:
 
 def give_up(settings: Config) -> int:
     """The configured end. A shell only where the initrd was built with one."""
-    action = settings.failure
-    if action == "shell":
+    if ending.wants_shell(settings):
         try:
             output.err(f"{_NAME}: {_SHELL}, since the configuration says so\n")
             posix.execv(_SHELL, [_SHELL])
         except OSError as error:
             output.err(f"{_NAME}: {_SHELL}: {os_error(error)}\n")
-            action = "reboot"
-    delay = settings.failure_delay
-    output.err(f"{_NAME}: {action} in {delay} s\n")
-    time.sleep(delay)
-    try:
-        _cfs.reboot(_POWER_OFF if action == "poweroff" else _RESTART)
-    except OSError as error:
-        output.err(f"{_NAME}: {action}: {os_error(error)}\n")
+    ending.end(_NAME, settings)
     return 1  # the kernel panics, and says so
 
 

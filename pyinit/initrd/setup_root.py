@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """The boot flow, read from top to bottom in setup() and build(); and `cfs-setup-root`, which runs
-it in a systemd initrd, over the /sysroot that sysroot.mount has mounted."""
+it in initrds of others: with systemd over the /sysroot that sysroot.mount has mounted, elsewhere
+(--root) from the disk that it mounts itself."""
 
 import posix
 
@@ -9,9 +10,11 @@ from pyinit.initrd import (
     cmdline,
     compose,
     config,
+    ending,
     esp,
     mounting,
     output,
+    rootdisk,
     sources,
     state,
     status,
@@ -20,7 +23,16 @@ from pyinit.initrd import (
 from pyinit.initrd.cmdline import CommandLine
 from pyinit.initrd.config import Config
 from pyinit.initrd.digest import Digest
-from pyinit.initrd.errors import EXIT_OK, CfsError, Refused, Step, UsageError, os_error, printable
+from pyinit.initrd.errors import (
+    EXIT_OK,
+    EXIT_SYSTEM,
+    CfsError,
+    Refused,
+    Step,
+    UsageError,
+    os_error,
+    printable,
+)
 from pyinit.initrd.image import ImageMissing, Store, VerifiedImage
 from pyinit.initrd.modules import Modules
 from pyinit.initrd.stage import Stage
@@ -35,8 +47,14 @@ _ESP_SECONDS = 5
 # As unproved as the rest of the file, which somebody may have put there since.
 _COMMAND_LINE = {None: "not looked at", True: "unproved, in the UKI", False: "not in the UKI"}
 
-USAGE = "usage: cfs-setup-root [--sysroot DIR] [--config FILE] [--soft-reboot DIGEST]\n"
-_OPTIONS = ("--sysroot", "--config", "--soft-reboot")
+USAGE = """\
+usage: cfs-setup-root [--root DISK | --soft-reboot DIGEST] [--sysroot DIR] [--config FILE]
+       cfs-setup-root --give-up [--config FILE]
+"""
+_OPTIONS = ("--root", "--sysroot", "--config", "--soft-reboot")
+_GIVE_UP = "--give-up"
+# What whoever switches root moves into the new one.
+_MOVED = ("dev", "proc", "run", "sys")
 
 
 def setup(
@@ -44,13 +62,21 @@ def setup(
     line: CommandLine,
     sysroot: str,
     mount_points: tuple[str, ...] = (),
+    *,
     modules: Modules | None = None,
+    root: str | None = None,
 ) -> "dict[str, status.Value]":
-    """Composes the root over the disk mounted at `sysroot`; the status record.
+    """Composes the root at `sysroot`; the status record.
 
+    `root` names the disk, which nobody but us sees then; None: it is mounted at `sysroot`.
     `mount_points` must be directories of the image; `modules` loads drivers where the kernel has
     no modprobe to call. CfsError: no mount is left.
     """
+    device = ""
+    if root is not None:
+        compose.check_free(sysroot)
+        with Step("store", root or "root="):
+            device = rootdisk.find(root, settings, line, modules)
     with Step("source", "UKI"):
         uki = esp.look(modules, _ESP_SECONDS, settings.uki != "off")
     if uki.command_line is False:
@@ -59,7 +85,11 @@ def setup(
             "arguments; seal one that has (cfs-uki seal)\n"
         )
     decision = sources.decide(settings, sources.carried(), uki, line)
-    with Stage(sysroot) as stage:
+    disk, lifted = -1, 0
+    if root is not None:
+        with Step("store", device):
+            disk, lifted = rootdisk.mount(device, line, modules)
+    with Stage(sysroot, disk, lifted) as stage:
         tree, image, built = build(stage, settings, decision.candidates, mount_points, modules)
         # Made before: whoever is told of a failure, memory included, must not find a root.
         record: dict[str, status.Value] = {
@@ -142,23 +172,41 @@ def main(arguments: list[str]) -> int:
         output.out(USAGE)
         return EXIT_OK
     try:
-        sysroot, path, following = _parse(arguments)
+        wanted = _parse(arguments)
         with Step("source", name):
-            if following is not None:
+            if wanted.give_up:
+                return _give_up(name, wanted.config)
+            if wanted.following is not None:
                 from pyinit.initrd import soft_reboot
 
-                return soft_reboot.prepare(name, config.load(path), following, sysroot)
-            done = compose.mounted_at(sysroot)
+                settings = config.load(wanted.config)
+                return soft_reboot.prepare(name, settings, wanted.following, wanted.sysroot)
+            done = compose.mounted_at(wanted.sysroot)
             if done is not None:
-                return _already(name, sysroot, done)
-            settings = config.load(path)
+                return _already(name, wanted.sysroot, done)
+            settings = config.load(wanted.config)
             line = cmdline.load()
-            record = setup(settings, line, sysroot)
+            moved = _MOVED if wanted.root is not None else ()
+            record = setup(settings, line, wanted.sysroot, moved, root=wanted.root)
     except CfsError as error:
         output.error(f"{name}: {error}\n")
         return error.code
     announce(name, record, settings)
     return EXIT_OK
+
+
+def _give_up(name: str, path: str) -> int:
+    """The configured action. 0: it is the caller's shell, and nothing was done."""
+    settings = Config()
+    try:
+        settings = config.load(path)
+    except CfsError as error:
+        output.error(f"{name}: {error}\n")
+    if ending.wants_shell(settings):
+        output.err(f"{name}: a shell, since the configuration says so\n")
+        return EXIT_OK
+    ending.end(name, settings)
+    return EXIT_SYSTEM
 
 
 def announce(name: str, record: "dict[str, status.Value]", settings: Config) -> None:
@@ -205,32 +253,62 @@ def _already(name: str, sysroot: str, done: Digest) -> int:
     raise Refused("attach", sysroot, f"{done} is mounted there already", expected)
 
 
-def _parse(arguments: list[str]) -> "tuple[str, str, Digest | None]":
-    values = dict.fromkeys(_OPTIONS, "")
+class _Wanted:
+    """The command line of cfs-setup-root."""
+
+    __slots__ = ("config", "following", "give_up", "root", "sysroot")
+
+    def __init__(self) -> None:
+        self.root: str | None = None
+        self.sysroot = "/sysroot"
+        self.config = config.PATH
+        self.following: Digest | None = None
+        self.give_up = False
+
+
+def _parse(arguments: list[str]) -> _Wanted:
+    values = _values(arguments)
+    wanted = _Wanted()
+    wanted.give_up = _GIVE_UP in values
+    wanted.root = values.get("--root")
+    if "--soft-reboot" in values:
+        if wanted.root is not None:
+            raise UsageError("usage", "--root", "not together with --soft-reboot")
+        digest = values["--soft-reboot"]
+        if not digest:
+            raise UsageError("usage", "--soft-reboot", "its value is empty", "a digest")
+        wanted.following = Digest.parse(digest, "--soft-reboot")
+        wanted.config = status.CONFIG
+    if "--sysroot" in values:
+        wanted.sysroot = _absolute("--sysroot", values["--sysroot"])
+    if "--config" in values:
+        wanted.config = _absolute("--config", values["--config"])
+    # Whoever gives up does so without it too.
+    if wanted.config != config.PATH and not wanted.give_up:
+        try:
+            posix.stat(wanted.config)
+        except OSError as error:
+            raise UsageError("config", wanted.config, os_error(error)) from None
+    return wanted
+
+
+def _values(arguments: list[str]) -> dict[str, str]:
+    """By option."""
+    values: dict[str, str] = {}
     rest = list(arguments)
     while rest:
         option, equals, value = rest.pop(0).partition("=")
-        if option not in values:
-            raise UsageError("usage", option, "unknown option", ", ".join(_OPTIONS))
+        if option == _GIVE_UP and not equals:
+            values[option] = ""
+            continue
+        if option not in _OPTIONS:
+            raise UsageError("usage", option, "unknown option", ", ".join((*_OPTIONS, _GIVE_UP)))
         if not equals:
             if not rest:
                 raise UsageError("usage", option, "its value is missing")
             value = rest.pop(0)
-        if option == "--soft-reboot" and not value:
-            raise UsageError("usage", option, "its value is empty", "a digest")
-        values[option] = value if option == "--soft-reboot" else _absolute(option, value)
-    following = None
-    default = config.PATH
-    if values["--soft-reboot"]:
-        following = Digest.parse(values["--soft-reboot"], "--soft-reboot")
-        default = status.CONFIG
-    path = values["--config"] or default
-    if path != config.PATH:
-        try:
-            posix.stat(path)
-        except OSError as error:
-            raise UsageError("config", path, os_error(error)) from None
-    return values["--sysroot"] or "/sysroot", path, following
+        values[option] = value
+    return values
 
 
 def _absolute(option: str, path: str) -> str:

@@ -22,12 +22,18 @@ _PAUSE_SECONDS = 0.05
 
 
 class Stage:
-    """The private namespace, entered by `with`. `target` is where the tree will be attached."""
+    """The private namespace, entered by `with`. `target` is where the tree will be attached.
 
-    __slots__ = ("_disk", "_earlier", "_saved", "_top", "base", "target")
+    `mounted` is a disk that is attached nowhere: in the namespace it lies at the target, and is
+    seen by nobody else. `lifted`: its attributes that disk() takes away.
+    """
 
-    def __init__(self, target: str) -> None:
+    __slots__ = ("_disk", "_earlier", "_lifted", "_mounted", "_saved", "_top", "base", "target")
+
+    def __init__(self, target: str, mounted: int = -1, lifted: int = 0) -> None:
         self.target = target
+        self._mounted = mounted
+        self._lifted = lifted
         self._disk = -1
         # The descriptors that were open when the disk was made writable; None: it was not.
         self._earlier: set[int] | None = None
@@ -45,6 +51,9 @@ class Stage:
             raise SystemFailure("attach", self.target, found, expected) from None
         try:
             self._top = open_directory("/")
+            if self._mounted >= 0:
+                with Step("attach", self.target, needs=NEW_API):
+                    _cfs.mount_attach(self._mounted, open_directory(self.target))
             self.base = open_directory(self.target)
         except BaseException:
             self._leave()
@@ -97,7 +106,7 @@ class Stage:
         self.base = open_directory(self.target)
 
     def disk(self) -> int:
-        """What is mounted at `target`, writable in the stage, whatever it is elsewhere.
+        """The disk at `target`, writable in the stage, whatever it is elsewhere.
 
         Only who asks for it makes the file system itself writable, where it is not.
         """
@@ -105,7 +114,7 @@ class Stage:
             with Step("state", self.target, "a disk that can be written to", NEW_API):
                 earlier = _descriptors()
                 disk = _cfs.mount_clone(self.base, False)
-                _cfs.mount_set(disk, 0, RDONLY, False)
+                _cfs.mount_set(disk, 0, RDONLY | self._lifted, False)
                 self._disk = disk
                 if posix.fstatvfs(disk).f_flag & posix.ST_RDONLY:
                     _cfs.mount_remount(disk, True)

@@ -215,3 +215,34 @@ def test_a_name_that_is_no_block_device() -> None:
 )
 def test_rootwait_makes_it_more_patient(rootwait: list[str | None], seconds: int) -> None:
     assert devices.patience(rootwait, 30) == seconds
+
+
+@pytest.mark.parametrize(
+    ("spec", "link"),
+    [
+        ("UUID=6f4e", "by-uuid/6f4e"),
+        ("LABEL=root", "by-label/root"),
+        ('LABEL=a b/"ü', "by-label/a\\x20b\\x2f\\x22ü"),
+        ("PARTLABEL=A:B", "by-partlabel/A:B"),
+    ],
+)
+def test_udevs_links_where_it_runs(machine: Machine, spec: str, link: str) -> None:
+    path = machine.dev / "disk" / link
+    assert "not found" in refusal_of_link(spec)
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert devices.find(spec, 0, links=True) == str(path)
+    assert "no form that is known here" in refusal(spec)
+    assert "a link that udev makes" in refusal(str(path))
+
+
+@pytest.mark.parametrize("spec", ["UUID=", "LABEL=..", "UUID", "uuid=a", "ID=a", "nfs:/root"])
+def test_no_link_of_udev(machine: Machine, spec: str) -> None:
+    assert machine.dev.exists()
+    assert "no form that is known here" in refusal_of_link(spec)
+
+
+def refusal_of_link(spec: str) -> str:
+    with pytest.raises(Refused) as caught:
+        devices.find(spec, 0, links=True)
+    return str(caught.value)

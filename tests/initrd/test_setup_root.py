@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pyinit.initrd import config, setup_root, status, volatile_root
+from pyinit.initrd import cmdline, config, payload, rootdisk, setup_root, status, volatile_root
 from pyinit.initrd.digest import Digest
-from pyinit.initrd.errors import EXIT_USAGE, Refused
+from pyinit.initrd.errors import EXIT_OK, EXIT_REFUSED, EXIT_SYSTEM, EXIT_USAGE, Refused
 from pyinit.initrd.image import ImageMissing
 
 DIGEST = "ab" * 32
@@ -23,6 +23,9 @@ CANDIDATES = [Digest(1, bytes([number]) * 32) for number in range(3)]
         (["--soft-reboot", "ab"], "a digest of the wrong length"),
         (["--sysroot", "sysroot"], "usage: --sysroot: 'sysroot', expected an absolute path"),
         (["--soft"], "usage: --soft: unknown option"),
+        (["--give-up="], "usage: --give-up: unknown option"),
+        (["--root"], "usage: --root: its value is missing"),
+        (["--root=a", "--soft-reboot", DIGEST], "usage: --root: not together with --soft-reboot"),
     ],
 )
 def test_wrong_use(arguments: list[str], said: str, capfd: pytest.CaptureFixture[str]) -> None:
@@ -132,3 +135,58 @@ def test_the_last_one_that_is_missing_is_named() -> None:
     with pytest.raises(ImageMissing):
         choose(store)
     assert store.asked == CANDIDATES
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "said"),
+    [
+        (b"cfsconf1\nfailure=reboot\nfailure-delay=0\n", EXIT_SYSTEM, "reboot in 0 s"),
+        (b"cfsconf1\nfailure=poweroff\nfailure-delay=0\n", EXIT_SYSTEM, "poweroff in 0 s"),
+        (b"cfsconf1\nfailure=shell\n", EXIT_OK, "a shell, since the configuration says so"),
+        (b"nonsense", EXIT_SYSTEM, "reboot in 10 s"),
+        (None, EXIT_SYSTEM, "reboot in 10 s"),
+    ],
+)
+def test_giving_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+    data: bytes | None, code: int, said: str,
+) -> None:  # fmt: skip
+    """A shell is the caller's matter; without a configuration that can be read there is none."""
+    asked: list[int] = []
+    monkeypatch.setattr("_cfs.reboot", asked.append)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    path = tmp_path / "conf"
+    if data is not None:
+        path.write_bytes(data)
+    assert setup_root.main(["--give-up", "--config", str(path)]) == code
+    assert capfd.readouterr().err.splitlines()[-1] == f"cfs-setup-root: {said}"
+    assert len(asked) == (code != EXIT_OK)
+
+
+def test_a_disk_of_ours_is_mounted_where_nothing_is(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What is there, somebody else has mounted and may have read. No disk is looked for."""
+    monkeypatch.setattr(rootdisk, "find", None)
+    assert setup_root.main(["--root", "/dev/vda", "--sysroot", "/proc"]) == EXIT_REFUSED
+    assert "refused: attach: /proc: something is mounted there already" in capfd.readouterr().err
+
+
+def test_what_is_decided_before_the_disk_is_mounted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The configuration and the sources: no digest, no mount."""
+    found: list[str] = []
+
+    def find(spec: str, *_: object) -> str:
+        found.append(spec)
+        return "/dev/vda"
+
+    monkeypatch.setattr(rootdisk, "find", find)
+    monkeypatch.setattr(rootdisk, "mount", None)
+    monkeypatch.setattr(payload, "CARRIED", str(tmp_path / "none"))
+    settings = config.Config()
+    settings.uki = "off"
+    with pytest.raises(Refused, match=r"refused: source: .*not in this initrd"):
+        setup_root.setup(settings, cmdline.parse(b""), str(tmp_path), root="UUID=1")
+    assert found == ["UUID=1"]

@@ -3,10 +3,12 @@
 
 import errno
 import os
+from collections.abc import Callable
 
 import pytest
 
 from pyinit.initrd import stage
+from pyinit.initrd.mounting import NOEXEC, RDONLY
 from pyinit.initrd.stage import Stage
 
 
@@ -81,3 +83,44 @@ def test_a_disk_that_was_writable_stays_so(
     made._earlier = None
     assert end(made, monkeypatch, [1]) == [1]
     os.close(made._disk)
+
+
+class Calls:
+    """What a stage asks of the kernel: the names, and the arguments by name."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.names: list[str] = []
+        self.arguments: dict[str, tuple[int, ...]] = {}
+        for name, answer in {
+            "namespace_enter": lambda: (0, 0, 0),
+            "namespace_leave": lambda: None,
+            "mount_attach": lambda: None,
+            "mount_clone": lambda: os.open("/proc", os.O_PATH),
+            "mount_set": lambda: None,
+            "mount_remount": lambda: None,
+        }.items():
+            monkeypatch.setattr(f"_cfs.{name}", self._note(name, answer))
+
+    def _note(self, name: str, answer: Callable[[], object]) -> Callable[..., object]:
+        def call(*arguments: int) -> object:
+            self.names.append(name)
+            self.arguments.setdefault(name, arguments)
+            return answer()
+
+        return call
+
+
+@pytest.mark.parametrize("lifted", [0, NOEXEC])
+def test_a_disk_of_ours_is_seen_in_the_stage_only(
+    monkeypatch: pytest.MonkeyPatch, lifted: int
+) -> None:
+    """And what is shown from it may execute programs again."""
+    calls = Calls(monkeypatch)
+    with Stage("/dev", 4711, lifted) as made:
+        assert calls.names == ["namespace_enter", "mount_attach"]
+        disk, directory = calls.arguments["mount_attach"]
+        assert disk == 4711
+        assert os.stat(directory).st_ino == os.stat("/dev").st_ino
+        made.disk()
+    assert calls.arguments["mount_set"][1:] == (0, RDONLY | lifted, False)
+    assert calls.names[-2:] == ["mount_attach", "namespace_leave"]
