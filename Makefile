@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 IN_GUESTS := $(RUN) -m pytest -n 2 --dist loadfile
 
 .PHONY: frozen check check-all check-fresh lint demo bench fuzz matrix faults mutants completions
-.PHONY: extension tools space clean
+.PHONY: dist extension tools space clean
 
 # build/cfs-init, the executable for the initrd
 frozen: tools
@@ -69,6 +69,10 @@ fuzz: extension $(VENV)/.fuzz
 # The files for bash and zsh, from what the commands say of themselves
 completions: extension
 	PYTHONPATH=.:build/lib $(RUN) completions/generate.py
+
+# The files of a release: sdist, the wheel built from it, their sums. TAG: the version it has to be.
+dist: extension
+	packaging/dist.sh $(RUN) $(TAG)
 
 # _cfs, where pytest and the targets above find it
 extension: tools $(VENV)/.done

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
+import setuptools
 from setuptools import Command, Extension, setup
 from setuptools.command.build_ext import build_ext
 
@@ -15,6 +16,13 @@ from pyinit.host.frozen import flags  # noqa: E402
 
 # One binary for Python 3.11 and later: the extension keeps to the limited API of 3.11.
 LIMITED_API = "0x030B0000"
+
+# As SPDX text, in the fields of PEP 639. In pyproject.toml setuptools takes it from 77 on only, and
+# Debian 12 has 66, which refuses the whole file then. (The table that both take ends in 2027.)
+LICENSE = "Apache-2.0 OR MIT"
+LICENSE_FIELD = (
+    "license_expression" if int(setuptools.__version__.split(".")[0]) >= 77 else "license"
+)
 
 
 def _found(*patterns: str) -> list[str]:
@@ -75,6 +83,8 @@ setup(
             py_limited_api=True,
         )
     ],
+    license_files=["LICENSE-APACHE", "LICENSE-MIT"],
     cmdclass={"build_ext": BuildExtension, "build_frozen": BuildFrozen},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
+    **{LICENSE_FIELD: LICENSE},
 )

@@ -2,6 +2,7 @@
 """The installed package: one wheel for Python 3.11 and later, with types and commands."""
 
 import ast
+import email
 import os
 import re
 import shutil
@@ -81,7 +82,14 @@ def test_the_sdist_holds_what_packages_are_made_of(sdist: Path, tree: Path) -> N
     everything = {str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()}
     directories = ("completions", "csrc", "debian", "dracut-module", "man", "packaging", "pyinit")
     wanted = {name for name in everything if name.partition("/")[0] in directories}
-    wanted |= {"LICENSE-APACHE", "LICENSE-MIT", "README.md", "pyproject.toml", "setup.py"}
+    wanted |= {
+        "CHANGELOG.md",
+        "LICENSE-APACHE",
+        "LICENSE-MIT",
+        "README.md",
+        "pyproject.toml",
+        "setup.py",
+    }
     assert len(wanted) > 100
     assert {name for name in wanted if not name.endswith(".pyc")} <= names
     assert not [name for name in names if name.endswith(".pyc")]
@@ -98,6 +106,21 @@ def test_the_wheel_is_the_same_from_another_folder(
         for name in ours.namelist():
             assert ours.read(name) == theirs.read(name), name
     assert other.read_bytes() == wheel.read_bytes()
+
+
+def test_the_wheel_says_what_it_is(wheel: Path) -> None:
+    assert wheel.name.startswith(f"composefs_init-{pyinit.VERSION}-")
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        about = email.message_from_bytes(archive.read(name))
+    # Older setuptools have another field for it: see setup.py.
+    licence = about["License-Expression"] or about["License"]
+    assert licence == "Apache-2.0 OR MIT"
+    assert set(about.get_all("License-File", [])) >= {"LICENSE-APACHE", "LICENSE-MIT"}
+    assert (about["Author"], about["Author-email"]) == ("The pyinit authors", None)
+    assert about["Keywords"]
+    assert about.get_all("Project-URL")
+    assert "# pyinit" in str(about.get_payload())
 
 
 def imported_by_the_host_tools() -> set[str]:
