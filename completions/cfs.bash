@@ -10,7 +10,7 @@ _cfs_options() { # COMMAND VERB: the options there
 		;;
 	"mount.cfs ") echo "-o -s -f -v -n -t -N -h --help --version" ;;
 	"cfs-setup-root ")
-		echo "--root --soft-reboot --sysroot --config --give-up -h --help --version"
+		echo "--root --sysroot --config --soft-reboot --give-up -h --help --version"
 		;;
 	"cfs-uki ") echo "-h --help --version" ;;
 	"cfs-uki help") echo "-h --help" ;;
@@ -53,9 +53,9 @@ _cfs_values() {
 	"mount.cfs  -N") echo "NONE" ;;
 	"mount.cfs  ") echo "DIR" ;;
 	"cfs-setup-root  --root") echo "FILE" ;;
-	"cfs-setup-root  --soft-reboot") echo "NONE" ;;
 	"cfs-setup-root  --sysroot") echo "DIR" ;;
 	"cfs-setup-root  --config") echo "FILE" ;;
+	"cfs-setup-root  --soft-reboot") echo "NONE" ;;
 	"cfs-uki help ") echo "help seal payload show digests" ;;
 	"cfs-uki seal --digest") echo "NONE" ;;
 	"cfs-uki seal -o" | "cfs-uki seal --output") echo "FILE" ;;

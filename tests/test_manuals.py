@@ -25,7 +25,7 @@ GENERIC = {"-h", "--help", "--version"}
 IN_INITRD = {
     "cfs-mount": set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", options.USAGE.partition("\n")[2])),
     "mount.cfs": {f"-{letter}" for letter in "sfnvNot"} | GENERIC,
-    "cfs-setup-root": set(re.findall(r"--[a-z-]+", setup_root.USAGE)) | GENERIC,
+    "cfs-setup-root": {*setup_root._OPTIONS, setup_root._GIVE_UP} | GENERIC,
 }
 
 
@@ -114,7 +114,7 @@ def test_each_value_of_the_host_is_of_a_known_kind() -> None:
     assert unknown == {("cfs-uki", "seal", "--digest"), ("cfs-uki", "payload", "--digest")}
 
 
-@pytest.mark.parametrize("command", [*HOST, "cfs-mount", "mount.cfs"])
+@pytest.mark.parametrize("command", [*HOST, *IN_INITRD])
 def test_each_option_is_explained(command: str) -> None:
     for name, verb, content in generate._with_verbs(generate.commands()):
         assert name != command or all(option.about for option in content.options), verb

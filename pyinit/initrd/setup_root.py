@@ -50,6 +50,14 @@ _COMMAND_LINE = {None: "not looked at", True: "unproved, in the UKI", False: "no
 USAGE = """\
 usage: cfs-setup-root [--root DISK | --soft-reboot DIGEST] [--sysroot DIR] [--config FILE]
        cfs-setup-root --give-up [--config FILE]
+
+  --root DISK            mount this disk first (/dev/NAME, PARTUUID=, UUID=, LABEL=, PARTLABEL=)
+  --sysroot DIR          where the root is attached (default: /sysroot)
+  --config FILE          the compiled configuration
+  --soft-reboot DIGEST   prepare another image of the same store, in a running system
+  --give-up              after a refusal: what the configuration says
+  -h, --help             this text
+  --version              the version
 """
 _OPTIONS = ("--root", "--sysroot", "--config", "--soft-reboot")
 _GIVE_UP = "--give-up"
