@@ -38,6 +38,7 @@ put 644 "$unitdir" dracut-module/*.service
 mkdir -p "$destdir$unitdir/soft-reboot.target.wants"
 ln -sfn ../cfs-soft-reboot.service "$destdir$unitdir/soft-reboot.target.wants/"
 put 755 /usr/lib/dracut/modules.d/90cfs dracut-module/90cfs/*.sh
+put 644 /usr/lib/dracut/modules.d/90cfs dracut-module/90cfs/*.conf
 put_as 755 /usr/share/initramfs-tools/hooks/cfs dracut-module/initramfs-tools/hook
 put_as 755 /usr/share/initramfs-tools/scripts/local-bottom/cfs \
 	dracut-module/initramfs-tools/local-bottom

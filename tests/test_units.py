@@ -10,6 +10,7 @@ import pytest
 
 DIRECTORY = Path(__file__).parents[1] / "dracut-module"
 UNIT = DIRECTORY / "cfs-setup-root.service"
+FAILURE = DIRECTORY / "cfs-failure.service"
 
 
 def settings(unit: Path) -> list[tuple[str, str]]:
@@ -21,7 +22,7 @@ def settings(unit: Path) -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("unit", [UNIT])
+@pytest.mark.parametrize("unit", [UNIT, FAILURE])
 def test_no_condition_skips_it(unit: Path) -> None:
     """A unit that is skipped counts as done: the bare disk would be the root."""
     assert not [key for key, _ in settings(unit) if key.startswith("Condition")]
@@ -44,3 +45,10 @@ def test_each_order_has_a_reason() -> None:
             explained = True
         elif line.startswith(("After=", "Before=")) and not line.endswith("=shutdown.target"):
             assert explained, line
+
+
+def test_a_shell_requires_the_unit_that_ends_the_machine() -> None:
+    drop_in = settings(DIRECTORY / "90cfs/cfs-failure.conf")
+    assert drop_in == [("Requires", "cfs-failure.service"), ("After", "cfs-failure.service")]
+    assert ("ExecStart", "/usr/bin/cfs-setup-root --give-up") in settings(FAILURE)
+    assert ("FailureAction", "reboot-force") in settings(FAILURE)

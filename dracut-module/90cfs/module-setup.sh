@@ -50,6 +50,13 @@ install() {
         mkdir -p "$initdir$systemdsystemunitdir/initrd-root-fs.target.requires"
         ln -sfn ../cfs-setup-root.service \
             "$initdir$systemdsystemunitdir/initrd-root-fs.target.requires/cfs-setup-root.service"
+        # Whatever goes wrong: no shell, unless the configuration says so.
+        inst_simple "$systemdsystemunitdir/cfs-failure.service"
+        local _unit
+        for _unit in emergency rescue dracut-emergency; do
+            inst_simple "$moddir/cfs-failure.conf" \
+                "$systemdsystemunitdir/$_unit.service.d/cfs-failure.conf"
+        done
         # By definitions of the bare disk: see cfs-setup-root.service.
         mkdir -p "$initdir/etc/systemd/system"
         ln -sfn /dev/null "$initdir/etc/systemd/system/systemd-repart.service"

@@ -262,19 +262,45 @@ def test_both_are_still_there_under_the_oldest_dracut_without_systemd(machine: M
     assert report["device"] == report["generated"] == ""
 
 
-def test_a_digest_that_may_not_be_named_ends_in_emergency(machine: Machine) -> None:
-    """composefs.digest= alone starts the unit; the initrd has no configuration: the defaults."""
+# What dracut says, then sulogin, with a password for root in the initrd or without.
+EMERGENCY = "Entering emergency mode|Give root password|Press Enter|root account is locked"
+
+
+@pytest.mark.parametrize(
+    ("by", "files", "append", "end"),
+    [
+        pytest.param(
+            # composefs.digest= alone; the initrd has no configuration: the defaults
+            dracut.OLDEST, {}, "composefs.digest=v1-sha256-12:DIGEST",
+            "reboot in 10 s(?s:.*)reboot: Restarting system", id="reboot",
+        ),
+        pytest.param(
+            dracut.STABLE, {TOML: '[failure]\naction = "poweroff"\ndelay = 0\n'},
+            "rd.shell rd.break", "poweroff in 0 s(?s:.*)reboot: Power down", id="power-off",
+        ),
+        pytest.param(
+            dracut.STABLE, {TOML: '[failure]\naction = "shell"\n'}, "",
+            f"a shell, since the configuration says so(?s:.*)({EMERGENCY})", id="shell",
+        ),
+    ],
+)  # fmt: skip
+def test_a_refusal_ends_as_configured(
+    machine: Machine, by: str, files: dict[str, bytes | str], append: str, end: str
+) -> None:
+    """With systemd. None of them has a digest that counts."""
+    append = append.replace("DIGEST", machine.root.first.digest)
+    shell = 'action = "shell"' in files.get(TOML, "")
     console = machine.direct(
-        "refused", REPORT, dracut.OLDEST, "stable",
-        f"composefs.digest=v1-sha256-12:{machine.root.first.digest}", {},
-        until="emergency mode",
-    )  # fmt: skip
+        "refused", REPORT, by, "stable", append, files, until=EMERGENCY if shell else None
+    )
     assert not console.timed_out, console.tail
     assert not console.results
     assert (
         "cfs-setup-root: refused: source: /usr/lib/composefs/rootfs.digest: not in this initrd"
         in (console.text)
     )
+    assert re.search(f"cfs-setup-root: {end}", console.text), console.tail
+    assert shell or not re.search(EMERGENCY, console.text)
     assert "<3>" not in console.text  # for the journal, and taken away by it
     assert "Switch Root" not in console.text
 
