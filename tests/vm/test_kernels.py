@@ -33,15 +33,15 @@ def chosen(role: str, **other: str | None) -> Choice:
 
 
 @pytest.mark.parametrize(
-    ("role", "suite", "series"),
+    ("plays", "suite", "series"),
     [
         (REFUSES, "bookworm", "6.1"),
         (STABLE, "trixie", "6.12"),
         (NEWEST, "trixie-backports", "7.3"),
     ],
 )
-def test_what_is_there_now(role: str, suite: str, series: str) -> None:
-    choice = chosen(role)
+def test_what_is_there_now(plays: str, suite: str, series: str) -> None:
+    choice = chosen(plays)
     assert (choice.suite, kernels.series(choice.version)) == (suite, series)
 
 
@@ -64,7 +64,7 @@ def test_the_newest_comes_from_the_first_suite_that_has_one(
 
 
 @pytest.mark.parametrize(
-    ("role", "other", "message"),
+    ("plays", "other", "message"),
     [
         (
             NEWEST,
@@ -102,9 +102,11 @@ def test_the_newest_comes_from_the_first_suite_that_has_one(
         ),
     ],
 )
-def test_what_is_missing_is_one_line(role: str, other: dict[str, str | None], message: str) -> None:
+def test_what_is_missing_is_one_line(
+    plays: str, other: dict[str, str | None], message: str
+) -> None:
     with pytest.raises(PackageError) as caught:
-        chosen(role, **other)
+        chosen(plays, **other)
     assert str(caught.value) == message
 
 
