@@ -4,11 +4,13 @@
 #include "scope.h"
 #include "sys.h"
 #include "sys_mount.h"
+#include "sys_process.h"
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/module.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -130,6 +132,19 @@ int cfs_switch_root(const char *new_root)
 	if (r >= 0)
 		r = sys_chdir("/");
 	return r;
+}
+
+static void pass(int number)
+{
+	(void)number;
+}
+
+int cfs_outlive_initrd(void)
+{
+	const struct sigaction once = { .sa_handler = pass, .sa_flags = (int)SA_RESETHAND };
+	int r = sys_setsid();
+
+	return r < 0 ? r : sys_sigaction(SIGTERM, &once);
 }
 
 int cfs_reboot(unsigned int command)

@@ -176,9 +176,14 @@ int cfs_image_open(int dir_fd, const char *path);
 
 /* ---- state.c: what lies on the root file system --------------------------------------------- */
 
-/* openat2 that stays beneath dir_fd and follows no link, the last component included.
- * -ELOOP: there is one; -EXDEV: leads out. */
+/* openat2 that stays beneath dir_fd, in its mount, and follows no link, the last component included.
+ * -ELOOP: there is one; -EXDEV: leads out, or into another mount. */
 int cfs_open_beneath(int dir_fd, const char *path, int flags);
+
+/* Takes from a file or an empty directory that was just made what its parent gave it: inode flags
+ * (casefold, append-only, no copy on write, ...) and the project. `fd` is open for reading.
+ * -EKEYREJECTED: it is encrypted, which cannot be taken away; -EPERM: a flag stayed. */
+int cfs_inherited_clear(int fd);
 
 /* Lets an ext4 or btrfs, mounted writable, fill its device of `size` bytes. `fd` is a directory of
  * it, open for reading. -EOPNOTSUPP: another file system. */
@@ -269,6 +274,9 @@ int cfs_root_is_initramfs(void);
 int cfs_initramfs_empty(int root_fd);
 /* chdir, move the mount over "/", chroot: the new root is the caller's root after it. */
 int cfs_switch_root(const char *new_root);
+/* For a child of who leaves the initrd: a session of its own, and the first SIGTERM passes. systemd
+ * sends one to every process when it leaves an initrd. -EPERM: it leads a process group. */
+int cfs_outlive_initrd(void);
 int cfs_reboot(unsigned int command); /* LINUX_REBOOT_CMD_* */
 
 #endif

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>
+#include <signal.h>
 #include <stdint.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -69,6 +70,16 @@ int sys_no_new_privileges(void)
 int sys_seccomp_filter(const struct sock_fprog *filter)
 {
 	return result(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filter, 0, 0));
+}
+
+int sys_setsid(void)
+{
+	return result(setsid());
+}
+
+int sys_sigaction(int number, const struct sigaction *action)
+{
+	return result(sigaction(number, action, NULL));
 }
 
 void sys_exit(int code)

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+struct sigaction;
 struct sock_fprog;
 
 int sys_pipe(int fds[2]); /* close-on-exec */
@@ -17,6 +18,8 @@ int sys_no_new_privileges(void);
 int sys_seccomp_filter(const struct sock_fprog *filter);
 /* Does not return. It is not declared so: before such a call AddressSanitizer makes a system call
  * of its own, which a filter may not allow. */
+int sys_setsid(void);
+int sys_sigaction(int number, const struct sigaction *action);
 void sys_exit(int code);
 
 #endif

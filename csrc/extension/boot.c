@@ -49,6 +49,13 @@ static PyObject *switch_root(PyObject *module, PyObject *args)
 	return none_or_fail(error, NULL, path);
 }
 
+static PyObject *outlive_initrd(PyObject *module, PyObject *args)
+{
+	(void)module;
+	(void)args;
+	return none_or_fail(cfs_outlive_initrd(), NULL, NULL);
+}
+
 static PyObject *reboot_machine(PyObject *module, PyObject *args)
 {
 	uint32_t command;
@@ -66,6 +73,7 @@ PyMethodDef boot_methods[] = {
 	{ "root_is_initramfs", root_is_initramfs, METH_NOARGS, NULL },
 	{ "initramfs_empty", initramfs_empty, METH_VARARGS, NULL },
 	{ "switch_root", switch_root, METH_VARARGS, NULL },
+	{ "outlive_initrd", outlive_initrd, METH_NOARGS, NULL },
 	{ "reboot", reboot_machine, METH_VARARGS, NULL },
 	{ NULL, NULL, 0, NULL },
 };

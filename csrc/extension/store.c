@@ -93,6 +93,17 @@ static PyObject *open_beneath(PyObject *module, PyObject *args)
 	return int_or_fail(fd, NULL, path);
 }
 
+static PyObject *inherited_clear(PyObject *module, PyObject *args)
+{
+	int fd, error;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "i:inherited_clear", &fd))
+		return NULL;
+	UNLOCKED(error, cfs_inherited_clear(fd));
+	return none_or_fail(error, NULL, NULL);
+}
+
 static PyObject *filesystem_grow(PyObject *module, PyObject *args)
 {
 	uint64_t size;
@@ -122,6 +133,7 @@ PyMethodDef store_methods[] = {
 	{ "store_open_image", store_open_image, METH_VARARGS, NULL },
 	{ "image_open", image_open, METH_VARARGS, NULL },
 	{ "open_beneath", open_beneath, METH_VARARGS, NULL },
+	{ "inherited_clear", inherited_clear, METH_VARARGS, NULL },
 	{ "filesystem_grow", filesystem_grow, METH_VARARGS, NULL },
 	{ "filesystem_sync", filesystem_sync, METH_VARARGS, NULL },
 	{ NULL, NULL, 0, NULL },

@@ -12,6 +12,7 @@ from pyinit.initrd import (
     config,
     ending,
     esp,
+    leftovers,
     mounting,
     output,
     rootdisk,
@@ -110,6 +111,8 @@ def setup(
             **built,
         }
         compose.attach(tree, sysroot, image)
+    if stage.leftovers is not None:
+        leftovers.remove_later(*stage.leftovers)
     return record
 
 

@@ -10,7 +10,7 @@ source by its name.
 import posix
 
 from pyinit import VERSION
-from pyinit.initrd import compose, files, output, setup_root, status
+from pyinit.initrd import compose, files, leftovers, output, setup_root, status
 from pyinit.initrd.config import Config
 from pyinit.initrd.digest import Digest
 from pyinit.initrd.errors import EXIT_OK, Refused, Step
@@ -46,6 +46,8 @@ def prepare(name: str, settings: Config, digest: Digest, sysroot: str) -> int:
         }
         _forget(status.NEXT)
         compose.attach(tree, TARGET, image)
+    if stage.leftovers is not None:
+        leftovers.remove_later(*stage.leftovers)
     setup_root.leave(name, status.NEXT, lambda: status.write(record, status.NEXT))
     setup_root.say(name, record, TARGET)
     return EXIT_OK

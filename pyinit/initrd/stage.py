@@ -28,7 +28,10 @@ class Stage:
     seen by nobody else. `lifted`: its attributes that disk() takes away.
     """
 
-    __slots__ = ("_disk", "_earlier", "_lifted", "_mounted", "_saved", "_top", "base", "target")
+    __slots__ = (
+        *("_disk", "_earlier", "_lifted", "_mounted", "_saved", "_top"),
+        *("base", "leftovers", "target"),
+    )
 
     def __init__(self, target: str, mounted: int = -1, lifted: int = 0) -> None:
         self.target = target
@@ -38,6 +41,8 @@ class Stage:
         # The descriptors that were open when the disk was made writable; None: it was not.
         self._earlier: set[int] | None = None
         self._saved: tuple[int, int, int] | None = None
+        # A directory on the disk, and the one name in it that is this boot's.
+        self.leftovers: tuple[int, str] | None = None
 
     def __enter__(self) -> "Stage":
         try:

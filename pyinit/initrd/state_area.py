@@ -9,9 +9,9 @@ import _cfs
 import errno
 import posix
 
-from pyinit.initrd import copying, files, filesystem, inode, mounting, output
+from pyinit.initrd import copying, files, filesystem, inode, mounting, state_image
 from pyinit.initrd.config import DIGEST, Config
-from pyinit.initrd.errors import CfsError, Refused, failure, os_error, printable
+from pyinit.initrd.errors import CfsError, Refused, failure, os_error
 from pyinit.initrd.modules import Modules
 from pyinit.initrd.stage import Stage
 
@@ -76,7 +76,8 @@ class Area:
         return entry, upper, work
 
     def fresh(self, template: str, image: int) -> Entry:
-        """A directory of this boot's own, at first empty; those of earlier boots are removed.
+        """A directory of this boot's own, at first empty; those of earlier boots are left to who
+        hands the root over.
 
         By the boot's id and not by removing first: after a soft reboot the old one is in use. A
         later root of the same boot whose path is the same gets what the first one has left there.
@@ -85,7 +86,8 @@ class Area:
         name = files.read(_BOOT_ID, 64).decode("ascii").strip()
         try:
             parent = _make_directories(self._stage.disk(), entry.path)
-            _remove_others(parent, name)
+            copying.own(parent, 0o755)  # ours alone, whoever has prepared it
+            self._stage.leftovers = parent, name
             if not _exists(parent, name):
                 _create(parent, name, lambda new: copying.attributes(_path(image, "."), new))
                 entry.created = True
@@ -122,13 +124,19 @@ class Area:
     def _attach(self, entry: Entry, image: int) -> int:
         """The root of the file system in an image file, grown as configured."""
         entry.kind = "image file"
-        kinds = filesystem.detect(posix.pread(image, filesystem.NEEDED, 0))
+        data = posix.pread(image, state_image.NEEDED, 0)
+        kinds = filesystem.detect(data)
         if kinds not in (["ext4"], ["btrfs"]):
             found = " and ".join(kinds) or "no file system that is known here"
             raise Refused("state", entry.path, found, "ext4 or btrfs in the image file")
+        fault = state_image.fault(kinds[0], data)
+        if fault is not None:
+            expected = "a file system that is whole in the image file"
+            raise Refused("state", entry.path, f"{kinds[0]}: {fault}", expected)
         if self._modules is not None:
             self._modules.load_filesystem(kinds[0], "state")
         grow = self._settings.state_grow
+        self._check_size(entry.path, image, grow)
         if posix.fstat(image).st_size < grow:
             posix.ftruncate(image, grow)
         try:
@@ -156,6 +164,16 @@ class Area:
         posix.close(image)
         return root
 
+    def _check_size(self, path: str, image: int, grow: int) -> None:
+        """A file may have holes, and fills the disk when these are written to. One that could never
+        be filled is nobody's state."""
+        disk = posix.fstatvfs(self._stage.disk())
+        most = max(disk.f_blocks * disk.f_frsize, grow)
+        size = posix.fstat(image).st_size
+        if size > most:
+            expected = f"at most {most}, as large as the disk"
+            raise Refused("state", path, f"an image file of {size} bytes", expected)
+
 
 def _path(fd: int, name: str = "") -> str:
     return f"/proc/self/fd/{fd}/{name}" if name else f"/proc/self/fd/{fd}"
@@ -179,7 +197,8 @@ def _make_directories(disk: int, path: str) -> int:
     for part in path.split("/"):
         if part:
             if not _exists(fd, part):
-                posix.mkdir(part, 0o755, dir_fd=fd)
+                copying.make_directory(_path(fd, part))
+                posix.chmod(part, 0o755, dir_fd=fd)
             fd = _cfs.open_beneath(fd, part, _DIRECTORY)
     return fd
 
@@ -194,7 +213,7 @@ def _create(parent: int, name: str, fill: "Callable[[str], None]") -> None:
     copying.remove(new)
     directory = posix.open(_path(parent), _DIRECTORY)
     try:
-        posix.mkdir(new, 0o700)
+        copying.make_directory(new)
         fill(new)
         _cfs.filesystem_sync(directory)
         posix.rename(new, _path(parent, name))
@@ -211,15 +230,3 @@ def _refused(path: str, error: OSError) -> CfsError:
         return Refused("state", path, f"{_FAULTS[error.errno]}: {os_error(error)}")
     expected = "state that is there (state-missing=refuse)" if error.errno == errno.ENOENT else ""
     return failure("state", path, error, expected)
-
-
-def _remove_others(parent: int, name: str) -> None:
-    """What earlier boots left. A tree that does not go (too deep, a read-only subvolume: any user
-    can make one) must not stop this boot, whose directory is another."""
-    for other in posix.listdir(parent):
-        if other == name:
-            continue
-        try:
-            copying.remove(_path(parent, other))
-        except OSError as error:
-            output.err(f"warning: {printable(other)} of an earlier boot stays: {os_error(error)}\n")

@@ -4,6 +4,9 @@
 The cases are in state/, by subject; all of them run in one boot for each file system.
 """
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from pyinit.initrd import config, payload
@@ -15,16 +18,18 @@ from .guest import Disk
 from .initrd import FILE_SYSTEM_MODULES, GUEST_MODULES, HASH_MODULES
 from .product import cfs_init
 from .state.case import Setup
-from .state.disk import make_disk
+from .state.disk import StateDisk, make_disk
 from .state.etc_var import etc_var
 from .state.failures import attaching, full, in_use, missing
 from .state.hostile import hostile
+from .state.inherited import inherited, leftovers
 from .state.root import root
 from .state.soft_reboot import soft_reboot
 from .state.storage import images, subvolumes
 from .store import Store
 from .toolbox import Toolbox
 
+QUOTA_MODULES = ("quota_v2",)
 _ANYWHERE = [
     *etc_var(),
     *root(),
@@ -36,18 +41,37 @@ _ANYWHERE = [
     *soft_reboot(),
 ]
 # Filling comes last, and not to btrfs: how that fills up cannot be said beforehand.
-ON_EXT4 = [*_ANYWHERE, *full()]
+ON_EXT4 = [*_ANYWHERE, *inherited(), *leftovers(), *full()]
 ON_BTRFS = [*_ANYWHERE, *subvolumes()]
 
 
+def disk(toolbox: Toolbox, made: StateDisk, file_system: str, directory: Path) -> Path:
+    """An ext4 hands projects, which need quotas, on to what is made in a directory; and it can
+    encrypt."""
+    sealed = made.disk(file_system)
+    if file_system != "ext4":
+        return sealed
+    copy = directory / "disk"
+    subprocess.run(["cp", "--sparse=always", sealed, copy], check=True, timeout=60)
+    toolbox.run("tune2fs", "-O", "project,encrypt", copy)
+    return copy
+
+
 def run(
-    toolbox: Toolbox, store: Store, role: str, file_system: str, setups: list[Setup]
+    toolbox: Toolbox,
+    store: Store,
+    role: str,
+    file_system: str,
+    setups: list[Setup],
+    factory: pytest.TempPathFactory,
 ) -> LazyResults:
+    directory = factory.mktemp("state")
+
     def boot() -> object:
         made = make_disk(toolbox, store)
         carried = payload.format([Digest.parse(made.digest, "a test")])
         known = f"DIGEST={made.digest} SECOND={made.second} FS={file_system}\n"
-        tools = bundle("strace", "usr/bin/strace")
+        tools = bundle("strace", "usr/bin/strace") | bundle("setpriv8", "usr/bin/setpriv")
         if file_system == "btrfs":
             tools |= bundle("btrfs", "usr/bin/btrfs", toolbox.tree)
         return run_cases(
@@ -70,6 +94,7 @@ def run(
                 *FILE_SYSTEM_MODULES["ext4"],
                 *FILE_SYSTEM_MODULES["btrfs"],
                 *HASH_MODULES,
+                *QUOTA_MODULES,
             ),
             files={
                 "usr/bin/cfs-setup-root": cfs_init(),
@@ -77,23 +102,27 @@ def run(
                 **{f"guest/configuration/{s.case.name}": config.format(s.settings) for s in setups},
                 **tools,
             },
-            disks=[Disk(made.disk(file_system), discard_writes=True)],
+            disks=[Disk(disk(toolbox, made, file_system, directory), discard_writes=True)],
         )
 
     return LazyResults(boot)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")
-def on_ext4(toolbox: Toolbox, store: Store) -> LazyResults:
+def on_ext4(
+    toolbox: Toolbox, store: Store, tmp_path_factory: pytest.TempPathFactory
+) -> LazyResults:
     """All in one boot of the stable kernel (6.12, 2026-11: it counts a file-backed EROFS as a
     level of stacking)."""
-    return run(toolbox, store, "stable", "ext4", ON_EXT4)
+    return run(toolbox, store, "stable", "ext4", ON_EXT4, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def on_btrfs(toolbox: Toolbox, store: Store) -> LazyResults:
+def on_btrfs(
+    toolbox: Toolbox, store: Store, tmp_path_factory: pytest.TempPathFactory
+) -> LazyResults:
     """All in one boot of the newest kernel."""
-    return run(toolbox, store, "newest", "btrfs", ON_BTRFS)
+    return run(toolbox, store, "newest", "btrfs", ON_BTRFS, tmp_path_factory)
 
 
 @pytest.mark.parametrize("name", [setup.case.name for setup in ON_EXT4])

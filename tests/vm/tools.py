@@ -16,6 +16,7 @@ PROGRAMS = {
     "swap.c": ("swap",),
     "mksocket.c": ("mksocket",),
     "xattr.c": ("setxattr", "getxattr"),
+    "fileattr.c": ("fileattr",),
     "nanoseconds.c": ("nanoseconds",),
     "disk-watch.c": (),  # for disk_watch.py
     "root-init.c": (),  # for root images, not for guests

@@ -22,6 +22,8 @@ down() {{
     ! grep -q " ${{1:-/disk}} .* - overlay composefs:" /proc/self/mountinfo || umount ${{1:-/disk}}
 }}
 record() {{ cat /run/cfs/root.json; }}
+# until the children are gone that remove what earlier boots left
+settled() {{ while pidof cfs-setup-root >/dev/null; do usleep 20000; done; }}
 S=/disk D={digest} Q=/disk/state/{name}/{digest}
 """
 AT_END = "\ncode=$?\n{end}exit $code\n"

@@ -74,8 +74,8 @@ def etc_var() -> Iterator[Setup]:
         "up && echo x >$S/var/x && [ ! -e $S/var/lib ] && stat -c '%a %u %g' $S/var && record &&"
         "down && up && cat $S/var/x && record && down && mkdir -p $Q/var.transient/old/sub &&"
         "ln -s /disk/repo $Q/var.transient/old/link && mv $Q/var.transient/*-* "
-        "$Q/var.transient/earlier && up && [ ! -e $S/var/x ] && ls $S/sysroot/state/var-on-disk/*/*"
-        "&& [ -e $S/sysroot/repo/meta.json ]",
+        "$Q/var.transient/earlier && up && settled && [ ! -e $S/var/x ] && "
+        "ls $S/sysroot/state/var-on-disk/*/* && [ -e $S/sysroot/repo/meta.json ]",
         var="transient-disk",
         stdout=r'\A755 7 8\n.*"var": "transient-disk".*"created": true.*\nx\n'
         r'.*"created": false.*\n'

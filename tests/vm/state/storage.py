@@ -31,8 +31,43 @@ def images() -> Iterator[Setup]:
             "cat $S/etc/hostname $S/etc/link",
             etc="overlay",
             state_etc=f"/images/{kind}-overlay",
+            # that of btrfs is larger than this disk, which has to be asked for
+            state_grow=300 * MIB if kind == "btrfs" else 0,
             stdout=r"\A751 3 4\nedit\nedit\n",
         )
+    # Written into a good one: a journal on the device of that number; a size that no disk here has.
+    yield case(
+        "image-with-a-journal-elsewhere",
+        "cp /disk/images/small /disk/images/elsewhere && printf '\\007\\376' |"
+        "dd of=/disk/images/elsewhere bs=1 seek=$((1024 + 0xe4)) conv=notrunc 2>/dev/null && up",
+        var="bind",
+        state_var="/images/elsewhere",
+        code=32,
+        end="down; rm /disk/images/elsewhere\n",
+        stderr=refusal(
+            "state",
+            "/images/elsewhere",
+            "ext4: its journal is on another device",
+            "a file system that is whole in the image file",
+            program="cfs-setup-root",
+        ),
+    )
+    yield case(
+        "image-larger-than-the-disk",
+        "cp /disk/images/small /disk/images/large && "
+        "truncate -s 1099511627776 /disk/images/large && up",
+        var="bind",
+        state_var="/images/large",
+        code=32,
+        end="down; rm /disk/images/large\n",
+        stderr=refusal(
+            "state",
+            "/images/large",
+            "an image file of 1099511627776 bytes",
+            r"at most \d+, as large as the disk",
+            program="cfs-setup-root",
+        ),
+    )
     yield case(
         "image-of-nothing",
         "up",
