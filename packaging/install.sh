@@ -40,10 +40,11 @@ ln -sfn ../cfs-soft-reboot.service "$destdir$unitdir/soft-reboot.target.wants/"
 put 755 /usr/lib/dracut/modules.d/90cfs dracut-module/90cfs/*.sh
 put 644 /usr/lib/dracut/modules.d/90cfs dracut-module/90cfs/*.conf
 put_as 755 /usr/share/initramfs-tools/hooks/cfs dracut-module/initramfs-tools/hook
-put_as 755 /usr/share/initramfs-tools/scripts/local-bottom/cfs \
-	dracut-module/initramfs-tools/local-bottom
-put_as 644 /usr/lib/initcpio/install/cfs dracut-module/mkinitcpio/install
-put_as 644 /usr/lib/initcpio/hooks/cfs dracut-module/mkinitcpio/hook
+for name in init-top panic; do
+	put_as 755 "/usr/share/initramfs-tools/scripts/$name/cfs" "dracut-module/initramfs-tools/$name"
+done
+# Not where initramfs-tools takes it for every initrd: the hook decides for which.
+put 644 /usr/share/cfs/initramfs-tools dracut-module/initramfs-tools/boot-script
 put 644 /usr/share/cfs/mkosi dracut-module/mkosi/mkosi.conf
 put 755 /usr/share/cfs/mkosi dracut-module/mkosi/mkosi.finalize dracut-module/mkosi/seal-disk
 put 644 /usr/share/cfs/mkosi/mkosi.repart dracut-module/mkosi/mkosi.repart/*.conf

@@ -10,21 +10,26 @@ _cfs_init=/usr/lib/composefs/cfs-init
 _cfs_toml=/usr/lib/composefs/setup-root-conf.toml
 _cfs_conf=/usr/lib/composefs/setup-root.conf
 _cfs_digest=/usr/lib/composefs/rootfs.digest
+_cfs_record=/run/cfs/root.json
 
 check() {
     [[ -x "${dracutsysrootdir-}$_cfs_init" ]] || return 1
-    # For this machine only: where it is configured, or was booted so.
+    # An initrd with this module boots a sealed root or nothing: so it is in by itself only where
+    # there is a digest, or where this machine was booted so. 255: in where somebody asks for it.
     # A link that leads nowhere counts: install() says that it does.
-    [[ ${hostonly-} ]] || return 0
-    local file
-    for file in "$_cfs_toml" "$_cfs_digest"; do
-        [[ -e "${dracutsysrootdir-}$file" || -L "${dracutsysrootdir-}$file" ]] && return 0
-    done
-    [[ -e /run/cfs/root.json ]] || return 255
-    return 0
+    local file="${dracutsysrootdir-}$_cfs_digest"
+    [[ -e $file || -L $file ]] && return 0
+    [[ ! ${dracutsysrootdir-} && -e $_cfs_record ]] && return 0
+    file="${dracutsysrootdir-}$_cfs_toml"
+    if [[ -e $file || -L $file ]]; then
+        dinfo "cfs: not in this initrd by itself: there is $_cfs_toml, but no $_cfs_digest," \
+            "and this machine was not booted so. To have it in: dracut --add cfs"
+    fi
+    return 255
 }
 
-# The disk has to be mounted, with systemd or without.
+# rootfs-block finds out what root= means, and waits for it. With systemd, sysroot.mount mounts it;
+# without, cfs-setup-root does, and the hook that rootfs-block has for that never runs.
 depends() {
     echo "base rootfs-block"
 }
@@ -44,6 +49,10 @@ install() {
     mkdir -p "$initdir/usr/lib/composefs"
     _cfs_install_configuration || exit 1
     _cfs_install_digest || exit 1
+    # Whoever has the disk makes a partition that looks like a hibernated machine; without systemd
+    # dracut resumes from any.
+    mkdir -p "$initdir/etc/cmdline.d"
+    echo noresume > "$initdir/etc/cmdline.d/90-cfs.conf"
 
     if dracut_module_included "systemd"; then
         inst_simple "$systemdsystemunitdir/cfs-setup-root.service"
@@ -64,8 +73,8 @@ install() {
         inst_multiple -o "$systemdutildir/systemd-growfs" \
             "$systemdsystemunitdir/systemd-growfs@.service"
     else
-        # Before all other mount hooks: see there.
-        inst_hook mount 00 "$moddir/cfs-setup-root.sh"
+        inst_hook pre-mount 99 "$moddir/cfs-setup-root.sh"
+        inst_hook emergency 00 "$moddir/cfs-give-up.sh"
     fi
 }
 

@@ -30,8 +30,11 @@ SUPPORTED = 59
 _PACKAGE = "dracut-core"
 PACKAGES = (
     _PACKAGE, "systemd", "systemd-sysv", "udev", "kmod", "e2fsprogs", "zstd",
+    "cryptsetup-bin", "dmsetup",
     "python3", "python3-jsonschema",  # for cfs-init-config
 )  # fmt: skip
+CRYPT_MODULES = ("crypt", "dm")
+"""In an initrd only where it is asked for them."""
 SYSTEMD_MODULES = ("systemd", "systemd-initrd", "dracut-systemd")
 """To be omitted for an initrd without systemd."""
 
@@ -71,7 +74,7 @@ mount --bind "$files" "$tree/usr/lib/composefs"
 mount --bind "$modules" "$tree/usr/lib/modules"
 mount --bind "$output" "$tree/out"
 [ "$compiler" = yes ] || mount -t tmpfs tmpfs "$tree/opt/compiler"
-unset DEBUG LD_LIBRARY_PATH PYTHONPATH
+unset DEBUG LD_LIBRARY_PATH PYTHONPATH TMPDIR
 exec chroot "$tree" dracut --force --no-hostonly --compress "zstd -q -6" "$@"
 """
 
@@ -103,27 +106,30 @@ def initrd(
     omit: Sequence[str] = (),
     add: Sequence[str] = (),
     only: Sequence[str] = (),
+    include: Mapping[str, bytes | str] | None = None,
     compiler: bool = True,
 ) -> Initrd:
     """By the dracut that plays `role`, for `kernel`. `files` lie in /usr/lib/composefs, beside
     cfs-init.
 
-    `omit`: dracut modules ("cfs": ours); `add`: more than by default; `only`: these and what they
-    need. `compiler`: whether there is a cfs-init-config. Made once for the same content.
+    `omit`: dracut modules; `add`: more than by default ("cfs": ours, which is in by itself where
+    there is a digest); `only`: these and what they need. `include`: files of the initrd.
+    `compiler`: whether there is a cfs-init-config. Made once for the same content.
     """
     tree = machine(role)
-    there: dict[str, bytes] = {
-        name: content.encode() if isinstance(content, str) else content
-        for name, content in (files or {}).items()
-    }
+    there = _as_bytes(files)
+    included = _as_bytes(include)
     there["cfs-init"] = cfs_init().read_bytes()
     sources = [*MODULE.glob("90cfs/*"), *MODULE.glob("*.service")]
     sources += REPOSITORY.glob("pyinit/**/*config*.py")
-    arguments = ["--kver", kernel.version, *(["--omit", " ".join(omit)] if omit else [])]
-    arguments += ["--add", " ".join(add)] if add else []
+    omit = (*omit, *(name for name in CRYPT_MODULES if name not in add))
+    arguments = ["--kver", kernel.version, "--omit", " ".join(omit)]
     arguments += ["--modules", " ".join(only)] if only else []
+    arguments += ["--add", " ".join(add)] if add else []
+    arguments += ["--include", "/out/include", "/"] if included else []
     key = repr((
         _RUN, (tree.parent / STAMP).read_text(), kernel.version, arguments, compiler,
+        sorted(included.items()),
         sorted((name, hashlib.sha256(content).hexdigest()) for name, content in there.items()),
         sorted((path.name, path.read_text()) for path in sources),
     ))  # fmt: skip
@@ -136,6 +142,10 @@ def initrd(
         (place / "cfs-init").chmod(0o755)
         output = directory / "output"
         output.mkdir()
+        for name, content in included.items():
+            path = output / "include" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
         done = subprocess.run(
             [
                 "unshare", "--mount", "--propagation", "private", "sh", "-c", _RUN, "sh",
@@ -152,13 +162,21 @@ def initrd(
         (directory / "log").write_text(log)
         (output / "initrd").rename(directory / "initrd")
         shutil.rmtree(place)
+        shutil.rmtree(output)
 
     # One place for each use: what another build of cfs-init made is replaced.
-    use = repr((kernel.version, arguments, compiler, sorted((files or {}).items())))
+    use = repr((kernel.version, arguments, compiler, sorted((files or {}).items()), included))
     name = hashlib.sha256(use.encode()).hexdigest()[:16]
     directory = made_once(BUILD / "vm-cache" / f"dracut-{role}-{name}", key, make)
     found = (tree.parent / "version").read_text()
     return Initrd(directory / "initrd", (directory / "log").read_text(), found)
+
+
+def _as_bytes(files: Mapping[str, bytes | str] | None) -> dict[str, bytes]:
+    return {
+        name: content.encode() if isinstance(content, str) else content
+        for name, content in (files or {}).items()
+    }
 
 
 def machine(role: str) -> Path:

@@ -19,13 +19,15 @@ from pyinit.host.cpio import write_cpio
 from tests.demo.command import product
 
 from . import bait, disk_watch, dracut
-from .disks import MIB, overlay
-from .dracut import CARRIED, SYSTEMD_MODULES, TOML, DracutError, initrd
+from .disks import MIB, overlay, sparse_file
+from .dracut import CARRIED, CRYPT_MODULES, SYSTEMD_MODULES, TOML, DracutError, initrd
 from .guest import COMMAND_LINE, Console, Disk, Firmware, boot
 from .initrd import file_entry
 from .once import REPOSITORY
 from .product import cfs_init
+from .rootdisk import RootDisk, make_rootdisk
 from .systemd_root import SystemdRoot, make_systemd_root, script_disk
+from .takeover import VAR_ON_DISK, attacked, check_composed, hostile_disk
 from .toolbox import Toolbox
 from .uki import boot_disk, build_uki
 
@@ -105,7 +107,7 @@ class Machine:
     ) -> Console:
         """Boots without firmware, with an initrd of the dracut `by`."""
         kernel = self.box.kernel(role)
-        made = initrd(by, kernel, files, omit=omit)
+        made = initrd(by, kernel, files, omit=omit, add=("cfs",))
         return self.boot(
             name, script, kernel=kernel.vmlinuz, initrd=disk_watch.watched(made.data),
             until=until, append=f"root=PARTUUID={ROOT} {disk_watch.APPEND} {append}",
@@ -155,7 +157,7 @@ def machine(toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> Machi
     root = make_systemd_root(toolbox)
     work = tmp_path_factory.mktemp("dracut")
     kernel = toolbox.kernel("stable")
-    made = initrd(dracut.STABLE, kernel, {TOML: LINKED}, add=("systemd-repart",))
+    made = initrd(dracut.STABLE, kernel, {TOML: LINKED}, add=("cfs", "systemd-repart"))
     repart = write_cpio([file_entry(name, text) for name, text in REPART.items()])
     plain = build_uki(
         toolbox, kernel, work / "plain.efi", initrd=disk_watch.watched(made.data) + repart,
@@ -253,12 +255,13 @@ def test_both_are_still_there_under_the_oldest_dracut_without_systemd(machine: M
     first = machine.root.first
     console = machine.direct(
         # No automounts: autofs is a module, and nothing has loaded it.
-        "again", REPORT, dracut.OLDEST, "stable", "rw systemd.gpt_auto=0",
+        "again", REPORT + "cp /bin/true /var/true; /var/true && echo executed: yes\n",
+        dracut.OLDEST, "stable", "rw systemd.gpt_auto=0",
         {TOML: PERSISTENT, CARRIED: machine.root.carried(first)}, SYSTEMD_MODULES,
     )  # fmt: skip
     assert "systemd[1]" not in console.text.partition("cfs-setup-root: root is")[0]
     [report] = reports(console)
-    check(report, first.digest, hostname="first", etc="edited", var="edited")
+    check(report, first.digest, hostname="first", etc="edited", var="edited", executed="yes")
     assert report["device"] == report["generated"] == ""
 
 
@@ -305,6 +308,80 @@ def test_a_refusal_ends_as_configured(
     assert "Switch Root" not in console.text
 
 
+@pytest.fixture(scope="module")
+def hostile(toolbox: Toolbox) -> tuple[RootDisk, Path]:
+    rootdisk = make_rootdisk(toolbox)
+    return rootdisk, hostile_disk(toolbox, rootdisk)
+
+
+LUKS = "cf500000-0000-4000-8000-000000000013"
+# Makes the second disk an encrypted copy of the first; then dracut's own crypt module unlocks it.
+ENCRYPT = f"""
+[ -b /dev/vdb ] && [ ! -e /run/encrypted ] && {{
+    : >/run/encrypted
+    cryptsetup luksFormat --batch-mode --pbkdf pbkdf2 --pbkdf-force-iterations 1000 \\
+        --uuid {LUKS} --key-file /etc/key /dev/vdb
+    cryptsetup open --key-file /etc/key /dev/vdb new
+    cat /dev/vda >/dev/mapper/new
+    cryptsetup close new
+    udevadm trigger --action=change --name-match=/dev/vdb
+}}
+"""
+
+
+def boot_hostile(
+    toolbox: Toolbox, disks: list[Disk], by: str, append: str, files: dict[str, bytes | str],
+    **more: object,
+) -> str:  # fmt: skip
+    """The console of a boot without systemd."""
+    kernel = toolbox.kernel("stable")
+    made = initrd(by, kernel, files, omit=SYSTEMD_MODULES, **more)  # type: ignore[arg-type]
+    console = boot(
+        toolbox,
+        kernel=kernel.vmlinuz,
+        initrd=made.data,
+        append=append,
+        disks=disks,
+        limit=LIMIT,
+    )
+    text = console.text.replace("\r", "")
+    assert not console.timed_out, console.tail
+    assert not attacked(text)
+    return text
+
+
+def test_nothing_of_the_bare_disk_is_read_under_the_oldest_without_systemd(
+    toolbox: Toolbox, hostile: tuple[RootDisk, Path]
+) -> None:
+    """Its hook for mounting sources files of the root, and obeys others."""
+    rootdisk, disk = hostile
+    text = boot_hostile(
+        toolbox, [Disk(disk, discard_writes=True)], dracut.OLDEST, "root=/dev/vda rw",
+        {TOML: VAR_ON_DISK, CARRIED: rootdisk.carried("whole")},
+    )  # fmt: skip
+    check_composed(text, rootdisk.digests["whole"])
+
+
+def test_nor_under_the_stable_one_from_an_encrypted_disk(
+    toolbox: Toolbox, hostile: tuple[RootDisk, Path], tmp_path: Path
+) -> None:
+    """Which dracut's crypt module unlocks."""
+    rootdisk, disk = hostile
+    encrypted = sparse_file(tmp_path / "encrypted", disk.stat().st_size + 32 * MIB)
+    text = boot_hostile(
+        toolbox, [Disk(disk, read_only=True), Disk(encrypted)], dracut.STABLE,
+        f"root=/dev/mapper/root rd.luks.uuid={LUKS}",
+        {TOML: VAR_ON_DISK, CARRIED: rootdisk.carried("whole")},
+        add=CRYPT_MODULES,
+        include={
+            "etc/key": "a key file", "etc/crypttab": f"root UUID={LUKS} /etc/key\n",
+            "var/lib/dracut/hooks/initqueue/settled/01-encrypt.sh": ENCRYPT,
+        },
+    )  # fmt: skip
+    check_composed(text, rootdisk.digests["whole"])
+    assert re.search(r'"device": "/dev/block/25\d:\d+"', text)
+
+
 @pytest.mark.parametrize("by", dracut.SUITES)
 def test_a_typo_in_the_configuration_stops_the_build(toolbox: Toolbox, by: str) -> None:
     with pytest.raises(DracutError) as caught:
@@ -338,29 +415,59 @@ def test_what_cannot_be_installed_stops_the_build(
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    # The last is what cfs-init-config writes, and no configuration of this machine.
-    [(TOML, 0), (CARRIED, 0), ("setup-root.conf", 255)],
+    # A configuration alone is no wish: the next initrd of a machine that builds would not boot.
+    [(TOML, 255), (CARRIED, 0), ("setup-root.conf", 255)],
 )
-def test_on_which_machines_it_is_in_by_itself(tmp_path: Path, name: str, expected: int) -> None:
+@pytest.mark.parametrize("hostonly", ["yes", ""])
+def test_on_which_machines_it_is_in_by_itself(
+    tmp_path: Path, name: str, expected: int, hostonly: str
+) -> None:
     directory = tmp_path / "usr/lib/composefs"
     directory.mkdir(parents=True)
     (directory / "cfs-init").touch(0o755)
     (directory / name).touch()
+    code, said = _check(tmp_path, hostonly)
+    assert code == expected
+    assert said == (
+        "cfs: not in this initrd by itself: there is /usr/lib/composefs/setup-root-conf.toml, but "
+        "no /usr/lib/composefs/rootfs.digest, and this machine was not booted so. To have it in: "
+        "dracut --add cfs\n"
+        if name == TOML
+        else ""
+    )
+
+
+def test_it_is_in_on_a_machine_that_was_booted_so(tmp_path: Path) -> None:
+    """And not in what that machine makes for another."""
+    program = tmp_path / "usr/lib/composefs/cfs-init"
+    program.parent.mkdir(parents=True)
+    program.touch(0o755)
+    (tmp_path / "record").touch()
+    booted = f"_cfs_record={tmp_path}/record"
+    assert _check(None, "yes", f"_cfs_init={program}; {booted}") == (0, "")
+    assert _check(None, "yes", f"_cfs_init={program}; _cfs_record=/none") == (255, "")
+    assert _check(tmp_path, "yes", booted) == (255, "")
+
+
+def _check(root: Path | None, hostonly: str, machine: str = ":") -> tuple[int, str]:
+    """What check() of our module answers and says; `machine` sets its variables."""
+    script = f'dinfo() {{ echo "$*"; }}; . "$1"; {machine}; check'
     setup = REPOSITORY / "dracut-module/90cfs/module-setup.sh"
     done = subprocess.run(
-        ["bash", "-c", '. "$1"; check', "bash", setup],
-        env={"dracutsysrootdir": str(tmp_path), "hostonly": "yes"}, check=False, timeout=600,
+        ["bash", "-c", script, "bash", setup],
+        env={**os.environ, "dracutsysrootdir": str(root) if root else "", "hostonly": hostonly},
+        check=False, timeout=600, capture_output=True, text=True,
     )  # fmt: skip
-    assert done.returncode == expected
+    assert not done.stderr
+    return done.returncode, done.stdout
 
 
 def test_the_size_of_an_initrd_with_and_without_it(
     toolbox: Toolbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kernel = toolbox.kernel("stable")
-    made = initrd(dracut.STABLE, kernel, {TOML: TRANSIENT})
+    made = initrd(dracut.STABLE, toolbox.kernel("stable"), {TOML: TRANSIENT}, add=("cfs",))
     ours = made.file.stat().st_size
-    without = initrd(dracut.STABLE, kernel, omit=("cfs",)).file.stat().st_size
+    without = initrd(dracut.STABLE, toolbox.kernel("stable")).file.stat().st_size
     with capsys.disabled():
         print(
             f"\ndracut {made.dracut}, --no-hostonly, zstd: {without:,} bytes without our module, "

@@ -15,7 +15,6 @@ EXPECTED = (
     "/usr/bin/cfs-init-config", "/usr/bin/cfs-mount", "/usr/bin/cfs-setup-root",
     "/usr/bin/cfs-store", "/usr/bin/cfs-uki", "/usr/sbin/mount.cfs",
     "/usr/lib/composefs/cfs-init", "/usr/lib/dracut/modules.d/90cfs/module-setup.sh",
-    "/usr/lib/initcpio/hooks/cfs", "/usr/lib/initcpio/install/cfs",
     "/usr/lib/systemd/system/cfs-failure.service",
     "/usr/lib/systemd/system/cfs-setup-root.service",
     "/usr/lib/systemd/system/soft-reboot.target.wants/cfs-soft-reboot.service",
@@ -23,7 +22,8 @@ EXPECTED = (
     "/usr/share/cfs/mkosi/mkosi.conf", "/usr/share/cfs/mkosi/mkosi.finalize",
     "/usr/share/cfs/mkosi/seal-disk", "/usr/share/cfs/setup-root-conf.toml",
     "/usr/share/initramfs-tools/hooks/cfs",
-    "/usr/share/initramfs-tools/scripts/local-bottom/cfs",
+    "/usr/share/initramfs-tools/scripts/init-top/cfs",
+    "/usr/share/initramfs-tools/scripts/panic/cfs", "/usr/share/cfs/initramfs-tools/boot-script",
     "/usr/share/man/man5/setup-root-conf.toml.5.gz", "/usr/share/man/man8/cfs-init.8.gz",
     "/usr/share/man/man8/mount.cfs.8.gz", "/usr/share/zsh/vendor-completions/_cfs",
 )  # fmt: skip
@@ -87,8 +87,7 @@ def test_shell_scripts(tree: Path, source: dict[Path, str]) -> None:
         tree,
         "cd /source && shellcheck dracut-module/initramfs-tools/* packaging/install.sh"
         " dracut-module/mkosi/mkosi.finalize dracut-module/mkosi/seal-disk"
-        " && shellcheck -s bash dracut-module/mkinitcpio/install completions/cfs.bash"
-        " && shellcheck -s dash dracut-module/mkinitcpio/hook",
+        " && shellcheck -s bash completions/cfs.bash",
         source,
     )
 

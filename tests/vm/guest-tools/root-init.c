@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/klog.h>
 #include <sys/reboot.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -67,6 +68,22 @@ static void show_watched(void)
 	klogctl(CONSOLE_ON, NULL, 0);
 }
 
+static void execute(const char *path)
+{
+	int status = -1;
+	pid_t child;
+
+	if (access(path, F_OK))
+		return;
+	child = fork();
+	if (!child) {
+		execl(path, path, NULL);
+		_exit(127);
+	}
+	waitpid(child, &status, 0);
+	printf("%s: exits %d\n", path, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+}
+
 int main(int argc, char **argv)
 {
 	printf("root-init: pid %d\n", (int)getpid());
@@ -83,6 +100,7 @@ int main(int argc, char **argv)
 	write_to("/usr/new");
 	write_to("/sysroot/new");
 	show_watched();
+	execute("/var/true"); // where a test has put one
 	printf("root-init: done\n");
 	fflush(stdout);
 	reboot(RB_POWER_OFF);
