@@ -95,10 +95,13 @@ def use(monkeypatch: pytest.MonkeyPatch, compiler: str) -> list[str]:
     return flags.hardening()
 
 
-@pytest.mark.parametrize("compiler", ["gcc", "clang", "aarch64-linux-gnu-gcc"])
+# setup-debian.sh installs the first two. A cross compiler is tried where there is one; the next
+# test has something like it everywhere.
+COMPILERS = ["gcc", "clang", *filter(shutil.which, ["aarch64-linux-gnu-gcc"])]
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
 def test_each_flag_is_known_to_the_compiler(compiler: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if shutil.which(compiler) is None:
-        pytest.skip(f"{compiler}: not installed; a compiler like it is below")
     found = use(monkeypatch, compiler)
     assert compiles(*found)
     assert not compiles("-fno-such-flag")
