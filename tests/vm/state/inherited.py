@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """What is made on the disk gets nothing of what lies above it, which somebody may have prepared.
 
-On ext4 with projects and encryption. Casefold is not among these: overlayfs refuses the objects of
-a disk that has it (6.12), so nothing boots from one.
+On ext4 with projects and encryption. Casefold is not tried here. The sources of overlayfs in 6.12
+seem to refuse objects on a disk that has it; nobody has booted one.
 """
 
 import struct
