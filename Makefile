@@ -55,7 +55,7 @@ matrix: extension frozen
 
 # Every system call of a mount and of a boot with every error that it may have, and more allocations
 faults: extension frozen
-	$(IN_GUESTS) --all tests/vm/faults tests/host/test_seal_faults.py
+	$(IN_GUESTS) --all tests/vm/faults tests/host/uki/test_seal_faults.py
 
 # Each condition and flag of the boot path changed, one at a time: does a test notice?
 mutants: extension

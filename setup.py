@@ -70,8 +70,8 @@ setup(
     ext_modules=[
         Extension(
             "_cfs",
-            sources=_found("csrc/*.c", "csrc/extension/*.c"),
-            depends=_found("csrc/*.h", "csrc/extension/*.h"),
+            sources=_found("csrc/parse/*.c", "csrc/system/*.c", "csrc/extension/*.c"),
+            depends=_found("csrc/**/*.h"),
             include_dirs=["csrc"],
             define_macros=[("Py_LIMITED_API", LIMITED_API)],
             extra_compile_args=[

@@ -7,7 +7,7 @@ set -eu
 pip3 install .
 
 core=()
-for source in csrc/*.c; do
+for source in csrc/parse/*.c csrc/system/*.c; do
 	object=$WORK/$(basename "$source").o
 	# shellcheck disable=SC2086 # a list of flags
 	$CC $CFLAGS -std=gnu17 -Icsrc -c "$source" -o "$object"

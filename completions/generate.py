@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 
-from pyinit.host import cfs_init_config, cfs_store, cfs_uki
-from pyinit.initrd import options, setup_root
+from pyinit.host.commands import cfs_init_config, cfs_store, cfs_uki
+from pyinit.initrd.programs import mount_options, setup_root
 
 DIRECTORY = Path(__file__).resolve().parent
 BASH, ZSH = "cfs.bash", "_cfs"
@@ -53,8 +53,8 @@ class Command:
 def commands() -> list[Command]:
     """All that have a completion."""
     return [
-        _of_usage("cfs-mount", options.USAGE),
-        _of_usage("mount.cfs", options.USAGE_HELPER),
+        _of_usage("cfs-mount", mount_options.USAGE),
+        _of_usage("mount.cfs", mount_options.USAGE_HELPER),
         _of_usage("cfs-setup-root", setup_root.USAGE),
         *(_of_parser(module.NAME, module._parser()) for module in (cfs_uki, cfs_store)),  # noqa: SLF001
         _of_parser(cfs_init_config.NAME, cfs_init_config._parser()),  # noqa: SLF001

@@ -10,7 +10,7 @@ from .parsers import BUILD, HERE, ROOT, Parser
 
 CSRC = ROOT / "csrc"
 # What all harnesses are linked with: files that parse, and the calls they make.
-CORE = tuple(sorted(CSRC.glob("*.c")))
+CORE = (*sorted(CSRC.glob("parse/*.c")), *sorted(CSRC.glob("system/*.c")))
 
 # Where a child finds the sources and the extension module.
 PYTHON_PATH = f"{ROOT}:{ROOT / 'build' / 'lib'}"
@@ -46,7 +46,7 @@ def _harness(parser: Parser) -> list[Path]:
 def _build(name: str, compiler: str, flags: tuple[str, ...], sources: list[Path]) -> Path:
     BUILD.mkdir(parents=True, exist_ok=True)
     target = BUILD / name
-    inputs = [*sources, *CORE, *CSRC.glob("*.h"), HERE / "c" / "fuzz.h", Path(__file__)]
+    inputs = [*sources, *CORE, *CSRC.rglob("*.h"), HERE / "c" / "fuzz.h", Path(__file__)]
     with (BUILD / f".{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         newest = max(path.stat().st_mtime_ns for path in inputs)

@@ -27,7 +27,7 @@ MAKERS: dict[str, Callable[[], list[bytes]]] = {
     "gpt": binary_seeds.gpt,
     "modules": text_seeds.modules,
     "mountinfo": text_seeds.mountinfo,
-    "options": text_seeds.options,
+    "mount_options": text_seeds.mount_options,
 }
 
 

@@ -38,22 +38,23 @@ class Parser:
 
 
 def _python(*names: str) -> tuple[str, ...]:
+    """Files of the initrd, by their rooms."""
     return tuple(f"pyinit/initrd/{name}.py" for name in names)
 
 
 PARSERS = {
     parser.name: parser
     for parser in (
-        Parser("digest", ("csrc/digest.c",), max_length=256),
-        Parser("image", ("csrc/image.c",)),
-        Parser("pe", ("csrc/pe.c", "csrc/pe_file.c"), 200, 1 << 18, ("pe_mutator.c",)),
-        Parser("payload", _python("payload", "keylines"), max_length=5000),
-        Parser("config", _python("config", "keylines")),
-        Parser("cmdline", _python("cmdline")),
-        Parser("efivar", _python("efivar"), max_length=512),
-        Parser("gpt", _python("gpt"), max_length=16384),
-        Parser("modules", _python("modules", "modalias")),
-        Parser("mountinfo", _python("mountinfo")),
-        Parser("options", _python("options"), max_length=2048),
+        Parser("digest", ("csrc/parse/digest.c",), max_length=256),
+        Parser("image", ("csrc/parse/image.c",)),
+        Parser("pe", ("csrc/parse/pe.c", "csrc/system/pe_file.c"), 200, 1 << 18, ("pe_mutator.c",)),
+        Parser("payload", _python("source/payload", "source/keylines"), max_length=5000),
+        Parser("config", _python("source/config", "source/keylines")),
+        Parser("cmdline", _python("source/cmdline")),
+        Parser("efivar", _python("source/efivar"), max_length=512),
+        Parser("gpt", _python("machine/gpt"), max_length=16384),
+        Parser("modules", _python("machine/modules", "machine/modalias")),
+        Parser("mountinfo", _python("kernel/mountinfo")),
+        Parser("mount_options", _python("programs/mount_options"), max_length=2048),
     )
 }

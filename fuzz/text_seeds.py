@@ -201,7 +201,7 @@ _NAMES = (
 ).split()
 
 
-def options() -> list[bytes]:
+def mount_options() -> list[bytes]:
     """Each mount option alone and with what it belongs to; the programs' own arguments."""
     start, digest_option = (b"/s", b"/t", b"-o"), b"digest=" + _SHA256
     good = (*start, digest_option)

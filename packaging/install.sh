@@ -49,7 +49,7 @@ put 644 /usr/share/cfs/mkosi dracut-module/mkosi/mkosi.conf
 put 755 /usr/share/cfs/mkosi dracut-module/mkosi/mkosi.finalize dracut-module/mkosi/seal-disk
 put 644 /usr/share/cfs/mkosi/mkosi.repart dracut-module/mkosi/mkosi.repart/*.conf
 
-put 644 /usr/share/cfs pyinit/host/setup-root-conf.toml pyinit/host/setup-root-conf.schema.json
+put 644 /usr/share/cfs pyinit/host/config/setup-root-conf.toml pyinit/host/config/setup-root-conf.schema.json
 
 for section in 5 8; do
 	put 644 "/usr/share/man/man$section" man/*."$section"

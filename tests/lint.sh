@@ -19,7 +19,7 @@ say shellcheck
 find run tests dracut-module .ci .clusterfuzzlite -type f \( -name '*.sh' -o -name run \) -exec shellcheck {} +
 
 include=$("$bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
-for source in csrc/*.c csrc/extension/*.c csrc/runtime/*.c fuzz/c/*.c; do
+for source in csrc/*/*.c fuzz/c/*.c; do
 	say "$source"
 	set -- -std=gnu17 -O2 -Wall -Wextra -Wconversion -Wformat=2 -Wimplicit-fallthrough -Werror \
 		-Icsrc -isystem "$include"

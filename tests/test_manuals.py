@@ -14,8 +14,8 @@ import pytest
 
 from completions import generate
 from pyinit import VERSION
-from pyinit.host import cfs_init_config, cfs_store, cfs_uki
-from pyinit.initrd import options, setup_root
+from pyinit.host.commands import cfs_init_config, cfs_store, cfs_uki
+from pyinit.initrd.programs import mount_options, setup_root
 
 ROOT = Path(__file__).resolve().parents[1]
 BASH = ROOT / "completions" / "cfs.bash"
@@ -23,7 +23,9 @@ HOST = {"cfs-init-config": cfs_init_config, "cfs-store": cfs_store, "cfs-uki": c
 # A usage of one line tells what is special; these all have.
 GENERIC = {"-h", "--help", "--version"}
 IN_INITRD = {
-    "cfs-mount": set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", options.USAGE.partition("\n")[2])),
+    "cfs-mount": set(
+        re.findall(r"(?<![\w-])--?[a-z][a-z-]*", mount_options.USAGE.partition("\n")[2])
+    ),
     "mount.cfs": {f"-{letter}" for letter in "sfnvNot"} | GENERIC,
     "cfs-setup-root": {*setup_root._OPTIONS, setup_root._GIVE_UP} | GENERIC,
 }
@@ -192,7 +194,7 @@ def test_bash_that_does_not_break_words_at_an_equals_sign() -> None:
 
 
 def test_every_key_of_the_configuration_is_explained() -> None:
-    schema = json.loads((ROOT / "pyinit/host/setup-root-conf.schema.json").read_text())
+    schema = json.loads((ROOT / "pyinit/host/config/setup-root-conf.schema.json").read_text())
     page = manual("setup-root-conf.toml.5")
     sections = dict(
         re.findall(r"^\.Ss \[(\S+)\]\n(.*?)(?=^\.S[sh] )", page, re.DOTALL | re.MULTILINE)

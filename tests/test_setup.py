@@ -157,4 +157,8 @@ def test_its_commands_run(wheel: Path, tmp_path: Path) -> None:
     for name in ("cfs-uki", "cfs-store"):
         assert (tmp_path / "bin" / name).exists()
     # Nothing else is installed there: no library is needed to check a configuration.
-    run(str(tmp_path / "bin" / "cfs-init-config"), "check", "pyinit/host/setup-root-conf.toml")
+    run(
+        str(tmp_path / "bin" / "cfs-init-config"),
+        "check",
+        "pyinit/host/config/setup-root-conf.toml",
+    )

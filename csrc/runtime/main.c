@@ -19,7 +19,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { EXIT_INTERNAL = 4 }; /* pyinit.initrd.errors, and so mount(8)'s "internal error" */
+enum { EXIT_INTERNAL = 4 }; /* pyinit.initrd.report.errors, and so mount(8)'s "internal error" */
 
 /* When nothing of Python can be relied upon: one line on stderr and, in a boot, in the log. */
 static void complain(const char *what, const char *detail)
@@ -141,7 +141,7 @@ static int run(int argc, char **argv)
 	PyErr_NormalizeException(&type, &error, &traceback);
 	if (error && traceback)
 		PyException_SetTraceback(error, traceback);
-	if (!error || !call("pyinit.initrd.report", "report", error))
+	if (!error || !call("pyinit.initrd.report.traceback", "report", error))
 		complain(type ? ((PyTypeObject *)type)->tp_name : "no exception", NULL);
 	return EXIT_INTERNAL;
 }

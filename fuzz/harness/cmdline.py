@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """The kernel command line; what the kernel itself makes of one is tests/vm/test_cmdline.py."""
 
-from pyinit.initrd import cmdline
-from pyinit.initrd.errors import Refused
+from pyinit.initrd.report.errors import Refused
+from pyinit.initrd.source import cmdline
 
 _SPACE = b" \t\n\v\f\r\xa0"
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """The compiled configuration of the initrd."""
 
-from pyinit.initrd import config
-from pyinit.initrd.errors import UsageError
+from pyinit.initrd.report.errors import UsageError
+from pyinit.initrd.source import config
 
 
 def check(data: bytes) -> None:

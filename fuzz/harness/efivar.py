@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """EFI variables: attributes, UTF-16 text, SecureBoot."""
 
-from pyinit.initrd import efivar
+from pyinit.initrd.source import efivar
 
 
 def check(data: bytes) -> None:

@@ -3,7 +3,7 @@
 
 import uuid
 
-from pyinit.initrd import gpt
+from pyinit.initrd.machine import gpt
 
 
 def check(data: bytes) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """modules.dep, modules.alias, modules.softdep and device identities, divided by lines `--`."""
 
-from pyinit.initrd import modalias, modules
+from pyinit.initrd.machine import modalias, modules
 
 _LONG = 200
 

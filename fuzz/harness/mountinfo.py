@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """/proc/self/mountinfo: the kernel writes it, but names in it are anybody's."""
 
-from pyinit.initrd import mountinfo
+from pyinit.initrd.kernel import mountinfo
 
 _ESCAPED = b" \t\n\\#"
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """The digests that a UKI carries: content of `.cfsdig`."""
 
-from pyinit.initrd import payload
-from pyinit.initrd.digest import Digest
-from pyinit.initrd.errors import Refused
+from pyinit.initrd.report.errors import Refused
+from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.source import payload
 
 
 def check(data: bytes) -> None:

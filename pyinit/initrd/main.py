@@ -9,8 +9,8 @@ import posix
 import sys
 
 import pyinit
-from pyinit.initrd import output
-from pyinit.initrd.errors import EXIT_OK, EXIT_SYSTEM, EXIT_USAGE, printable
+from pyinit.initrd.report import output
+from pyinit.initrd.report.errors import EXIT_OK, EXIT_SYSTEM, EXIT_USAGE, printable
 
 NAMES = ("cfs-mount", "mount.cfs", "cfs-setup-root", "init")
 
@@ -46,15 +46,15 @@ def split(argv: list[str]) -> tuple[str, list[str]]:
 def _run(name: str, args: list[str]) -> int:
     # Imported here: each name pays for its own modules only.
     if name in {"cfs-mount", "mount.cfs"}:
-        from pyinit.initrd import mount_command
+        from pyinit.initrd.programs import mount_command
 
         return mount_command.main(name, args)
     if name == "cfs-setup-root":
-        from pyinit.initrd import setup_root
+        from pyinit.initrd.programs import setup_root
 
         return setup_root.main(args)
     if name == "init":
-        from pyinit.initrd import init
+        from pyinit.initrd.programs import init
 
         return init.main(args)
     usage = f"usage: cfs-init {{{','.join(NAMES)}}} ...\n"
@@ -70,6 +70,6 @@ def console_script() -> int:
     try:
         return main(sys.argv)
     except Exception as error:
-        from pyinit.initrd import report
+        from pyinit.initrd.report import traceback
 
-        return report.report(error)
+        return traceback.report(error)

@@ -5,9 +5,9 @@
  * that is broken does no harm to who runs the tests.
  */
 #define _GNU_SOURCE
-#include "../../csrc/sys.h"
-#include "../../csrc/sys_mount.h"
-#include "../../csrc/sys_process.h"
+#include "system/sys.h"
+#include "system/sys_mount.h"
+#include "system/sys_process.h"
 
 #include <errno.h>
 #include <fcntl.h>

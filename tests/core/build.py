@@ -13,14 +13,14 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "test"
 CSRC = ROOT / "csrc"
 HERE = Path(__file__).resolve().parent
-CORE = sorted(CSRC.glob("*.c"))
+CORE = [*sorted(CSRC.glob("parse/*.c")), *sorted(CSRC.glob("system/*.c"))]
 _WRAPPED = re.compile(r"^(?:WRAP\(|int __wrap_)(\w+)[,(].*", re.MULTILINE)
 
 CC = os.environ.get("CC", "gcc")
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 FLAGS = [
     "-std=c17", "-O1", "-g", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Wconversion",
-    "-Werror", "-fPIC", *SANITIZE,
+    "-Werror", "-fPIC", f"-I{CSRC}", *SANITIZE,
 ]  # fmt: skip
 
 

@@ -4,9 +4,9 @@
  * by a test: the core is linked with --wrap.
  */
 #define _GNU_SOURCE
-#include "../../csrc/cfs.h"
-#include "../../csrc/sys.h"
-#include "../../csrc/sys_process.h"
+#include "cfs.h"
+#include "system/sys.h"
+#include "system/sys_process.h"
 
 #include <fcntl.h>
 #include <signal.h>

@@ -4,7 +4,10 @@
 import importlib
 import sys
 
-COMMANDS = {"cfs-store": "pyinit.host.cfs_store", "cfs-uki": "pyinit.host.cfs_uki"}
+COMMANDS = {
+    "cfs-store": "pyinit.host.commands.cfs_store",
+    "cfs-uki": "pyinit.host.commands.cfs_uki",
+}
 
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:]

@@ -4,7 +4,7 @@
 import tempfile
 from pathlib import Path
 
-from pyinit.initrd import config
+from pyinit.initrd.source import config
 from tests.demo.command import product
 from tests.vm.initrd import boot_initrd
 from tests.vm.toolbox import Kernel, Toolbox

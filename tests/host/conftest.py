@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pyinit.host.cpio import Entry, write_cpio
+from pyinit.host.uki.cpio import Entry, write_cpio
 from tests.vm.toolbox import Kernel, Toolbox
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import strategies as st
 
-from pyinit.initrd.digest import Digest
+from pyinit.initrd.root.digest import Digest
 
 # Any code point: argv gives surrogates for what is not UTF-8, and st.text() leaves them out.
 any_text = st.text(st.integers(0, 0x10FFFF).map(chr))

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 import pyinit
-from pyinit.initrd import init, main
+from pyinit.initrd import main
+from pyinit.initrd.programs import init
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ SOURCES = ("pyinit/initrd", "csrc")
 _NOT = ("csrc/runtime",)
 # Where the near tests have another name.
 _NEAR = {
-    "csrc/sys.c": ("test_store", "test_boot", "test_loop", "test_confined"),
-    "csrc/sys_mount.c": ("test_mount",),
-    "csrc/sys_process.c": ("test_confined",),
-    "csrc/namespace.c": ("test_boot",),
+    "csrc/system/sys.c": ("test_store", "test_boot", "test_loop", "test_confined"),
+    "csrc/system/sys_mount.c": ("test_mount",),
+    "csrc/system/sys_process.c": ("test_confined",),
+    "csrc/system/namespace.c": ("test_boot",),
 }
 
 

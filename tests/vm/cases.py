@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pyinit.host.cpio import Entry, write_cpio
+from pyinit.host.uki.cpio import Entry, write_cpio
 
 from .guest import BEGUN, Console, Disk, boot, pace
 from .initrd import GUEST_MODULES, guest_initrd

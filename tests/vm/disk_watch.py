@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from pyinit.host.cpio import write_cpio
+from pyinit.host.uki.cpio import write_cpio
 
 from .initrd import file_entry
 from .tools import disk_watch

@@ -50,7 +50,7 @@ _COMPILER = """#!/bin/sh
 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/opt/pyinit exec python3 -c '
 import sys, types
 sys.modules["_cfs"] = types.SimpleNamespace(SHA256=1, SHA512=2)
-from pyinit.host.cfs_init_config import main
+from pyinit.host.commands.cfs_init_config import main
 sys.exit(main(sys.argv[1:]))' "$@"
 """
 # $1: the tree, $2: the files of /usr/lib/composefs, $3: output, $4: modules, $5: repository,

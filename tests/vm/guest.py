@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyinit.host.cpio import Entry, write_cpio
+from pyinit.host.uki.cpio import Entry, write_cpio
 
 from .ledger import LEDGER
 from .once import BUILD, made_once

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
-from pyinit.host.cpio import Entry, write_cpio
+from pyinit.host.uki.cpio import Entry, write_cpio
 
 from .toolbox import Kernel, Toolbox
 from .tools import guest_tools

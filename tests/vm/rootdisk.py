@@ -14,8 +14,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyinit.initrd import payload
-from pyinit.initrd.digest import Digest
+from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.source import payload
 
 from . import bait
 from .once import made_once

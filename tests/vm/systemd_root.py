@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyinit.initrd import payload
-from pyinit.initrd.digest import Digest
+from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.source import payload
 from tests.demo.image import Image, build_image, forge_image
 from tests.demo.root import MASKED, build_root
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """`cfs-store` with a kernel that has fs-verity: this machine's Python and package, in a guest.
 
-What the kernel cannot be made to do is in tests/host/test_cfs_store.py.
+What the kernel cannot be made to do is in tests/host/commands/test_cfs_store.py.
 """
 
 import _cfs
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import pyinit
-from pyinit.host import fsverity
+from pyinit.host.store import fsverity
 
 from .cases import Case, LazyResults, Results, run_cases
 from .disks import MIB, ext4
@@ -96,7 +96,7 @@ mount -t devtmpfs dev /disk/dev
 COMMAND = f"""#!/usr/bin/busybox sh
 export PYTHONPATH=/python PYTHONDONTWRITEBYTECODE=1
 exec chroot /disk {sys.base_prefix}/bin/python3 -sc '
-from pyinit.host.cfs_store import main
+from pyinit.host.commands.cfs_store import main
 raise SystemExit(main())' "$@"
 """
 

@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from pyinit.initrd import cmdline
+from pyinit.initrd.source import cmdline
 
 from .cases import Case, LazyResults, run_cases
 from .toolbox import Toolbox

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pyinit.host.fsverity import BLOCK_SIZE, digest_of
-from pyinit.initrd.digest import ALGORITHMS
+from pyinit.host.store.fsverity import BLOCK_SIZE, digest_of
+from pyinit.initrd.root.digest import ALGORITHMS
+from tests.core import build as core_build
 
 from .cases import Case, Result, run_cases
 from .disks import ext4
@@ -48,7 +49,7 @@ def sealed(toolbox: Toolbox, tree: Path, tmp_path_factory: pytest.TempPathFactor
     """What a guest printed."""
     directory = tmp_path_factory.mktemp("sealed")
     program = directory / "core-digest"
-    sources = [SOURCES / "core-digest.c", *sorted((REPOSITORY / "csrc").glob("*.c"))]
+    sources = [SOURCES / "core-digest.c", *core_build.CORE]
     flags = ("-std=gnu17", "-static", "-O1", "-Wall", "-Werror", f"-I{REPOSITORY / 'csrc'}")
     subprocess.run(["gcc", *flags, "-o", program, *sources], check=True, timeout=600)
     script = "cd /disk; for a in 1 2; do core-digest $a $a/* || exit; done; echo --; "

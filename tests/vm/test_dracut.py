@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pyinit.host.cpio import write_cpio
+from pyinit.host.uki.cpio import write_cpio
 from tests.demo.command import product
 
 from . import bait, disk_watch, dracut

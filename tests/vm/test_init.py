@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from pyinit.host.cpio import write_cpio
 from pyinit.host.frozen import build
-from pyinit.initrd import config
+from pyinit.host.uki.cpio import write_cpio
+from pyinit.initrd.source import config
 
 from . import bait, disk_watch
 from .cases import Case, LazyResults, Results, run_cases
@@ -60,7 +60,9 @@ def crashing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build whose canary raises what nobody catches."""
     program = REPOSITORY / "tests/vm/programs/failing_canary.py"
     return build.build(
-        REPOSITORY, tmp_path_factory.mktemp("crashing"), replace={"pyinit.initrd.canary": program}
+        REPOSITORY,
+        tmp_path_factory.mktemp("crashing"),
+        replace={"pyinit.initrd.root.canary": program},
     )
 
 

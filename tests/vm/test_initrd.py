@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pyinit.host.cpio import Entry, read_cpio
+from pyinit.host.uki.cpio import Entry, read_cpio
 
 from .cases import Case, run_cases
 from .initrd import boot_initrd, module_entries

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pyinit.host import cfs_uki
+from pyinit.host.commands import cfs_uki
 
 from .mkosi import Built, Part, built, report, start
 from .mounts import PARTS

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pyinit.initrd import config, payload
-from pyinit.initrd.digest import Digest
+from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.source import config, payload
 
 from .bundle import bundle
 from .cases import Case, LazyResults, run_cases

@@ -67,9 +67,11 @@ def build(
     generated.write_text(table.render(table.compile_sources(sources.collect(root, replace))))
 
     files = [
-        *sorted((root / "csrc").glob("*.c")),
-        *sorted((root / "csrc" / "extension").glob("*.c")),
-        *sorted((root / "csrc" / "runtime").glob("*.c")),
+        *(
+            source
+            for room in ("parse", "system", "extension", "runtime")
+            for source in sorted((root / "csrc" / room).glob("*.c"))
+        ),
         *extra,
         generated,
     ]

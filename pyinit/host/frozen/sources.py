@@ -133,6 +133,7 @@ class _Rules(ast.NodeVisitor):
     def __init__(self, source: Source, frozen: set[str]) -> None:
         self.source = source
         self.available = frozen | BUILTINS - {"_imp"}
+        self.packages = {name.rpartition(".")[0] for name in frozen}
 
     def refuse(self, node: ast.stmt | ast.expr, fault: str) -> NoReturn:
         raise FreezeError(f"{self.source.shown}:{node.lineno}: {fault}")
@@ -151,7 +152,7 @@ class _Rules(ast.NodeVisitor):
         if node.module == "time":
             self.refuse(node, "names taken out of time, which is in parts: write time.NAME")
         self.need(node, node.module)
-        if node.module in {"pyinit", "pyinit.initrd"}:  # a name may be that of a module
+        if node.module in self.packages:  # a name may be that of a module
             for alias in node.names:
                 self.need(node, f"{node.module}.{alias.name}")
 

@@ -64,7 +64,7 @@ def no_text(args: list[str]) -> int:
 
 
 def no_report(args: list[str]) -> int:
-    sys.modules["pyinit.initrd.report"] = pyinit
+    sys.modules["pyinit.initrd.report.traceback"] = pyinit
     raise LookupError("lost")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pyinit.initrd.errors import EXIT_USAGE, STEPS
+from pyinit.initrd.report.errors import EXIT_USAGE, STEPS
 from tests.vm.once import BUILD, made_once
 
 HERE = Path(__file__).parent

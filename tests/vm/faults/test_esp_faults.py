@@ -8,9 +8,9 @@ import json
 
 import pytest
 
-from pyinit.host.seal import seal
-from pyinit.initrd import config
-from pyinit.initrd.digest import Digest
+from pyinit.host.uki.seal import seal
+from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.source import config
 from tests.scope import ALL, parameters
 from tests.vm.cases import Case, LazyResults, Results, boot_limit, cases_initrd
 from tests.vm.guest import BEGUN, COMMAND_LINE, Disk, Firmware, boot

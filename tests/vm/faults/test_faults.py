@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pyinit.host.frozen import build
-from pyinit.initrd import config, payload
-from pyinit.initrd.digest import Digest
+from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.source import config, payload
 from tests.scope import ALL, parameters
 from tests.vm.cases import Case, LazyResults, run_cases
 from tests.vm.guest import Disk

@@ -7,7 +7,7 @@ cannot empty (inject/start.c, inject/trace.c); what it executes at last powers t
 
 import pytest
 
-from pyinit.initrd import config
+from pyinit.initrd.source import config
 from tests.scope import ALL, parameters
 from tests.vm.cases import Case, LazyResults, run_cases
 from tests.vm.guest import Disk

@@ -8,11 +8,14 @@ ELSEWHERE = (
     Elsewhere(
         5,
         "digest equal, algorithm not",
-        ("tests/core/test_digest.py::test_equal_is_algorithm_and_bytes",),
+        ("tests/core/parse/test_digest.py::test_equal_is_algorithm_and_bytes",),
         "nobody can make such a file",
     ),
     Elsewhere(
-        7, "digest with NUL", ("tests/core/test_digest.py::test_refused",), "no argument has one"
+        7,
+        "digest with NUL",
+        ("tests/core/parse/test_digest.py::test_refused",),
+        "no argument has one",
     ),
     Elsewhere(
         7,
@@ -49,27 +52,27 @@ ELSEWHERE = (
         30,
         "UKI without the section, with it twice, overlapping",
         (
-            "tests/core/test_pe.py::test_no_name",
-            "tests/core/test_pe.py::test_twice",
-            "tests/core/test_pe.py::test_a_broken_rule",
+            "tests/core/parse/test_pe.py::test_no_name",
+            "tests/core/parse/test_pe.py::test_twice",
+            "tests/core/parse/test_pe.py::test_a_broken_rule",
         ),
     ),
     Elsewhere(
         31,
         "every PE rule broken, one at a time",
         (
-            "tests/core/test_pe.py::test_a_broken_rule",
-            "tests/core/test_pe.py::test_every_rule_has_a_case",
-            "tests/core/test_pe_file.py::test_a_uki_of_128_mb_costs_little",
+            "tests/core/parse/test_pe.py::test_a_broken_rule",
+            "tests/core/parse/test_pe.py::test_every_rule_has_a_case",
+            "tests/core/system/test_pe_file.py::test_a_uki_of_128_mb_costs_little",
         ),
     ),
     Elsewhere(
         32,
         "UKI differs from the one that booted",
         (
-            "tests/initrd/test_sources.py::test_the_uki_never_decides",
-            "tests/initrd/test_sources.py::test_all_combinations",
-            "tests/initrd/test_esp.py::test_a_broken_file_is_refused",
+            "tests/initrd/source/test_decide.py::test_the_uki_never_decides",
+            "tests/initrd/source/test_decide.py::test_all_combinations",
+            "tests/initrd/source/test_esp.py::test_a_broken_file_is_refused",
         ),
     ),
     Elsewhere(32, "and is not `proved`", why="measuring the UKI by the TPM is a later issue"),
@@ -77,12 +80,12 @@ ELSEWHERE = (
         34,
         "command line as the kernel cuts it",
         (
-            "tests/initrd/test_cmdline.py::test_cut_as_the_kernel_does",
-            "tests/initrd/test_cmdline.py::test_any_bytes",
+            "tests/initrd/source/test_cmdline.py::test_cut_as_the_kernel_does",
+            "tests/initrd/source/test_cmdline.py::test_any_bytes",
             "tests/vm/test_cmdline.py",
         ),
     ),
-    Elsewhere(35, "EFI variables", ("tests/initrd/test_efivar.py",)),
+    Elsewhere(35, "EFI variables", ("tests/initrd/source/test_efivar.py",)),
     Elsewhere(36, "event log", why="the TPM event log is a later issue"),
     Elsewhere(37, "hostile upper of /etc or /var", ("tests/vm/test_state.py",)),
     Elsewhere(38, "state directory missing or a symlink", ("tests/vm/test_state.py",)),
@@ -102,7 +105,7 @@ ELSEWHERE = (
         (
             "tests/vm/faults/test_faults.py::test_a_call_that_fails_is_named_and_leaves_nothing",
             "tests/vm/faults/test_faults.py::test_memory_that_runs_out_leaves_nothing",
-            "tests/host/test_seal_faults.py::test_a_failing_call_leaves_the_old_output",
+            "tests/host/uki/test_seal_faults.py::test_a_failing_call_leaves_the_old_output",
         ),
     ),
     Elsewhere(45, "power cut while the store is written", why="a later issue"),
@@ -112,7 +115,7 @@ ELSEWHERE = (
         (
             f"{_INIT}test_a_missing_root_device_is_named_and_the_machine_reboots",
             f"{_INIT}test_waits_for_a_root_device_that_appears_late",
-            "tests/initrd/test_devices.py::test_waits_and_loads_drivers_meanwhile",
+            "tests/initrd/machine/test_devices.py::test_waits_and_loads_drivers_meanwhile",
         ),
     ),
     Elsewhere(47, "switch-root outside an initramfs", (f"{_INIT}test_failure",)),

@@ -12,8 +12,9 @@ last line counts mounts, and refusals by their step. Exit 1: something wrong was
 import _cfs
 import posix
 
-from pyinit.initrd import mount_command, output, report
-from pyinit.initrd.errors import EXIT_REFUSED
+from pyinit.initrd.programs import mount_command
+from pyinit.initrd.report import output, traceback
+from pyinit.initrd.report.errors import EXIT_REFUSED
 
 FILES = ("etc/canary", "etc/hostname", "usr/bin/program", "usr/lib/data")
 _NAME = "cfs-mount"
@@ -56,7 +57,7 @@ def _attempt(arguments: list[str]) -> tuple[int, str]:
         try:
             code = mount_command.main(_NAME, arguments)
         except BaseException as error:
-            report.report(error)
+            traceback.report(error)
         posix._exit(code)
     posix.close(outgoing)
     said = b""

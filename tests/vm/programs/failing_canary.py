@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Takes the place of pyinit.initrd.canary in a build for tests: fails as nobody expected."""
+"""Takes the place of pyinit.initrd.root.canary in a build for tests: fails as nobody expected."""
 
 
 def check(lower: int, root: int, where: str) -> str | None:

@@ -7,7 +7,7 @@ is a second run after all is unmounted. Each case has its state at /state/<case>
 
 from dataclasses import dataclass
 
-from pyinit.initrd import config
+from pyinit.initrd.source import config
 from tests.vm.cases import Case
 from tests.vm.product import refusal
 

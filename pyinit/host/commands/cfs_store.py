@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""`cfs-store`: a store of objects and images, filled and sealed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyinit.host.commands.command import VerbParser, complain, run, say, warn
+from pyinit.host.store import add, seal
+from pyinit.host.store.layout import ALGORITHM_NAMES, Store, create
+from pyinit.initrd.report.errors import EXIT_OK, UsageError, printable
+
+NAME = "cfs-store"
+_SHOWN = 20  # of each kind of failure; the counts are always complete
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit codes: 0, 1 wrong use, 2 system error, 4 a bug, 32 refused."""
+    return run(NAME, _parser(), arguments)
+
+
+def _parser() -> VerbParser:
+    parser = VerbParser(NAME, "Fills and seals a store of composefs objects.")
+
+    verb = parser.add_verb(
+        "add",
+        _add,
+        "put files into a store, each under its digest",
+        description="Prints the digest of each FILE and --image, one a line, in that order. DIR is "
+        "another store: all its objects are taken over, and their names checked.",
+    )
+    verb.add_argument("--object-store", metavar="DIR", type=Path, required=True, help="the store")
+    verb.add_argument("--create", action="store_true", help="make a repository if there is none")
+    verb.add_argument(
+        "--hash",
+        choices=sorted(ALGORITHM_NAMES),
+        help="algorithm of the names (default: as the store says)",
+    )
+    verb.add_argument(
+        "--verity",
+        choices=["auto", "require", "off"],
+        default="auto",
+        help="enable fs-verity where the file system has it (auto, the default), or else fail",
+    )
+    verb.add_argument(
+        "--image",
+        dest="images",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="an image: added, and in a repository linked from images/",
+    )
+    verb.add_argument("paths", metavar="FILE|DIR", type=Path, nargs="*")
+
+    verb = parser.add_verb("seal", _seal, "enable fs-verity on all of a store, and check the names")
+    verb.add_argument("store", metavar="DIR", type=Path)
+    return parser
+
+
+def _add(options: argparse.Namespace) -> int:
+    if not options.paths and not options.images:
+        raise UsageError("usage", "add", "nothing to add", "FILE, DIR or --image FILE")
+    if options.create:
+        create(options.object_store)
+    store = Store(options.object_store)
+    adder = add.Adder(store, store.choose_algorithm(options.hash), options.verity)
+    try:
+        digests = add.add_files(adder, options.paths)
+        for path in options.images:
+            digest = adder.add(path)
+            adder.link_image(digest)
+            digests.append(digest)
+    finally:
+        adder.finish()
+    for digest in digests:
+        say(digest)
+    if adder.unsealed:
+        warn(NAME, f"{store.path}: not sealed: {adder.unsealed}; `cfs-store seal` does it later")
+    return EXIT_OK
+
+
+def _seal(options: argparse.Namespace) -> int:
+    store = Store(options.store)
+    with _progress() as progress:
+        report = seal.seal_store(store, progress)
+    for refused in report.wrong[:_SHOWN]:
+        complain(NAME, refused)
+    for path, reason in report.not_sealed[:_SHOWN]:
+        complain(NAME, printable(f"not sealed: {path}: {reason}"))
+    for reason, count in report.reasons.most_common():
+        complain(NAME, printable(f"{count} not sealed: {reason}"))
+    say(
+        f"{report.total} objects: {report.sealed} sealed, {report.sealed_before} were sealed, "
+        f"{len(report.not_sealed)} not sealed, {len(report.wrong)} of other content"
+    )
+    failure = report.failure(store.path)
+    if failure is not None:
+        raise failure
+    return EXIT_OK
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, a line for each tenth elsewhere."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from tqdm import tqdm
+
+    with tqdm(unit="object", desc="sealing") as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self.tenths = 0
+
+    def __call__(self, done: int, total: int) -> None:
+        tenths = 10 * done // total
+        if tenths > self.tenths:
+            self.tenths = tenths
+            complain(NAME, f"sealing: {done} of {total}")

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""`cfs-uki`: the digest of a root in a UKI, written and shown."""
+
+from __future__ import annotations
+
+import _cfs
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pyinit.host.atomic import write_file
+from pyinit.host.commands.command import (
+    VerbParser,
+    add_digests,
+    complain,
+    parse_digests,
+    run,
+    say,
+    warn,
+)
+from pyinit.host.uki.read import COMMAND_LINE, NotBooting, Uki
+from pyinit.host.uki.seal import carried_initrd, format_digests, seal
+from pyinit.initrd.report.errors import EXIT_OK, CfsError, Refused, printable
+from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.source.payload import SECTION
+
+NAME = "cfs-uki"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit codes: 0, 1 wrong use, 2 system error, 4 a bug, 32 refused."""
+    return run(NAME, _parser(), arguments)
+
+
+def _parser() -> VerbParser:
+    parser = VerbParser(NAME, "Names the root's digest in a UKI, and shows it.")
+
+    verb = parser.add_verb("seal", _seal, "write the digest into a UKI, before it is signed")
+    add_digests(verb)
+    verb.add_argument("--replace", action="store_true", help="take over from an earlier sealing")
+    verb.add_argument(
+        "--unsigned-command-line",
+        action="store_true",
+        help="accept a UKI without a command line: who starts it chooses the program that is PID 1",
+    )
+    verb.add_argument("input", metavar="IN.efi", type=Path)
+    verb.add_argument(
+        "-o", "--output", metavar="OUT.efi", type=Path, required=True, help="the sealed UKI"
+    )
+
+    verb = parser.add_verb("payload", _payload, "write what ukify needs to build a sealed UKI")
+    add_digests(verb)
+    verb.add_argument("directory", metavar="DIR", type=Path)
+
+    verb = parser.add_verb("show", _show, "sections, digests and command line of a UKI")
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.add_argument("file", metavar="FILE", type=Path)
+
+    verb = parser.add_verb("digests", _digests, "every digest that UKIs refer to, one a line")
+    verb.add_argument("paths", metavar="FILE|DIR", type=Path, nargs="+")
+    return parser
+
+
+def _seal(options: argparse.Namespace) -> int:
+    uki = seal(
+        options.input,
+        options.output,
+        parse_digests(options.digests),
+        replace=options.replace,
+        unsigned_command_line=options.unsigned_command_line,
+    )
+    command_line = uki.command_line()
+    if command_line is None:
+        warn(NAME, f"{uki.path}: no {COMMAND_LINE}: {_UNSIGNED}")
+    elif _takes_credentials(_decoded(command_line)):
+        warn(NAME, f"{uki.path}: {COMMAND_LINE} without {_NO_CREDENTIALS}: {_CREDENTIALS}")
+    return EXIT_OK
+
+
+# systemd takes credentials from the ESP, beside the UKI, and from SMBIOS; none of them is signed.
+_NO_CREDENTIALS = "systemd.import_credentials=no"
+_CREDENTIALS = (
+    "where systemd is in the initrd or the root, what lies beside the UKI adds units to it"
+)
+_UNSIGNED = "who starts the UKI chooses init= and its arguments"
+
+
+def _takes_credentials(command_line: str) -> bool:
+    """Does systemd? The last word counts."""
+    key, _, no = _NO_CREDENTIALS.partition("=")
+    words = [word.partition("=") for word in command_line.split()]
+    said = [value for name, _, value in words if name.replace("-", "_") == key]
+    return not said or said[-1].lower() not in (no, "n", "0", "false", "f", "off")
+
+
+def _payload(options: argparse.Namespace) -> int:
+    data = format_digests(parse_digests(options.digests))
+    section, initrd = options.directory / "cfsdig", options.directory / "cfsdig.initrd"
+    write_file(section, data, 0o644)
+    write_file(initrd, carried_initrd(data), 0o644)
+    # For `ukify build … $(cfs-uki payload …)`: behind the other initrds, since the last copy counts
+    say(f"--section={SECTION}:@{section}", f"--initrd={initrd}")
+    complain(NAME, f"the UKI needs a command line too (--cmdline=): without one, {_UNSIGNED}")
+    return EXIT_OK
+
+
+def _show(options: argparse.Namespace) -> int:
+    about = describe(Uki(options.file))
+    say(json.dumps(about, indent=2) if options.json else _text(about))
+    return EXIT_OK
+
+
+def describe(uki: Uki) -> dict[str, object]:
+    """What `show --json` prints. `agree` is null where only one of the two copies is to be seen."""
+    command_line = uki.command_line()
+    # With profiles in it, the base alone is never booted.
+    booted = range(uki.profiles) if uki.profiles else [_cfs.PE_BASE]
+    return {
+        "file": str(uki.path),
+        "machine": uki.machine,
+        "signed": uki.signed,
+        "cmdline": None if command_line is None else _decoded(command_line),
+        "unsigned_command_line": any(uki.command_line(profile) is None for profile in booted),
+        "sections": [
+            {"name": section.name, "size": section.size, "offset": section.offset}
+            for section in uki.sections
+        ],
+        "profiles": uki.profiles,
+        "digests": [
+            digests
+            for profile in range(_cfs.PE_BASE, uki.profiles)
+            if (digests := _describe_digests(uki, profile)) is not None
+        ],
+    }
+
+
+def _describe_digests(uki: Uki, profile: int) -> dict[str, object] | None:
+    section, carried = uki.section_digests(profile), uki.carried_digests(profile)
+    if section is None and carried is None and profile != _cfs.PE_BASE:
+        return None  # what the profile has is the base's
+    return {
+        "profile": None if profile == _cfs.PE_BASE else profile,
+        "section": _strings(section),
+        "carried": _strings(carried),
+        "agree": None if section is None or carried is None else section == carried,
+    }
+
+
+def _strings(digests: list[Digest] | None) -> list[str] | None:
+    return None if digests is None else [str(digest) for digest in digests]
+
+
+def _decoded(text: bytes) -> str:
+    return text.rstrip(b"\0\n").decode("utf-8", "backslashreplace")
+
+
+_AGREE = {True: "yes", False: "NO", None: "only one copy is to be seen"}
+
+
+def _text(about: dict[str, object]) -> str:
+    command_line = about["cmdline"]
+    lines = [
+        f"file:         {printable(str(about['file']))}",
+        f"machine:      {about['machine']}",
+        f"signed:       {'yes' if about['signed'] else 'no'}",
+        f"command line: {'none' if command_line is None else printable(str(command_line))}",
+    ]
+    if about["unsigned_command_line"]:
+        lines.append(f"              UNSIGNED: {_UNSIGNED}")
+    lines.append("sections:")
+    for section in _rows(about["sections"]):
+        lines.append(f"  {section['name']!s:8} {section['size']:>10} bytes at {section['offset']}")
+    for entry in _rows(about["digests"]):
+        profile = entry["profile"]
+        lines.append("digests:" if profile is None else f"digests of profile {profile}:")
+        for source in ("section", "carried"):
+            digests = entry[source]
+            shown = digests if isinstance(digests, list) else ["none"]
+            lines += [f"  {source}: {digest}" for digest in shown]
+        if entry["section"] is not None or entry["carried"] is not None:
+            lines.append(f"  agree:   {_AGREE[entry['agree']]}")  # type: ignore[index]
+    return "\n".join(lines)
+
+
+def _rows(value: object) -> list[dict[str, object]]:
+    assert isinstance(value, list)
+    return value
+
+
+def _digests(options: argparse.Namespace) -> int:
+    found: set[str] = set()
+    status = EXIT_OK
+    for path in options.paths:
+        for error in _collect(path, found):
+            complain(NAME, error)
+            status = max(status, error.code)
+    if found:
+        say(*sorted(found))
+    return status
+
+
+def _collect(path: Path, found: set[str]) -> Iterator[CfsError]:
+    """Adds the digests of a file, or of every *.efi below a directory, to `found`; gives errors."""
+    walked = path.is_dir()
+    passed_over = True
+    for file in _files_below(path) if walked else [path]:
+        try:
+            for digest in Uki(file).named_digests():
+                found.add(str(digest))
+        except NotBooting as error:
+            if walked:
+                continue
+            yield error
+        except CfsError as error:
+            yield error
+        passed_over = False
+    if passed_over:
+        # Such as where an ESP is not mounted. Who asks deletes what is not named.
+        yield Refused("source", str(path), "no UKI in it", "at least one")
+
+
+def _files_below(path: Path) -> Iterator[Path]:
+    for directory, directories, names in os.walk(path, onerror=_raise):
+        directories.sort()
+        for name in sorted(names):
+            if name.lower().endswith(".efi"):
+                yield Path(directory, name)
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""What the host's commands have in common: exit codes, and one line on stderr for a failure."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pyinit import VERSION
+from pyinit.host.failure import system_failure
+from pyinit.initrd.report.errors import (
+    EXIT_INTERNAL,
+    EXIT_OK,
+    EXIT_SYSTEM,
+    EXIT_USAGE,
+    CfsError,
+    SystemFailure,
+    printable,
+)
+from pyinit.initrd.report.output import StdoutError
+from pyinit.initrd.report.traceback import format_exception
+from pyinit.initrd.root.digest import Digest
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
+# Gives the exit code; `run` tells its CfsError and OSError.
+Verb = Callable[[argparse.Namespace], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with the exit code of mount(8) for wrong use: 1, not 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """argparse's own takes no notice of an error."""
+        if file is None:
+            say(self.format_help().rstrip("\n"))
+        else:
+            super().print_help(file)
+
+
+class VerbParser(Parser):
+    """The parser of a command with verbs, one of which has to be given."""
+
+    def __init__(self, name: str, description: str) -> None:
+        super().__init__(prog=name, description=description)
+        self.add_argument("--version", action=_Version, help="show the version and exit")
+        self._verbs = self.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
+        verb = self.add_verb("help", self._help, "show the usage, of a verb too")
+        # The dictionary itself: the verbs are added later.
+        verb.add_argument("verb", metavar="VERB", nargs="?", choices=self._verbs.choices)
+
+    def add_verb(self, name: str, verb: Verb, line: str, description: str | None = None) -> Parser:
+        """The verb's own parser: `run` calls `verb` with what that has parsed. `line`: for --help
+        of the command; `description`: for the verb's own."""
+        parser = self._verbs.add_parser(name, help=line, description=description)
+        parser.set_defaults(run=verb)
+        return parser
+
+    def _help(self, options: argparse.Namespace) -> int:
+        parser = self if options.verb is None else self._verbs.choices[options.verb]
+        parser.print_help()
+        return EXIT_OK
+
+
+class _Version(argparse.Action):
+    """argparse's own takes no notice of an error."""
+
+    def __init__(self, option_strings: list[str], dest: str, **rest: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **rest)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        say(f"{parser.prog} {VERSION}")
+        parser.exit(EXIT_OK)
+
+
+def run(name: str, parser: VerbParser, arguments: list[str] | None) -> int:
+    """Parses, calls the verb (the namespace's `run`) and turns its errors into an exit code."""
+    try:
+        status = _run(name, parser, arguments)
+        with _stdout():
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        return status
+    except StdoutError as error:
+        if error.errno != errno.EPIPE:  # a reader that left (`| head`) knows
+            complain(name, error)
+        if sys.stdout is not None:
+            # The interpreter must not flush into it again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_SYSTEM
+
+
+def _run(name: str, parser: VerbParser, arguments: list[str] | None) -> int:
+    try:
+        options = parser.parse_args(arguments)
+        verb: Verb = options.run
+        return verb(options)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else EXIT_USAGE
+    except CfsError as error:
+        complain(name, error)
+        return error.code
+    except StdoutError:
+        raise
+    except MemoryError:
+        complain(name, SystemFailure("source", name, "out of memory"))
+        return EXIT_SYSTEM
+    except OSError as error:
+        complain(name, system_failure(error))
+        return EXIT_SYSTEM
+    except KeyboardInterrupt:
+        complain(name, "interrupted")
+        return EXIT_SYSTEM
+    except Exception as error:
+        # A bug: 1, the interpreter's own, would say wrong use.
+        print(*format_exception(error), sep="\n", file=sys.stderr)
+        return EXIT_INTERNAL
+
+
+def say(*lines: object) -> None:
+    """Lines on stdout. StdoutError, which `run` tells: now, or when it flushes them."""
+    with _stdout():
+        if sys.stdout is None:  # closed when the interpreter started
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        print(*lines, sep="\n")
+
+
+@contextmanager
+def _stdout() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StdoutError(error.errno, error.strerror) from None
+
+
+def complain(name: str, what: object) -> None:
+    print(f"{name}: {what}", file=sys.stderr)
+
+
+def warn(name: str, text: str) -> None:
+    complain(name, f"warning: {printable(text)}")
+
+
+def add_digests(parser: argparse.ArgumentParser) -> None:
+    """--digest, once or more: candidates in order of preference."""
+    parser.add_argument(
+        "--digest",
+        dest="digests",
+        metavar="DIGEST",
+        action="append",
+        required=True,
+        help="fs-verity digest of the image; again for further candidates, the preferred first",
+    )
+
+
+def parse_digests(texts: list[str]) -> list[Digest]:
+    return [Digest.parse(text, "--digest") for text in texts]

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""An object store on the host: where things are, and the walk over its objects.
+
+Layouts: csrc/cfs.h. Names are digests; of an ostree repository (`.file`) they are not, so there is
+nothing to compare them with.
+"""
+
+from __future__ import annotations
+
+import _cfs
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyinit.host.atomic import sync_directory
+from pyinit.host.failure import system_failure
+from pyinit.initrd.report.errors import Refused, UsageError
+from pyinit.initrd.root.digest import ALGORITHMS, Digest
+from pyinit.initrd.root.image import AT_FDCWD
+
+ALGORITHM_NAMES = {name: number for number, name in ALGORITHMS.items()}
+
+_FAN_OUT = re.compile(r"[0-9a-f]{2}")
+_REST = re.compile(r"[0-9a-f]{62}(?:[0-9a-f]{64})?")
+_HEX = re.compile(r"[0-9a-f]{64}(?:[0-9a-f]{64})?")
+
+
+@dataclass(frozen=True)
+class Names:
+    """One directory of a store, and what in it is named like an object: (name, hex digits)."""
+
+    directory: Path
+    named: list[tuple[str, str]]
+    strange: list[str]  # neither an object nor hidden (a temporary file)
+
+
+class Store:
+    """An existing store. SystemFailure: it cannot be opened. Refused: of an unknown format."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            root, objects, self.layout = _cfs.store_open(AT_FDCWD, os.fspath(path))
+        except OSError as error:
+            raise system_failure(error, str(path), "store") from None
+        os.close(root)
+        os.close(objects)
+        plain = self.layout == _cfs.LAYOUT_OBJECTS
+        self.objects = path if plain else path / "objects"
+        self.images = path / "images" if self.layout == _cfs.LAYOUT_REPOSITORY else None
+        self.algorithm = self._read_metadata()
+
+    def _read_metadata(self) -> int | None:
+        """The one algorithm that meta.json of composefs-rs allows here; None where it is absent."""
+        file = self.path / "meta.json"
+        if self.layout != _cfs.LAYOUT_REPOSITORY or not file.exists():
+            return None
+        try:
+            meta = json.loads(file.read_bytes())
+            version, algorithm = meta["version"], meta["algorithm"]
+            incompatible = meta.get("features", {}).get("incompatible", [])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Refused("store", str(file), f"unreadable ({error})") from None
+        if version != 1 or incompatible:
+            found = f"version {version}, features {incompatible}"
+            raise Refused("store", str(file), found, "version 1 and no unknown feature")
+        for name, number in ALGORITHM_NAMES.items():
+            if algorithm == f"fsverity-{name}-12":
+                return number
+        raise Refused("store", str(file), f"algorithm {algorithm}", "sha256 or sha512, 4096 bytes")
+
+    def choose_algorithm(self, name: str | None) -> int:
+        """What `--hash` asked for (default: what the store says, else sha256)."""
+        if name is None:
+            return self.algorithm or _cfs.SHA256
+        if self.algorithm not in (None, ALGORITHM_NAMES[name]):
+            found = f"a repository of {ALGORITHMS[self.algorithm or 0]}"
+            raise UsageError("usage", f"--hash {name}", found)
+        return ALGORITHM_NAMES[name]
+
+    def object_path(self, digest: Digest) -> Path:
+        return self.objects / digest.hex[:2] / digest.hex[2:]
+
+    @property
+    def is_ostree(self) -> bool:
+        return bool(self.layout == _cfs.LAYOUT_OSTREE)
+
+    def walk(self) -> Iterator[Names]:
+        """Each directory of objects, and the images that are regular files."""
+        for name in sorted(os.listdir(self.objects)):
+            # The top may hold other things: the image beside its objects, a file system's own.
+            if _FAN_OUT.fullmatch(name):
+                yield self._names(self.objects / name, name)
+        if self.images is not None and self.images.is_dir():
+            named = [
+                (entry.name, entry.name)
+                for entry in os.scandir(self.images)
+                if entry.is_file(follow_symlinks=False) and _HEX.fullmatch(entry.name)
+            ]
+            yield Names(self.images, named, [])
+
+    def _names(self, directory: Path, prefix: str) -> Names:
+        ending = ".file" if self.is_ostree else ""
+        named, strange = [], []
+        for name in os.listdir(directory):
+            if name.endswith(ending) and _REST.fullmatch(name.removesuffix(ending)):
+                named.append((name, prefix + name.removesuffix(ending)))
+            # ostree keeps its directories and commits beside the files
+            elif not name.startswith(".") and not self.is_ostree:
+                strange.append(name)
+        return Names(directory, named, strange)
+
+
+def create(path: Path) -> None:
+    """An empty repository, or nothing where there is one. No meta.json: that is composefs-rs's."""
+    try:
+        for directory in (path, path / "objects", path / "images"):
+            directory.mkdir(exist_ok=True)
+        sync_directory(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise system_failure(error, step="store") from None

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""A UKI as this project sees it: its sections, and the digests that it names.
+
+Both copies of the digests have the format of `pyinit.initrd.source.payload`: the section
+`.cfsdig`, and the carried file in the initrd.
+"""
+
+from __future__ import annotations
+
+import _cfs
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from stat import S_ISREG
+
+from pyinit.host.failure import system_failure
+from pyinit.host.uki.cpio import Entry, find_archives
+from pyinit.initrd.report.errors import Refused
+from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.source import payload
+
+COMMAND_LINE = ".cmdline"
+CARRIED = payload.CARRIED.lstrip("/")
+SIZE_MAX = 512 << 20  # the reader's own limit
+
+# IMAGE_FILE_MACHINE_*: the names that `uname -m` gives
+MACHINES = {
+    0x014C: "i386",
+    0x01C2: "arm",
+    0x5064: "riscv64",
+    0x6264: "loongarch64",
+    0x8664: "x86_64",
+    0xAA64: "aarch64",
+}
+
+
+# Without any of these a PE file has no say in which root is booted.
+_TELLING = {".linux", ".initrd", payload.SECTION}
+
+
+class NotBooting(Refused):
+    """A valid PE file that is no UKI and carries nothing of one: a boot loader, say."""
+
+
+@dataclass(frozen=True)
+class Section:
+    name: str
+    size: int  # VirtualSize: what the stub sees
+    stored: int  # SizeOfRawData: shorter where the rest is zeros, longer by padding
+    offset: int  # in the file
+    address: int
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A copy in the initrd. `start` and `end`: of its archive; `alone`: nothing else is in that."""
+
+    data: bytes
+    start: int
+    end: int
+    alone: bool
+
+
+class Uki:
+    """A PE file that has a kernel in it. Everything is read once, from one descriptor."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.data = _read(path)
+        try:
+            self.fields, table = _cfs.pe_parse(self.data)
+        except OSError as error:
+            raise self.refused(f"no valid PE file ({error.strerror})", "a UKI") from None
+        self.sections = [
+            Section(
+                name=row[0].rstrip(b"\0").decode("ascii", "backslashreplace"),
+                size=row[1],
+                stored=row[3],
+                offset=row[4],
+                address=row[2],
+            )
+            for row in table
+        ]
+        self.profiles = sum(section.name == ".profile" for section in self.sections)
+        names = {section.name for section in self.sections}
+        if ".linux" not in names:
+            kind = Refused if names & _TELLING else NotBooting
+            raise kind("source", str(path), "no .linux section", "a UKI")
+
+    def refused(self, found: str, expected: str = "") -> Refused:
+        return Refused("source", str(self.path), found, expected)
+
+    @property
+    def signed(self) -> bool:
+        return self.fields["certificate_size"] != 0
+
+    @property
+    def machine(self) -> str:
+        return MACHINES.get(self.fields["machine"], f"{self.fields['machine']:#06x}")
+
+    def find(self, name: str, profile: int = _cfs.PE_BASE) -> int | None:
+        """Index of the one section of that name. Refused: there twice, or not whole in the file."""
+        try:
+            return _cfs.pe_find(self.data, name, profile)
+        except FileNotFoundError:
+            return None
+        except FileExistsError:
+            raise self.refused(f"section {name} twice", "one") from None
+        except OSError as error:
+            raise self.refused(f"section {name}: {error.strerror}") from None
+
+    def content(self, index: int) -> bytes:
+        section = self.sections[index]
+        return self.data[section.offset : section.offset + min(section.size, section.stored)]
+
+    def read(self, name: str, profile: int = _cfs.PE_BASE) -> bytes | None:
+        index = self.find(name, profile)
+        return None if index is None else self.content(index)
+
+    def command_line(self, profile: int = _cfs.PE_BASE) -> bytes | None:
+        """What a boot menu and the firmware cannot replace where Secure Boot is on; a profile's own
+        one or the base's. None: they say it all."""
+        own = self.read(COMMAND_LINE, profile)
+        return own if own is not None or profile == _cfs.PE_BASE else self.read(COMMAND_LINE)
+
+    def section_digests(self, profile: int = _cfs.PE_BASE) -> list[Digest] | None:
+        """What `.cfsdig` names; None where there is none. CfsError: malformed."""
+        data = self.read(payload.SECTION, profile)
+        return None if data is None else payload.parse(data, f"{self.path}: {payload.SECTION}")
+
+    def carried(self, profile: int = _cfs.PE_BASE) -> list[Carried]:
+        """The copies in the initrd; the kernel unpacks in order, so the last one is in effect."""
+        initrd = self.read(".initrd", profile)
+        return [] if initrd is None else find_carried(initrd)
+
+    def carried_digests(self, profile: int = _cfs.PE_BASE) -> list[Digest] | None:
+        copies = self.carried(profile)
+        if not copies:
+            return None
+        return payload.parse(copies[-1].data, f"{self.path}: .initrd: {CARRIED}")
+
+    def named_digests(self) -> Iterator[Digest]:
+        """Every digest of every profile, some more than once.
+
+        Who asks keeps just these images. So it ends with Refused where something that can be booted
+        shows neither copy: an initrd that is compressed whole may well have one.
+        """
+        base = _Named.of(self, _cfs.PE_BASE)
+        yield from base.digests
+        # With profiles in it, the base alone is never booted.
+        booted = [] if self.profiles else [base]
+        for profile in range(self.profiles):
+            own = _Named.of(self, profile)
+            yield from own.digests
+            booted.append(own.over(base))
+        if not all(named.digests for named in booted):
+            raise self.refused(
+                f"no {payload.SECTION} section, and no {CARRIED} to be seen in an initrd",
+                "a sealed UKI",
+            )
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What the two copies name. None: no such section, no such initrd."""
+
+    section: list[Digest] | None
+    initrd: list[Digest] | None
+
+    @classmethod
+    def of(cls, uki: Uki, profile: int) -> _Named:
+        carried = uki.carried_digests(profile)
+        if carried is None and uki.find(".initrd", profile) is not None:
+            carried = []
+        return cls(uki.section_digests(profile), carried)
+
+    @property
+    def digests(self) -> list[Digest]:
+        return [*(self.section or ()), *(self.initrd or ())]
+
+    def over(self, base: _Named) -> _Named:
+        """As the stub takes a profile's sections: instead of the base's of the same name."""
+        return _Named(
+            base.section if self.section is None else self.section,
+            base.initrd if self.initrd is None else self.initrd,
+        )
+
+
+def find_carried(initrd: bytes) -> list[Carried]:
+    """The copies that can be seen without decompression."""
+    found = []
+    for start, end, entries in find_archives(initrd):
+        files = [entry for entry in entries if S_ISREG(entry.mode)]
+        found += [
+            Carried(entry.data, start, end, files == [entry])
+            for entry in files
+            if _is_carried(entry)
+        ]
+    return found
+
+
+def _is_carried(entry: Entry) -> bool:
+    # `find | cpio -o` writes ./usr/…, which the kernel unpacks just the same
+    return os.path.normpath("/" + entry.name).lstrip("/") == CARRIED
+
+
+def _read(path: Path) -> bytes:
+    try:
+        # A FIFO must not hold up a walk through a directory.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            status = os.fstat(fd)
+            if not S_ISREG(status.st_mode):
+                raise Refused("source", str(path), "no regular file", "a UKI")
+            if status.st_size > SIZE_MAX:
+                raise Refused("source", str(path), f"{status.st_size} bytes", "at most 512 MiB")
+            return file.read()
+    except OSError as error:
+        raise system_failure(error, str(path)) from None

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Sealing: writing the digests of a root into a UKI, as a section and as a file in its initrd."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from stat import S_IFREG
+
+from pyinit.host.atomic import write_file
+from pyinit.host.uki.cpio import Entry, write_cpio
+from pyinit.host.uki.pe_write import PeWriteError, rewrite
+from pyinit.host.uki.read import CARRIED, COMMAND_LINE, Uki
+from pyinit.initrd.report.errors import UsageError
+from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.source import payload
+from pyinit.initrd.source.payload import SECTION
+
+# The kernel takes 4 NULs for the end of LZ4 data, which has no end mark of its own, and else takes
+# what follows for more of it (Linux, lib/decompress_unlz4.c). Between archives it skips them.
+END_OF_LZ4 = bytes(4)
+
+
+def format_digests(digests: list[Digest]) -> bytes:
+    """The payload. UsageError: too many, or one twice."""
+    try:
+        return payload.format(digests)
+    except ValueError as error:
+        raise UsageError("usage", "--digest", str(error)) from None
+
+
+def carried_archive(data: bytes) -> bytes:
+    """The cpio archive that brings the carried file into the initrd."""
+    return write_cpio([Entry(CARRIED, S_IFREG | 0o444, data)])
+
+
+def carried_initrd(data: bytes) -> bytes:
+    """The archive, to be put behind any initrd at a multiple of 4."""
+    return END_OF_LZ4 + carried_archive(data)
+
+
+def seal(
+    source: Path,
+    target: Path,
+    digests: list[Digest],
+    *,
+    replace: bool = False,
+    unsigned_command_line: bool = False,
+) -> Uki:
+    """Writes `source`, sealed with `digests`, to `target` (which may be the same file); `source`.
+
+    The result is read back and compared before it gets its name. Refused: signed (a signature or a
+    PCR signature would not hold afterwards), sealed already unless `replace`, several profiles, no
+    initrd, a layout that cannot be changed safely; no command line unless `unsigned_command_line`:
+    then whoever starts the UKI says which program of the root is PID 1, and what it is told.
+    """
+    uki = Uki(source)
+    _check(uki, replace)
+    if uki.command_line() is None and not unsigned_command_line:
+        raise uki.refused(
+            f"no {COMMAND_LINE} section: who starts it would choose init= and its arguments",
+            "one (ukify build --cmdline=...), or --unsigned-command-line",
+        )
+    data = format_digests(digests)
+    initrd_index = uki.find(".initrd")
+    assert initrd_index is not None
+    initrd = _unsealed_initrd(uki) + carried_archive(data)
+    old = uki.find(SECTION)
+    try:
+        image = rewrite(
+            uki.data,
+            change={initrd_index: initrd},
+            remove=[] if old is None else [old],
+            add=[(SECTION.encode(), data)],
+        )
+    except PeWriteError as error:
+        raise uki.refused(str(error)) from None
+    mode = (target if target.exists() else source).stat().st_mode & 0o7777
+    write_file(target, image, mode, lambda written: _verify(uki, written, initrd, data))
+    return uki
+
+
+def _check(uki: Uki, replace: bool) -> None:
+    if uki.signed:
+        raise uki.refused("signed", "an unsigned UKI: seal first, then sign")
+    if uki.profiles:
+        raise uki.refused(
+            f"{uki.profiles} profiles", "none: give ukify what `cfs-uki payload` writes"
+        )
+    if uki.find(".pcrsig") is not None:
+        raise uki.refused(
+            "a PCR signature (.pcrsig), which covers the initrd",
+            "none: give ukify what `cfs-uki payload` writes",
+        )
+    if uki.find(".initrd") is None:
+        raise uki.refused("no .initrd section", "a UKI with an initrd")
+    if not replace and (uki.find(SECTION) is not None or uki.carried()):
+        raise uki.refused("sealed already", "an unsealed UKI, or --replace")
+
+
+def _unsealed_initrd(uki: Uki) -> bytes:
+    """The initrd, up to where the archive goes; without the one that an earlier sealing added."""
+    initrd = uki.read(".initrd")
+    assert initrd is not None
+    copies = uki.carried()
+    if not copies:
+        return initrd + bytes(-len(initrd) % 4) + END_OF_LZ4
+    if len(copies) > 1 or not copies[0].alone or initrd[copies[0].end :].strip(b"\0"):
+        raise uki.refused("a carried copy that is part of the initrd", "an initrd without one")
+    return initrd[: copies[0].start]
+
+
+def _verify(before: Uki, written: Path, initrd: bytes, data: bytes) -> None:
+    """The file, read back: what was to change has changed, and nothing else."""
+    after = Uki(written)
+    kept = [index for index, section in enumerate(before.sections) if section.name != SECTION]
+    names = [before.sections[index].name for index in kept] + [SECTION]
+    if [section.name for section in after.sections] != names:
+        raise before.refused("other sections when read back", " ".join(names))
+    for position, index in enumerate(kept):
+        if names[position] != ".initrd" and after.content(position) != before.content(index):
+            raise before.refused(f"section {names[position]} differs when read back", "no change")
+    if after.read(SECTION) != data:
+        raise before.refused(f"section {SECTION} differs when read back", "what was written")
+    copies = after.carried()
+    if after.read(".initrd") != initrd or [copy.data for copy in copies] != [data]:
+        raise before.refused("another carried copy when read back", "what was written")

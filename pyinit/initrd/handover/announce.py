@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""What is left for the booted system, and the line that says what boots."""
+
+from pyinit.initrd.handover import status, volatile_root
+from pyinit.initrd.report import output
+from pyinit.initrd.report.errors import os_error
+from pyinit.initrd.source import config
+from pyinit.initrd.source.config import Config
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def announce(name: str, record: "dict[str, status.Value]", settings: Config) -> None:
+    """Leaves in /run what the system will want to know, and says one line to stderr.
+
+    The root stays, whatever fails here.
+    """
+    leave(name, status.PATH, lambda: status.write(record))
+    leave(name, status.CONFIG, lambda: status.write_file(status.CONFIG, config.format(settings)))
+    device = record["device"]
+    if settings.volatile_root_link and isinstance(device, str):
+        leave(name, volatile_root.LINK, lambda: volatile_root.link(device))
+    try:
+        say(name, record, "root")
+    except MemoryError:
+        output.err("warning: out of memory\n")
+
+
+def leave(name: str, path: str, action: "Callable[[], None]") -> None:
+    """What must not fail a root that is there already."""
+    try:
+        action()
+    except OSError as error:
+        output.err(f"{name}: warning: {path}: {os_error(error)}\n")
+    except MemoryError:
+        output.err("warning: " + path + ": out of memory\n")
+
+
+def say(name: str, record: "dict[str, status.Value]", what: str) -> None:
+    """What was done."""
+    said = f"{record['image']} ({record['digest']}, {record['source']})"
+    for digest in record["missing_candidates"] or ():  # type: ignore[union-attr]
+        output.err(f"{name}: candidate {digest} has no image, going on to the next\n")
+    output.err(f"{name}: {what} is {said}, /etc {record['etc']}, /var {record['var']}\n")

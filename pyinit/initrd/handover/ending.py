@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""How a machine ends whose root was refused: by the configured action, in every initrd."""
+
+import _cfs
+import time
+
+from pyinit.initrd.report import output
+from pyinit.initrd.report.errors import os_error
+from pyinit.initrd.source.config import Config
+
+_RESTART, _POWER_OFF = 0x01234567, 0x4321FEDC  # LINUX_REBOOT_CMD_* of <linux/reboot.h>
+
+
+def wants_shell(settings: Config) -> bool:
+    """Only the configuration may ask for one, never the command line."""
+    return settings.failure == "shell"
+
+
+def end(name: str, settings: Config) -> None:
+    """Reboots or powers off, and returns only where the kernel refuses that.
+
+    A shell that is wanted is the caller's matter: to end after all is to reboot.
+    """
+    action = "poweroff" if settings.failure == "poweroff" else "reboot"
+    delay = settings.failure_delay
+    output.err(f"{name}: {action} in {delay} s\n")
+    time.sleep(delay)
+    try:
+        _cfs.reboot(_POWER_OFF if action == "poweroff" else _RESTART)
+    except OSError as error:
+        output.err(f"{name}: {action}: {os_error(error)}\n")

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The last step of `init`: the composed root becomes `/`, and its own init takes our place."""
+
+import _cfs
+import posix
+
+from pyinit.initrd.kernel import interfaces, mountinfo
+from pyinit.initrd.report import output
+from pyinit.initrd.report.errors import Refused, Step, os_error
+from pyinit.initrd.source.cmdline import CommandLine
+from pyinit.initrd.source.config import Config
+
+
+def switch(name: str, sysroot: str, settings: Config, line: CommandLine) -> None:
+    """Moves the kernel interfaces over, makes the composed root `/`, executes its init.
+
+    The initramfs is emptied last. A failure once the root is another one ends in no shell: that
+    at its path would be the image's, not the initrd's.
+    """
+    with Step("switch-root", sysroot):
+        if mountinfo.read()[0].fstype != "rootfs" or not _cfs.root_is_initramfs():
+            found = "not the initramfs that the kernel unpacked"
+            raise Refused("switch-root", "/", found, "rootfs")
+        program = line.first("init") or "/sbin/init"
+        old_root = posix.open("/", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        for where in interfaces.PLACES:
+            _cfs.mount_move(where, sysroot + where)
+        _cfs.switch_root(sysroot)
+        if settings.failure == "shell":
+            settings.failure = "reboot"
+    check_program(program)
+    try:
+        _cfs.initramfs_empty(old_root)
+    except OSError as error:
+        # Memory that is not freed; nothing depends on it.
+        output.err(f"{name}: warning: initramfs not emptied: {os_error(error)}\n")
+    try:
+        posix.execv(program, [program, *line.init_args])
+    except OSError as error:
+        raise Refused("switch-root", program, os_error(error), "a program to execute") from None
+
+
+def check_program(path: str) -> None:
+    """Of the sealed root itself: what lies in /etc, /var or /sysroot, which `init=` may name, is
+    nobody's promise. Refused("switch-root")."""
+    with Step("switch-root", path):
+        try:
+            program = posix.open(path, posix.O_PATH | posix.O_CLOEXEC)
+        except FileNotFoundError:
+            raise Refused("switch-root", path, "missing in the image") from None
+        root = posix.open("/", posix.O_PATH | posix.O_CLOEXEC)
+        if mountinfo.mount_id(program) != mountinfo.mount_id(root):
+            raise Refused("switch-root", path, "not on the sealed root", "a program of the image")
+        if not posix.access(path, posix.X_OK):
+            raise Refused("switch-root", path, "not executable", "a program of the image")

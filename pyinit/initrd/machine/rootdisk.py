@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The disk that `root=` names: found, and mounted where nobody but us sees it.
+
+It is mounted detached, read-only, and without programs, devices and set-user-id: what lies on it
+was written by whoever had it. The words of the command line that say how (rootfstype=, rootflags=,
+rootwait) are obeyed here or refused by name.
+"""
+
+import _cfs
+import errno
+
+from pyinit.initrd.kernel import filesystem, mounting
+from pyinit.initrd.machine import devices
+from pyinit.initrd.machine.modules import Modules
+from pyinit.initrd.report.errors import Refused, os_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Options = list[tuple[str, str | None]]
+
+HIDDEN = mounting.RDONLY | mounting.NOSUID | mounting.NODEV | mounting.NOEXEC
+
+_ATTRIBUTES = {
+    "nosuid": mounting.NOSUID,
+    "nodev": mounting.NODEV,
+    "noexec": mounting.NOEXEC,
+    "noatime": mounting.NOATIME,
+    "nodiratime": mounting.NODIRATIME,
+}
+# With it in rootfstype= the kernel makes its first root a tmpfs.
+_OF_THE_INITRAMFS = "tmpfs"
+# Of mount(8), and nothing to do here: the disk is read-only until state on it is asked for.
+_PASSED_OVER = (
+    *("ro", "rw", "defaults", "suid", "dev", "exec", "atime", "diratime", "relatime"),
+    *("norelatime", "strictatime", "auto", "noauto", "nofail", "_netdev"),
+)
+
+
+def find(spec: str, seconds: int, modules: Modules | None) -> str:
+    """The device node; waits for it. Refused("store").
+
+    `modules` loads drivers while it waits. None: udev runs, which does that, and makes links.
+    """
+    try:
+        if modules is None:
+            return devices.find(spec, seconds, links=True)
+        return devices.find(spec, seconds, modules.coldplug)
+    except devices.NotFound as error:
+        not_loaded = modules.not_loaded() if modules is not None else ""
+        found = "; ".join(filter(None, (error.found, not_loaded)))
+        raise Refused(error.step, error.path, found) from None
+
+
+def mount(device: str, types: str, flags: str, modules: Modules | None) -> tuple[int, int]:
+    """The file system on it, attached nowhere; and those of its attributes that are ours alone,
+    which state shown from it shall not have. Refused("store").
+
+    `types` and `flags` are the values of rootfstype= and rootflags=, or empty.
+    """
+    wanted, attributes = parse_flags(flags)
+    named = [fstype for fstype in types.split(",") if fstype not in ("", _OF_THE_INITRAMFS)]
+    problems: list[str] = []
+    for fstype in named or [filesystem.of_device(device)]:
+        if modules is not None:
+            modules.load_filesystem(fstype)
+        options: Options = [("ro", None), ("source", device), *wanted]
+        try:
+            disk = _cfs.fs_mount(fstype, options, HIDDEN | attributes)
+        except OSError as error:
+            problems.append(f"{fstype}: {os_error(error)}")
+            # As the kernel goes on in its own list: another file system, or none that it has.
+            if error.errno not in (errno.EINVAL, errno.ENODEV):
+                break
+        else:
+            return disk, mounting.NOEXEC & ~attributes
+    found = "; ".join(problems)
+    if flags:
+        found += f" (rootflags={flags})"
+    raise Refused("store", device, found, "a root file system to mount")
+
+
+def parse_flags(flags: str) -> "tuple[Options, int]":
+    """Options for the file system, which refuses what it does not know, and mount attributes."""
+    options: Options = []
+    attributes = 0
+    for flag in flags.split(","):
+        name, equals, value = flag.partition("=")
+        if flag in _ATTRIBUTES:
+            attributes |= _ATTRIBUTES[flag]
+        elif flag and flag not in _PASSED_OVER and not name.startswith(("x-", "X-")):
+            options.append((name, value if equals else None))
+    return options, attributes

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""`init`: PID 1 of an initrd without systemd. come_up() is the whole way, from nothing to the init
+of the sealed root."""
+
+import posix
+
+from pyinit.initrd import boot
+from pyinit.initrd.handover import announce, ending, switch_root
+from pyinit.initrd.kernel import interfaces
+from pyinit.initrd.machine.modules import Modules
+from pyinit.initrd.report import output, traceback
+from pyinit.initrd.report.errors import EXIT_USAGE, CfsError, Refused, Step, os_error
+from pyinit.initrd.source import cmdline, config
+from pyinit.initrd.source.cmdline import CommandLine
+from pyinit.initrd.source.config import Config
+
+_NAME = "init"
+_SYSROOT = "/sysroot"
+_SHELL = "/bin/sh"
+
+
+def main(_arguments: list[str]) -> int:
+    """Does not return from PID 1 unless the kernel refuses to end the machine."""
+    if posix.getpid() != 1:
+        output.err(f"{_NAME}: error: usage: this is PID 1 of an initrd and nothing else\n")
+        return EXIT_USAGE
+    settings = Config()  # what to do after a failure, until the configuration is read
+    try:
+        interfaces.mount_all()
+        settings = config.load()
+        come_up(settings)
+    except BaseException as error:
+        tell(error)
+    return give_up(settings)
+
+
+class Told(Exception):
+    """A failure that the child process has told already."""
+
+
+def tell(error: BaseException) -> None:
+    """On the console and in the kernel's log."""
+    if isinstance(error, Told):
+        return
+    if isinstance(error, CfsError):
+        output.err(f"{_NAME}: {error}\n")
+        traceback.log_lines([str(error)])
+    else:
+        traceback.report(error, boot=True)
+
+
+def come_up(settings: Config) -> None:
+    """Never returns: CfsError, or the new root's init in our place."""
+    with Step("source", "/proc/cmdline"):
+        line = cmdline.load()
+    with Step("store", "kernel modules"):
+        modules = Modules()
+        modules.coldplug()
+        load_modules(modules)
+    interfaces.make_directory(_SYSROOT)
+    moved = tuple(where.removeprefix("/") for where in interfaces.PLACES)
+    compose_in_child(settings, line, moved, modules)
+    switch_root.switch(_NAME, _SYSROOT, settings, line)
+
+
+def compose_in_child(
+    settings: Config, line: CommandLine, moved: tuple[str, ...], modules: Modules
+) -> None:
+    """The composed root at /sysroot, made by a child process from the disk that `root=` names.
+
+    Composing enters a mount namespace of its own, and unshare(CLONE_NEWNS) gives the caller a root
+    directory of its own too. PID 1 shares its with the kernel's threads: had it parted from them,
+    they would not follow switch_root and go on looking for /sbin/modprobe in the initramfs.
+    """
+    with Step("attach", _SYSROOT, "a process to compose it in"):
+        child = posix.fork()
+    if child == 0:
+        try:
+            root = line.first("root") or ""
+            record = boot.setup(settings, line, _SYSROOT, moved, modules=modules, root=root)
+            announce.announce(_NAME, record, settings)
+        except BaseException as error:
+            tell(error)
+            posix._exit(1)  # noqa: SLF001
+        posix._exit(0)  # noqa: SLF001
+    _, status = posix.waitpid(child, 0)
+    if posix.WIFSIGNALED(status):
+        found = f"killed by signal {posix.WTERMSIG(status)}"
+        raise Refused("attach", _SYSROOT, found, "a composed root")
+    if status != 0:
+        raise Told
+
+
+def load_modules(modules: Modules) -> None:
+    """Those that the mounts will need: the kernel finds no modprobe here to call by itself."""
+    modules.load_filesystem("erofs", "erofs")
+    modules.load_filesystem("overlay", "overlay")
+    try:
+        modules.load("loop", "erofs")
+    except Refused:
+        pass  # needed by kernels before 6.12 only, and the mount says then that it is missing
+
+
+def give_up(settings: Config) -> int:
+    """The configured end. A shell only where the initrd was built with one."""
+    if ending.wants_shell(settings):
+        try:
+            output.err(f"{_NAME}: {_SHELL}, since the configuration says so\n")
+            posix.execv(_SHELL, [_SHELL])
+        except OSError as error:
+            output.err(f"{_NAME}: {_SHELL}: {os_error(error)}\n")
+    ending.end(_NAME, settings)
+    return 1  # the kernel panics, and says so

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The command lines of cfs-mount and mount.cfs, as values. No disk is touched here."""
+
+from pyinit.initrd.kernel.mounting import NOATIME, NODEV, NODIRATIME, NOEXEC, NOSUID, RDONLY
+from pyinit.initrd.report.errors import UsageError
+from pyinit.initrd.root.digest import Digest
+
+USAGE = """\
+usage: cfs-mount --object-store DIR --digest DIGEST [options] TARGET
+
+  --object-store DIR     the store (objects directory, or repository with objects/)
+  --digest DIGEST        fs-verity digest of the image: 64 or 128 lower-case hex digits, also
+                         after sha256:, sha512:, fsverity-sha256-12:, fsverity-sha512-12:
+  --image FILE           the image, where it lies outside the store (checked all the same)
+  --upperdir DIR         upper layer of a writable root
+  --workdir DIR          an empty directory on the same file system
+  --ro                   read-only (default without --upperdir)
+  --rw                   writable
+  --verity require|off   what is checked (off: nothing, and no fs-verity is needed)
+  --dry-run              everything up to the mount
+  --json                 the status record on stdout
+  -v, --verbose          say what was done
+  -h, --help             this text
+  --version              the version
+"""
+USAGE_HELPER = """\
+usage: mount.cfs STORE DIR [-sfnv] [-N NAMESPACE] -o digest=DIGEST[,OPTION...]
+
+  -o OPTIONS             mount options: digest=DIGEST, image=FILE, upperdir=DIR, workdir=DIR,
+                         verity=require|off, ro, rw, and those of mount(8)
+  -s                     ignore unknown mount options
+  -f                     everything up to the mount
+  -v                     say what was done
+  -n                     ignored
+  -t TYPE                ignored
+  -N NAMESPACE           refused
+  -h, --help             this text
+  --version              the version
+"""
+
+
+class MountOptions:
+    """What is to be mounted where. `store`, `digest` and `target` are always there."""
+
+    __slots__ = (
+        "attributes",
+        "digest",
+        "dry_run",
+        "image",
+        "json",
+        "store",
+        "target",
+        "upperdir",
+        "verbose",
+        "verity",
+        "workdir",
+        "writable",
+    )
+
+    def __init__(self) -> None:
+        self.store = ""
+        self.digest: Digest | None = None
+        self.target = ""
+        self.image: str | None = None
+        self.upperdir: str | None = None
+        self.workdir: str | None = None
+        self.writable: bool | None = None
+        self.verity = "require"
+        self.attributes = 0  # MOUNT_ATTR_*
+        self.dry_run = self.json = self.verbose = False
+
+    def finish(self) -> "MountOptions":
+        """Checks what belongs together; UsageError."""
+        if not self.store:
+            raise UsageError("usage", "--object-store", "missing")
+        if self.digest is None:
+            raise UsageError("usage", "--digest", "missing")
+        if (self.upperdir is None) != (self.workdir is None):
+            raise UsageError("usage", "--upperdir", "upperdir and workdir belong together")
+        if self.writable is None:
+            self.writable = self.upperdir is not None
+        if self.writable and self.upperdir is None:
+            raise UsageError("usage", "--rw", "nothing to write to", "--upperdir and --workdir")
+        if not self.writable:
+            self.attributes |= RDONLY
+        return self
+
+
+_STRINGS = {
+    "--object-store": "store",
+    "--image": "image",
+    "--upperdir": "upperdir",
+    "--workdir": "workdir",
+}
+_FLAGS = {"--dry-run": "dry_run", "--json": "json", "--verbose": "verbose", "-v": "verbose"}
+_WRITABLE = {"--ro": False, "--rw": True}
+
+
+def parse_command(arguments: list[str]) -> MountOptions:
+    """`cfs-mount`'s arguments. UsageError names the option."""
+    options = MountOptions()
+    seen: set[str] = set()
+    positional: list[str] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if argument == "--":
+            positional += rest
+            break
+        if argument.startswith("-"):
+            _take(options, seen, argument, rest)
+        else:
+            positional.append(argument)
+    if len(positional) != 1:
+        raise UsageError("usage", "TARGET", f"{len(positional)} arguments", "one")
+    options.target = _not_empty("TARGET", positional[0])
+    return options.finish()
+
+
+def _take(options: MountOptions, seen: set[str], argument: str, rest: list[str]) -> None:
+    """One option, and its value from `rest` where it is not `--name=value`."""
+    name, equals, value = argument.partition("=")
+    if name in _FLAGS or name in _WRITABLE:
+        if equals:
+            raise UsageError("usage", name, "takes no value")
+        if name in _FLAGS:
+            setattr(options, _FLAGS[name], True)
+        elif options.writable not in (None, _WRITABLE[name]):
+            raise UsageError("usage", name, "--ro and --rw exclude each other")
+        else:
+            options.writable = _WRITABLE[name]
+        return
+    if name not in _STRINGS and name not in ("--digest", "--verity"):
+        raise UsageError("usage", name, "unknown option", "one of --help")
+    if not equals:
+        if not rest:
+            raise UsageError("usage", name, "its value is missing")
+        value = rest.pop(0)
+    _set(options, seen, name, value)
+
+
+def _set(options: MountOptions, seen: set[str], name: str, value: str) -> None:
+    if name in seen:
+        raise UsageError("usage", name, "given twice")
+    seen.add(name)
+    if name == "--digest":
+        options.digest = Digest.parse(value, name)
+        return
+    _not_empty(name, value)
+    if name == "--verity":
+        if value not in ("require", "off"):
+            raise UsageError("usage", name, repr(value), "require or off")
+        options.verity = value
+    else:
+        setattr(options, _STRINGS[name], value)
+
+
+def _not_empty(name: str, value: str) -> str:
+    if not value:
+        raise UsageError("usage", name, "an empty value")
+    return value
+
+
+_ATTRIBUTES = {
+    "nosuid": NOSUID,
+    "nodev": NODEV,
+    "noexec": NOEXEC,
+    "noatime": NOATIME,
+    "nodiratime": NODIRATIME,
+}
+# Of mount(8) and fstab(5): read by those who call us, nothing to do here.
+_GENERIC = (
+    *("defaults", "auto", "noauto", "nofail", "_netdev", "nouser", "nogroup", "suid", "dev"),
+    *("exec", "atime", "relatime", "norelatime", "diratime", "async", "loud", "silent"),
+    *("owner", "noowner", "group", "user", "users", "comment", "_rnetdev"),
+)
+
+
+def parse_helper(arguments: list[str]) -> MountOptions:
+    """`mount.cfs SPEC DIR [-sfnv] [-N NAMESPACE] [-o OPTIONS]`, as mount(8) calls its helpers."""
+    options = MountOptions()
+    positional: list[str] = []
+    mount_options: list[str] = []
+    sloppy = False
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith("-") or argument == "-":
+            positional.append(argument)
+        elif argument in ("-o", "-N", "-t"):
+            if not rest:
+                raise UsageError("usage", argument, "its value is missing")
+            value = rest.pop(0)
+            if argument == "-o":
+                mount_options += value.split(",")
+            elif argument == "-N":
+                raise UsageError("usage", "-N", "mounting in another namespace is not supported")
+        else:
+            for letter in argument[1:]:
+                if letter not in "sfnv":
+                    raise UsageError("usage", f"-{letter}", "unknown option", "-s -f -n -v -N -o")
+                sloppy = sloppy or letter == "s"
+                options.dry_run = options.dry_run or letter == "f"
+                options.verbose = options.verbose or letter == "v"
+    if len(positional) != 2:
+        raise UsageError("usage", "mount.cfs", f"{len(positional)} arguments", "SPEC and DIR")
+    options.store = _not_empty("SPEC", positional[0])
+    options.target = _not_empty("DIR", positional[1])
+    _take_mount_options(options, mount_options, sloppy)
+    return options.finish()
+
+
+def _take_mount_options(options: MountOptions, given: list[str], sloppy: bool) -> None:
+    seen: set[str] = set()
+    for option in given:
+        name, equals, value = option.partition("=")
+        if name in ("digest", "image", "upperdir", "workdir", "verity"):
+            if not equals:
+                raise UsageError("usage", name, "its value is missing")
+            _set(options, seen, "--" + name, value)
+        elif option in ("ro", "rw"):
+            options.writable = option == "rw"
+        elif option in _ATTRIBUTES:
+            options.attributes |= _ATTRIBUTES[option]
+        elif name.startswith(("x-", "X-")) or name in _GENERIC or not option:
+            pass
+        elif not sloppy:
+            raise UsageError("usage", name, "unknown mount option")
+    if options.upperdir is None and options.writable:
+        options.writable = None  # mount(8) says rw where nobody said ro: no wish of the user's

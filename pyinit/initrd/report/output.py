@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Lines for people: stdout and stderr, by descriptor (a core-only interpreter has no streams)."""
+
+import posix
+
+from pyinit.initrd.report.errors import os_error
+
+
+class StdoutError(OSError):
+    """An answer that nobody gets, which is no success."""
+
+    def __str__(self) -> str:
+        return f"error: standard output: {os_error(self)}"
+
+
+def out(text: str) -> None:
+    """To stdout. StdoutError where that fails."""
+    try:
+        _write(1, text)
+    except OSError as error:
+        raise StdoutError(error.errno, error.strerror) from None
+
+
+def err(text: str) -> None:
+    """To stderr; a closed stderr does not hide the exit code."""
+    try:
+        _write(2, text)
+    except OSError:
+        pass
+
+
+def error(text: str) -> None:
+    """Lines to stderr that say why nothing was done: the journal lists them as errors."""
+    if _is_journal():
+        text = "".join(f"<3>{line}\n" for line in text.split("\n")[:-1])  # sd-daemon(3)
+    err(text)
+
+
+def _is_journal() -> bool:
+    """Is stderr what systemd has connected to the journal? (systemd.exec(5), $JOURNAL_STREAM)"""
+    stream = posix.environ.get(b"JOURNAL_STREAM")
+    if stream is None:
+        return False
+    try:
+        status = posix.fstat(2)
+    except OSError:
+        return False
+    return stream == f"{status.st_dev}:{status.st_ino}".encode("ascii")
+
+
+def _write(fd: int, text: str) -> None:
+    data = text.encode("utf-8", "surrogateescape")
+    while data:
+        data = data[posix.write(fd, data) :]

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""One file read whole before a root is handed over.
+
+A mount that succeeded proves little: without fs-verity in the kernel `verity=require` is accepted
+and every open fails; with an object directory of another system the mount succeeds too.
+
+Which one: the first regular file whose content lies in the store, breadth first, the
+names of a directory sorted, of at most 16 MiB where there is one: a large one would hold up the
+boot. It is the same file on each boot of an image.
+"""
+
+import errno
+import posix
+
+from pyinit.initrd.report.errors import LACKS, Refused, failure, os_error
+
+_CHUNK = 128 * 1024
+_LARGE = 16 * 1024 * 1024
+# Set by mkcomposefs on files with content in the store; hidden by overlayfs, seen on EROFS.
+_METACOPY = "trusted.overlay.metacopy"
+
+
+def check(lower: int, root: int, where: str) -> str | None:
+    """Reads the file. Its path, or None where the image has no content in the store.
+
+    `lower` is a directory descriptor of the EROFS mount, `root` of the overlay above it, `where`
+    names the root in Refused("check").
+    """
+    try:
+        path = find(lower)
+    except OSError as error:
+        raise failure("check", where, error, "an image that can be listed") from None
+    if path is not None:
+        try:
+            _read_whole(root, path)
+        except OSError as error:
+            found = os_error(error)
+            if error.errno in LACKS:
+                raise failure("check", f"{where}/{path}", error) from None
+            if error.errno == errno.EIO:
+                found += "; the object is changed or has no fs-verity"
+            expected = "readable to its end"
+            raise Refused("check", f"{where}/{path}", found, expected) from None
+    return path
+
+
+def find(lower: int) -> str | None:
+    """The path by the rule, relative, or None. OSError of the image as it is."""
+    large: str | None = None
+    level = [""]
+    while level:
+        below = []
+        for directory in level:
+            # Types come with the names: an image of mkcomposefs has 256 whiteouts in its root,
+            # and a stat of each would cost more than the mount.
+            with posix.scandir(f"/proc/self/fd/{lower}/{directory}") as entries:
+                found = sorted(entries, key=_name)
+            for entry in found:
+                path = f"{directory}/{entry.name}" if directory else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    below.append(path)
+                elif entry.is_file(follow_symlinks=False) and _in_store(entry.path):
+                    if entry.stat(follow_symlinks=False).st_size <= _LARGE:
+                        return path
+                    large = large or path
+        level = below
+    return large
+
+
+def _name(entry: "posix.DirEntry[str]") -> str:
+    return entry.name
+
+
+def _in_store(path: str) -> bool:
+    try:
+        posix.getxattr(path, _METACOPY, follow_symlinks=False)
+    except OSError as error:
+        if error.errno == errno.ENODATA:
+            return False
+        raise
+    return True
+
+
+def _read_whole(root: int, path: str) -> None:
+    fd = posix.open(path, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=root)
+    try:
+        expected = posix.fstat(fd).st_size
+        total = 0
+        while part := posix.read(fd, _CHUNK):
+            total += len(part)
+        if total != expected:
+            raise OSError(errno.EIO, f"{total} of {expected} bytes")
+    finally:
+        posix.close(fd)

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The mounts of a composed root: EROFS, overlayfs above it, and the checks of both."""
+
+import _cfs
+import errno
+import posix
+
+from pyinit.initrd.kernel import mountinfo
+from pyinit.initrd.kernel.mounting import NEW_API, RDONLY, mount_refused, open_directory
+from pyinit.initrd.report.errors import CfsError, Refused, Step
+from pyinit.initrd.root import canary
+from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.root.image import VerifiedImage
+from pyinit.initrd.root.stage import Stage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SOURCE = "composefs:"
+
+
+class Root:
+    """A composed root that lies in the stage, checked."""
+
+    __slots__ = ("canary", "image", "lower", "mount", "objects", "used_loop")
+
+    image: VerifiedImage
+    lower: int
+    objects: int
+    mount: int
+    used_loop: bool
+    canary: str | None
+
+
+def compose(
+    stage: Stage,
+    image: VerifiedImage,
+    objects: int,
+    attributes: int,
+    *,
+    upper: "Callable[[int], tuple[int, int]] | None" = None,
+    stacked: bool = False,
+) -> Root:
+    """Mounts and checks. Refused by the step that failed.
+
+    `upper` gives (upperdir, workdir) for the image's root directory. `stacked`: an overlay will
+    lie above this one. The kernel stacks two levels, and some count a file-backed EROFS as one
+    (6.12.63 and 6.18.3 do, later ones do not): it is over a loop device then, on every kernel.
+    """
+    root = Root()
+    root.image = image
+    root.objects = objects
+    root.lower, root.used_loop = _mount_erofs(image, stacked)
+    stage.bring_in(root.lower)
+    root.mount = mount_overlay(
+        stage.target,
+        image,
+        (root.lower, objects),
+        upper(root.lower) if upper else (-1, -1),
+        attributes,
+    )
+    stage.attach(root.mount)
+    check_options(root.mount, image, stage.target)
+    # Not through an upper layer, where the file may be another one, or be gone.
+    sealed = root.mount
+    if upper is not None:
+        layers = (root.lower, objects)
+        sealed = mount_overlay(stage.target, image, layers, (-1, -1), RDONLY)
+    root.canary = canary.check(root.lower, sealed, stage.target)
+    return root
+
+
+def _mount_erofs(image: VerifiedImage, prefer_loop: bool) -> tuple[int, bool]:
+    try:
+        return _cfs.erofs_mount(image.fd, image.noacl, prefer_loop)
+    except OSError as error:
+        raise mount_refused("erofs", image.path, error) from None
+
+
+def mount_overlay(
+    where: str,
+    image: VerifiedImage,
+    lower: tuple[int, int],
+    upper: tuple[int, int],
+    attributes: int,
+) -> int:
+    """A detached overlay of (EROFS directory, objects) and (upperdir, workdir)."""
+    require = image.verity == "require"
+    source = _SOURCE + image.digest.hex
+    try:
+        return _cfs.overlay_mount(source, *lower, *upper, require, attributes)
+    except OSError as error:
+        expected = ""
+        if error.errno == errno.EINVAL and require:
+            expected = "an overlayfs with verity=require and data-only layers (Linux 6.6)"
+        raise mount_refused("overlay", where, error, expected) from None
+
+
+def check_options(mount_fd: int, image: VerifiedImage, where: str) -> None:
+    """The kernel's own account of an overlay: Refused("check") unless it says verity=require.
+
+    overlayfs shows options that differ from its defaults, so the word must be there.
+    """
+    with Step("check", where):
+        mount = mountinfo.of(mount_fd)
+    if mount is None:
+        raise Refused("check", where, f"not in {mountinfo.PATH}", "the mount just made")
+    if image.verity == "require" and "verity=require" not in mount.super_options:
+        found = f"mount options {','.join(mount.super_options)!r}"
+        raise Refused("check", where, found, "verity=require among them")
+
+
+def attach(tree: int, target: str, image: VerifiedImage) -> None:
+    """The one change that others see; taken back unless mountinfo shows what is expected."""
+    directory = open_directory(target)
+    with Step("attach", target, "a directory to mount on", NEW_API):
+        _cfs.mount_attach(tree, directory)
+    try:
+        check_options(tree, image, target)
+    except BaseException:
+        detach(tree, target)
+        raise
+
+
+def detach(tree: int, target: str) -> None:
+    """Takes an attached root back, wherever the path leads by now."""
+    with Step("attach", target):
+        _cfs.mount_detach(tree)
+
+
+def has_upper(target: str) -> bool:
+    """Has what is mounted on a directory an upper layer?"""
+    with Step("attach", target):
+        mount = mountinfo.of(open_directory(target))
+    return mount is None or any(word.startswith("upperdir=") for word in mount.super_options)
+
+
+def check_free(target: str) -> None:
+    """Refused("attach") where something is mounted there: what others mount of a disk whose root
+    is to be verified, others may have read."""
+    directory = open_directory(target)
+    with Step("attach", target):
+        if _is_mount_point(directory):
+            expected = "nothing: the disk that root= names is mounted here, unseen"
+            raise Refused("attach", target, "something is mounted there already", expected)
+
+
+def mounted_at(target: str) -> Digest | None:
+    """The digest of the composed root that is already mounted on a directory, if any is."""
+    directory = open_directory(target)
+    with Step("attach", target):
+        return _mounted_on(directory)
+
+
+def _is_mount_point(directory: int) -> bool:
+    """False inside a mount, and for the root of all."""
+    parent = posix.open("..", posix.O_PATH | posix.O_CLOEXEC, dir_fd=directory)
+    return mountinfo.mount_id(parent) != mountinfo.mount_id(directory)
+
+
+def _mounted_on(directory: int) -> Digest | None:
+    if not _is_mount_point(directory):
+        return None
+    mount = mountinfo.of(directory)
+    if mount is None or mount.fstype != "overlay" or not mount.source.startswith(_SOURCE):
+        return None
+    if "verity=require" not in mount.super_options:
+        return None
+    try:
+        return Digest.parse(mount.source.removeprefix(_SOURCE), mountinfo.PATH)
+    except CfsError:
+        return None

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The kernel command line, cut into parameters as the kernel cuts it (lib/cmdline.c, next_arg()).
+
+Odd, but the kernel's way: a double quote hides white space wherever it stands, yet is taken away
+only in front of a parameter, in front of a value, and at the end; there is no escape character.
+Byte 0xA0 is white space, even inside a UTF-8 character.
+"""
+
+from pyinit.initrd.kernel import files
+from pyinit.initrd.report.errors import Refused, UsageError
+from pyinit.initrd.root.digest import Digest
+
+PATH = "/proc/cmdline"
+MAX = 1 << 20
+"""Bytes read; the kernel's own limit is 2 KiB to 64 KiB, by architecture."""
+
+_SPACE = b" \t\n\v\f\r\xa0"
+_QUOTE = 0x22
+_EQUALS = 0x3D
+_WHERE = "kernel command line"
+
+
+class CommandLine:
+    """Parameters in order; `-` and `_` in names are the same to the kernel, and here.
+
+    A value is None where there is no `=`, and "" where nothing follows it.
+    """
+
+    __slots__ = ("init_args", "parameters")
+
+    def __init__(
+        self, parameters: list[tuple[str, str | None]], init_args: list[str] | None = None
+    ) -> None:
+        self.parameters = parameters
+        # What stands after `--`: for init, as PID 1 sees it in its own argv.
+        self.init_args = init_args or []
+
+    def all(self, name: str) -> list[str | None]:
+        wanted = name.replace("-", "_")
+        return [value for key, value in self.parameters if key.replace("-", "_") == wanted]
+
+    def has(self, name: str) -> bool:
+        return bool(self.all(name))
+
+    def first(self, name: str) -> str | None:
+        """The first value. None: not there, or there without `=` (has() tells)."""
+        values = self.all(name)
+        return values[0] if values else None
+
+
+def parse(data: bytes) -> CommandLine:
+    """Any bytes are a command line; what is not UTF-8 is kept by surrogates."""
+    data = data.partition(b"\0")[0]
+    parameters, at = _until_dashes(data, 0)
+    rest, _ = _until_dashes(data, at)  # a second `--` ends init's arguments too
+    init_args = [key if value is None else f"{key}={value}" for key, value in rest]
+    return CommandLine(parameters, init_args)
+
+
+def load(path: str = PATH) -> CommandLine:
+    """Of the running kernel; /proc adds one LF, which would count inside an open quote."""
+    return parse(files.read(path, MAX).removesuffix(b"\n"))
+
+
+def digests(line: CommandLine) -> list[Digest]:
+    """The digest under the keys of the field, none or one; the caller decides whether to ask.
+
+    `composefs=<hex>` and `composefs.digest=v1-sha256-12:<hex>` (v1 or v2, sha256 or sha512).
+    Boot menu and add-ons append, so the first is the UKI's own; but a different one after it is
+    refused rather than ignored, and so is the mark `?`, which would switch verification off.
+    """
+    found: list[Digest] = []
+    for key, value in line.parameters:
+        if key not in ("composefs", "composefs.digest"):
+            continue
+        digest = _digest(key, value)
+        if not found:
+            found.append(digest)
+        elif digest != found[0]:
+            raise Refused("source", _WHERE, f"two digests, {found[0]} and {digest}")
+    return found
+
+
+def _digest(key: str, value: str | None) -> Digest:
+    if not value:
+        raise Refused("source", _WHERE, f"{key}{'' if value is None else '='} without a digest")
+    if value.startswith("?"):
+        raise Refused("source", _WHERE, f"{key}=? (verification off)", "a digest that is checked")
+    text = value
+    if key == "composefs.digest":
+        version, _, text = value.partition("-")
+        # The version is the image format's, which the digest covers; 12: blocks of 2^12 bytes.
+        if version not in ("v1", "v2") or not text.startswith(("sha256-12:", "sha512-12:")):
+            found = f"{key}={value[:160]}"
+            raise Refused("source", _WHERE, found, "v1- or v2-, sha256-12: or sha512-12:, digits")
+        text = "fsverity-" + text
+    elif ":" in value:
+        raise Refused("source", _WHERE, f"{key}={value[:160]}", "hex digits without a prefix")
+    try:
+        return Digest.parse(text, _WHERE)
+    except UsageError as error:
+        raise Refused("source", f"{_WHERE}: {key}", error.found, error.expected) from None
+
+
+def _until_dashes(data: bytes, at: int) -> tuple[list[tuple[str, str | None]], int]:
+    """Parameters from offset `at` to a `--`, and the offset after it."""
+    result: list[tuple[str, str | None]] = []
+    while True:
+        while at < len(data) and data[at] in _SPACE:
+            at += 1
+        if at == len(data):
+            return result, at
+        name, value, at = _next(data, at)
+        if name == "--" and value is None:
+            return result, at
+        result.append((name, value))
+
+
+def _next(data: bytes, at: int) -> tuple[str, str | None, int]:
+    """The parameter that starts at `at`, its value, and the offset after both."""
+    quoted = in_quotes = data[at] == _QUOTE
+    start = end = at + quoted
+    equals = 0  # relative to start; one in the first place is part of the name
+    while end < len(data) and (in_quotes or data[end] not in _SPACE):
+        if data[end] == _EQUALS and not equals:
+            equals = end - start
+        elif data[end] == _QUOTE:
+            in_quotes = not in_quotes
+        end += 1
+    stop = end
+    # One quote at the end goes, for the one in front of the value or of the whole.
+    if not equals:
+        if quoted and end > start and data[end - 1] == _QUOTE:
+            stop -= 1
+        return _text(data[start:stop]), None, end
+    value = start + equals + 1
+    if data[value : value + 1] == b'"':
+        value += 1
+        quoted = True
+    if quoted and data[end - 1] == _QUOTE:
+        stop -= 1
+    return _text(data[start : start + equals]), _text(data[value:stop]), end
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")

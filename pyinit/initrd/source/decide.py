@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Which digests may be booted, and who says so.
+
+The carried file decides; it is as trusted as this program, in whose initrd it lies. What the
+UKI's section and the command line say is compared with it: every source that is there must agree,
+and one that disagrees stops the boot. The command line is a source of its own only where the
+initrd's configuration allows it.
+"""
+
+import errno
+
+from pyinit.initrd.kernel import files
+from pyinit.initrd.report.errors import Refused, SystemFailure, os_error
+from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.source import cmdline, payload
+from pyinit.initrd.source.cmdline import CommandLine
+from pyinit.initrd.source.config import Config
+from pyinit.initrd.source.esp import UkiDigests
+
+_COMMAND_LINE = "kernel command line"
+
+
+class Decision:
+    """Candidates in order of preference, and where they come from."""
+
+    __slots__ = ("candidates", "level", "uki")
+
+    def __init__(self, candidates: list[Digest], level: str, uki: str) -> None:
+        self.candidates = candidates
+        self.level = level  # carried or cmdline: also the name of the source
+        self.uki = uki  # what came of comparing the UKI's section
+
+
+def carried(path: str = payload.CARRIED) -> list[Digest] | None:
+    """The digests in the initrd; None where there is no such file. Refused if it is broken."""
+    try:
+        data = files.read(path, payload.MAX)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        if error.errno == errno.EFBIG:
+            found = f"more than {payload.MAX} bytes"
+            raise Refused("source", path, found, f"at most {payload.MAX}") from None
+        raise SystemFailure("source", path, os_error(error)) from None
+    return payload.parse(data, path)
+
+
+def decide(
+    config: Config, held: list[Digest] | None, uki: UkiDigests, line: CommandLine
+) -> Decision:
+    """The candidates. Refused("source") where there is none or two sources disagree."""
+    named = cmdline.digests(line)
+    allowed = config.digest_source
+    if held is not None:
+        if allowed == "cmdline":
+            expected = "none in this initrd (digest-source=cmdline in its configuration)"
+            raise Refused("source", payload.CARRIED, "a digest", expected)
+        decision = Decision(held, "carried", _compare_uki(config, held, uki))
+    elif allowed == "carried":
+        expected = "the file that cfs-uki seal adds to the UKI's initrd"
+        if named:
+            expected += "; or digest-source=cmdline in its configuration"
+        raise Refused("source", payload.CARRIED, "not in this initrd", expected)
+    elif not named:
+        found = f"no composefs= or composefs.digest=, and no {payload.CARRIED}"
+        raise Refused("source", _COMMAND_LINE, found, "a digest")
+    else:
+        decision = Decision(named, "cmdline", _compare_uki(config, named, uki))
+    if named and named != decision.candidates:
+        _conflict(_COMMAND_LINE, named, decision.candidates)
+    return decision
+
+
+def _compare_uki(config: Config, expected: list[Digest], uki: UkiDigests) -> str:
+    if config.uki == "off":
+        return "not read (configuration)"
+    if uki.found is None:
+        if config.uki == "require":
+            raise Refused("source", uki.path or "UKI", uki.why_not, "its section to compare")
+        return f"not compared: {uki.why_not}"
+    if uki.found != expected:
+        _conflict(uki.path, uki.found, expected)
+    return f"unproved, equal: {uki.path}"
+
+
+def _conflict(where: str, found: list[Digest], expected: list[Digest]) -> None:
+    raise Refused("source", where, " ".join(map(str, found)), " ".join(map(str, expected)))

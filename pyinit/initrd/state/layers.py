@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""What is laid over the sealed root: /etc, /var, the root itself, and the disk at /sysroot."""
+
+import _cfs
+import errno
+import posix
+
+from pyinit.initrd.kernel import mountinfo, mounting
+from pyinit.initrd.machine.modules import Modules
+from pyinit.initrd.report.errors import Refused, Step, failure, os_error
+from pyinit.initrd.root import compose
+from pyinit.initrd.root.stage import Stage
+from pyinit.initrd.source.config import Config
+from pyinit.initrd.state import copying
+from pyinit.initrd.state.area import Area, Entry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyinit.initrd.handover import status
+
+_DIRECTORY = posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_SECURE = mounting.NODEV | mounting.NOSUID
+
+
+class MemoryLayers:
+    """Upper layers of the root in memory, made when compose() has its lower one."""
+
+    __slots__ = ("_size", "_stage")
+
+    def __init__(self, stage: Stage, size: str) -> None:
+        self._stage = stage
+        self._size = size
+
+    def __call__(self, lower: int) -> tuple[int, int]:
+        with Step("state", "/"):
+            return _memory(self._stage, "root", self._size, lower)
+
+
+def root_layers(stage: Stage, settings: Config) -> MemoryLayers | None:
+    """What makes the root writable; None: it is sealed."""
+    return None if settings.root == "sealed" else MemoryLayers(stage, settings.root_size)
+
+
+class State:
+    """Lays directories over a composed root that is still in the stage.
+
+    They are attached to the topmost root, the very mount that is handed over. `places` says, for
+    those on the disk, where.
+    """
+
+    __slots__ = ("_area", "_root", "_settings", "_stage", "places")
+
+    def __init__(
+        self,
+        stage: Stage,
+        root: compose.Root,
+        settings: Config,
+        modules: Modules | None = None,
+    ) -> None:
+        self._stage = stage
+        self._root = root
+        self._settings = settings
+        self._area = Area(stage, settings, root.image.digest.hex, modules)
+        self.places: dict[str, status.Value] = {}
+
+    def etc(self) -> str:
+        """What became of /etc."""
+        mode = self._settings.etc
+        with Step("state", "/etc"):
+            if mode == "transient":
+                return self._transient_etc()
+            return self._lay("etc", mode, self._settings.state_etc)
+
+    def var(self) -> str:
+        """What became of /var."""
+        mode = self._settings.var
+        with Step("state", "/var"):
+            if mode == "transient":
+                point = mount_point(self._root, "var")
+                _attach(_tmpfs("var", self._settings.var_size), point, "var")
+                return "tmpfs"
+            return self._lay("var", mode, self._settings.state_var)
+
+    def _lay(self, name: str, mode: str, template: str) -> str:
+        if mode == "none":
+            return mode
+        point = mount_point(self._root, name)
+        if mode == "overlay":
+            entry, upper, work = self._area.layers(template, point)
+            mount = _stack(name, point, entry, upper, work)
+            _attach(mount, point, name)
+            _check_stacked(mount, f"/{name}")
+        else:
+            disk = mode == "transient-disk"
+            entry = (self._area.fresh if disk else self._area.bind)(template, point)
+            _attach(_bound(entry), point, name)
+        self.places[name] = {"path": entry.path, "kind": entry.kind, "created": entry.created}
+        return mode
+
+    def _transient_etc(self) -> str:
+        """An overlay of the image's /etc and a tmpfs: writable, forgotten at the next boot.
+
+        Its layers are those of the root, not the root itself: an overlay on an overlay on a
+        file-backed EROFS is too deep for some kernels (seen with 6.12.63 and 6.18.3: EINVAL).
+        """
+        root = self._root
+        point = mount_point(root, "etc")
+        lower = posix.open("etc", posix.O_RDONLY | _DIRECTORY, dir_fd=root.lower)
+        upper = _memory(self._stage, "etc", self._settings.etc_size, lower)
+        mount = compose.mount_overlay("/etc", root.image, (lower, root.objects), upper, _SECURE)
+        _attach(mount, point, "etc")
+        compose.check_options(mount, root.image, "/etc")
+        return "transient"
+
+
+def mount_point(root: compose.Root, name: str) -> int:
+    """Descriptor of a directory of the composed root. Refused("state"): the image lacks it."""
+    try:
+        return posix.open(name, posix.O_PATH | _DIRECTORY, dir_fd=root.mount)
+    except OSError as error:
+        raise failure("state", f"/{name}", error, "a directory in the image") from None
+
+
+def show_disk(stage: Stage, root: compose.Root, readonly: bool) -> str:
+    """The disk at /sysroot, where the image has that directory; never for running programs."""
+    try:
+        point = posix.open("sysroot", posix.O_PATH | _DIRECTORY, dir_fd=root.mount)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return "not shown: no such directory in the image"
+        raise failure("state", "/sysroot", error) from None
+    base = stage.base if readonly else stage.disk()
+    attributes = _SECURE | mounting.NOEXEC
+    if readonly:
+        attributes |= mounting.RDONLY
+    try:
+        disk = _cfs.mount_clone(base, False)
+        _cfs.mount_set(disk, attributes, 0, False)
+    except OSError as error:
+        raise mounting.mount_refused("sysroot", "/sysroot", error) from None
+    _attach(disk, point, "sysroot")
+    return "read-only" if readonly else "writable"
+
+
+def _bound(entry: Entry) -> int:
+    try:
+        mount = _cfs.mount_clone(entry.fd, False)
+        _cfs.mount_set(mount, _SECURE, 0, False)
+    except OSError as error:
+        raise mounting.mount_refused("bind", entry.path, error) from None
+    return mount
+
+
+def _stack(name: str, lower: int, entry: Entry, upper: int, work: int) -> int:
+    """An overlay above the composed root whose upper layer who has the disk may have written.
+
+    Redirects and metacopies in it are not followed, which cannot go together with data-only
+    layers: so it has the composed directory as its lower layer, not that one's layers.
+    """
+    try:
+        mount = _cfs.overlay_mount(f"cfs-{name}", lower, -1, upper, work, False, _SECURE)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            expected = "directories that no other overlay is using"
+            raise Refused("state", entry.path, os_error(error), expected) from None
+        raise mounting.mount_refused("state", entry.path, error) from None
+    return mount
+
+
+def _check_stacked(mount_fd: int, where: str) -> None:
+    """The kernel's own account: Refused("check") unless redirects and metacopies stay off."""
+    with Step("check", where):
+        mount = mountinfo.of(mount_fd)
+    options = mount.super_options if mount is not None else []
+    if "ro" in options:
+        found = "read-only: the kernel could not use its work directory (a full disk?)"
+        raise Refused("check", where, found, "an overlay that can be written to")
+    if "redirect_dir=nofollow" not in options or "metacopy=on" in options:
+        found = f"mount options {','.join(options)!r}"
+        raise Refused("check", where, found, "redirect_dir=nofollow and no metacopy=on")
+
+
+def _memory(stage: Stage, name: str, size: str, lower: int) -> tuple[int, int]:
+    """Upper and work directory in a tmpfs of their own; the upper one looks like `lower`."""
+    memory = _tmpfs(name, size)
+    stage.bring_in(memory)
+    for directory in ("upper", "work"):
+        posix.mkdir(directory, 0o755, dir_fd=memory)
+    upper, work = (
+        posix.open(directory, posix.O_RDONLY | _DIRECTORY, dir_fd=memory)
+        for directory in ("upper", "work")
+    )
+    copying.attributes(f"/proc/self/fd/{lower}/.", f"/proc/self/fd/{upper}/.")
+    return upper, work
+
+
+def _tmpfs(name: str, size: str) -> int:
+    options: list[tuple[str, str | None]] = [
+        ("source", f"cfs-{name}"),
+        ("mode", "0755"),
+        ("size", size),
+    ]
+    try:
+        return _cfs.fs_mount("tmpfs", options, _SECURE)
+    except OSError as error:
+        raise mounting.mount_refused("tmpfs", f"/{name}", error) from None
+
+
+def _attach(mount: int, directory: int, name: str) -> None:
+    try:
+        _cfs.mount_attach(mount, directory)
+    except OSError as error:
+        raise failure("state", f"/{name}", error) from None

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""What the booted system finds of us in /run, and the line on the console."""
+
+from pathlib import Path
+
+import pytest
+
+from pyinit.initrd.handover import announce, status, volatile_root
+from pyinit.initrd.source import config
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_announce_leaves_record_configuration_and_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+    linked: bool,
+) -> None:  # fmt: skip
+    """The link only where it is asked for: who finds it lets in partitions of the disk."""
+    link = tmp_path / "systemd" / "link"
+    monkeypatch.setattr(status, "DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(status, "PATH", str(tmp_path / "root.json"))
+    monkeypatch.setattr(status, "CONFIG", str(tmp_path / "setup-root.conf"))
+    monkeypatch.setattr(volatile_root, "LINK", str(link))
+    settings = config.Config()
+    settings.etc = "bind"
+    settings.volatile_root_link = linked
+    record: dict[str, status.Value] = {
+        "image": "/i", "digest": "d", "source": "carried", "etc": "bind", "var": "tmpfs",
+        "device": "/dev/block/8:1", "missing_candidates": ["one"],
+    }  # fmt: skip
+    announce.announce("cfs-setup-root", record, settings)
+    assert link.is_symlink() == linked
+    assert not linked or link.readlink() == Path("/dev/block/8:1")
+    assert config.load(str(tmp_path / "setup-root.conf")).etc == "bind"
+    assert '"etc": "bind"' in (tmp_path / "root.json").read_text()
+    assert capfd.readouterr().err.splitlines() == [
+        "cfs-setup-root: candidate one has no image, going on to the next",
+        "cfs-setup-root: root is /i (d, carried), /etc bind, /var tmpfs",
+    ]

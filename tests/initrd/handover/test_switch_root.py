@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""What of switching root needs no machine of its own; the rest is in tests/vm/test_init.py."""
+
+import _cfs
+import os
+import posix
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pyinit.initrd.handover import switch_root
+from pyinit.initrd.kernel import mountinfo
+from pyinit.initrd.programs import init
+from pyinit.initrd.report.errors import Refused
+from pyinit.initrd.source.cmdline import CommandLine
+from pyinit.initrd.source.config import Config
+
+
+def test_what_init_names_has_to_lie_on_the_sealed_root(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else `init=/var/x` is a program of who has the disk. Mounts are told from each other by
+    their number: here each directory is one."""
+    program = tmp_path / "program"
+    program.touch(0o755)
+    monkeypatch.setattr(mountinfo, "mount_id", lambda _: 1)
+    switch_root.check_program(str(program))
+    place = program.stat().st_ino
+    monkeypatch.setattr(mountinfo, "mount_id", lambda fd: os.fstat(fd).st_ino == place)
+    with pytest.raises(Refused) as caught:
+        switch_root.check_program(str(program))
+    assert str(caught.value) == (
+        f"refused: switch-root: {program}: not on the sealed root, expected a program of the image"
+    )
+
+
+def test_programs_that_are_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(mountinfo, "mount_id", lambda _: 1)
+    with pytest.raises(Refused, match="missing in the image"):
+        switch_root.check_program(str(tmp_path / "none"))
+    (tmp_path / "text").touch(0o644)
+    with pytest.raises(Refused, match="not executable"):
+        switch_root.check_program(str(tmp_path / "text"))
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A machine whose root is switched in words only: what would be done, in order."""
+    done: list[str] = []
+    monkeypatch.setattr(mountinfo, "read", lambda: [SimpleNamespace(fstype="rootfs")])
+    monkeypatch.setattr(_cfs, "root_is_initramfs", lambda: True)
+    for name in ("mount_move", "switch_root", "initramfs_empty"):
+        monkeypatch.setattr(_cfs, name, lambda *_, name=name: done.append(name))
+    monkeypatch.setattr(posix, "execv", lambda path, _: done.append(path))
+    return done
+
+
+@pytest.mark.parametrize("action", ["shell", "reboot", "poweroff"])
+def test_no_shell_once_the_root_is_another(
+    machine: list[str], monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    """/bin/sh is the image's by then: a password prompt is not what stands before it."""
+    settings = Config()
+    settings.failure, settings.failure_delay = action, 0
+    with pytest.raises(Refused, match="missing in the image"):
+        switch_root.switch("init", "/sysroot", settings, CommandLine([("init", "/nowhere/at/all")]))
+    assert machine == ["mount_move"] * 4 + ["switch_root"]
+    monkeypatch.setattr(_cfs, "reboot", lambda command: machine.append(hex(command)))
+    init.give_up(settings)
+    assert machine[5:] == ["0x4321fedc" if action == "poweroff" else "0x1234567"]
+
+
+def test_a_root_that_was_not_switched_leaves_the_shell(
+    machine: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_cfs, "root_is_initramfs", lambda: False)
+    settings = Config()
+    settings.failure = "shell"
+    with pytest.raises(Refused, match="not the initramfs"):
+        switch_root.switch("init", "/sysroot", settings, CommandLine([]))
+    assert (settings.failure, machine) == ("shell", [])
+
+
+def test_the_initramfs_is_emptied_when_the_program_is_known_to_be_good(
+    machine: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(switch_root, "check_program", lambda path: machine.append(f"check {path}"))
+    switch_root.switch("init", "/sysroot", Config(), CommandLine([]))
+    assert machine[4:] == ["switch_root", "check /sbin/init", "initramfs_empty", "/sbin/init"]

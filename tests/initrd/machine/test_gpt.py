@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyinit.initrd.machine import gpt
+from tests.initrd import partition_tables as make
+
+A = "11111111-2222-3333-4444-555555555555"
+B = "abcdef01-2345-6789-abcd-ef0123456789"
+ROWS: list[make.Row] = [(1, make.ESP, A, 6, 99), (3, B, B, 100, 9000)]
+FOUND = [(1, A, 6), (3, B, 100)]
+
+
+def read(disk: bytes, sector: int = 512) -> list[tuple[int, str, int]]:
+    header = gpt.header(disk[: 2 * sector], sector)
+    end = header.offset + header.count * header.entry_size
+    found = gpt.entries(header, disk[header.offset : end])
+    return [(e.index, e.part_guid, e.first) for e in found]
+
+
+@given(st.uuids())
+def test_guids_are_mixed_endian(value: uuid.UUID) -> None:
+    assert gpt.guid(value.bytes_le) == str(value)
+
+
+@pytest.mark.parametrize("sector", [512, 4096])
+@pytest.mark.parametrize("size", [128, 136, 256, 512])
+@pytest.mark.parametrize("count", [4, 128, 256])
+def test_entries(sector: int, size: int, count: int) -> None:
+    assert read(bytes(make.gpt(ROWS, sector, count, size)), sector) == FOUND
+
+
+def test_entries_outside_the_usable_sectors_are_left_out() -> None:
+    below, above, good = (1, B, A, 5, 99), (2, B, A, 100, 9001), (4, B, B, 100, 101)
+    assert read(bytes(make.gpt([below, above, good]))) == [(4, B, 100)]
+    assert read(bytes(make.gpt([(3, B, A, 100, 99)]))) == []
+
+
+def test_an_unused_entry_is_none_whatever_else_it_says() -> None:
+    unused = (1, "00000000-0000-0000-0000-000000000000", A, 6, 99)
+    assert read(bytes(make.gpt([unused, (2, B, B, 100, 101)]))) == [(2, B, 100)]
+
+
+def change(at: int, value: bytes) -> bytes:
+    disk = make.gpt(ROWS)
+    disk[at : at + len(value)] = value
+    return bytes(disk)
+
+
+@pytest.mark.parametrize(
+    ("disk", "words"),
+    [
+        (b"", "ends before"),
+        (change(0, b"")[:603], "ends before"),
+        (change(510, b"\0"), "no protective MBR"),
+        (change(450, b"\x83"), "no protective MBR"),
+        (change(512, b"efi"), "no GPT signature"),
+        (change(520, b"\1"), "revision 0x10001"),
+        (change(524, b"\x5b"), "header of 91 bytes"),
+        (change(524, b"\x01\x02"), "header of 513 bytes"),
+        (change(536, b"\2"), "at LBA 2"),
+        (change(584, b"\1"), "entries at LBA 1"),
+        (change(584, b"\xff" * 8), "entries at LBA"),
+        (change(552, b"\xff\xff"), "usable are"),
+        (change(560, b"\xff" * 8), "usable are"),
+        (change(592, b"\x01\x01"), "257 GPT entries"),
+        (change(592, b"\xff" * 4), "GPT entries"),
+        (change(596, b"\0"), "entries of 0 bytes"),
+        (change(596, b"\x78"), "entries of 120 bytes"),
+        (change(596, b"\x84"), "entries of 132 bytes"),
+        (change(596, b"\x08\x02"), "entries of 520 bytes"),
+        (change(0, b"")[:-1], "before its GPT entries"),
+    ],
+)
+def test_each_rule(disk: bytes, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        read(disk)
+
+
+def test_other_sector_sizes() -> None:
+    for sector in (0, 1, 513, 2048, 1 << 40):
+        with pytest.raises(ValueError, match="sectors of"):
+            gpt.header(bytes(make.gpt(ROWS)), sector)
+
+
+def test_mbr_uuids() -> None:
+    data = make.mbr([(0x83, 2048, 100), (0, 5, 5), (0x0C, 4096, 200), (0x83, 1, 0)], 0xDEADBEEF)
+    found = [(e.index, e.part_guid, e.first) for e in gpt.mbr(data)]
+    assert found == [(1, "deadbeef-01", 2048), (3, "deadbeef-03", 4096)]
+    assert not gpt.is_gpt(data)
+    assert gpt.mbr(data[:-1] + b"\0") == []
+    assert gpt.mbr(data[:100]) == []
+
+
+def test_a_hybrid_mbr_is_a_gpt() -> None:
+    assert gpt.is_gpt(make.mbr([(0x83, 2048, 100), (0xEE, 1, 100)]))
+
+
+@given(
+    st.lists(st.tuples(st.integers(510, 640), st.binary(min_size=1, max_size=9)), max_size=4),
+    st.sampled_from([512, 4096]),
+)
+def test_any_header(changes: list[tuple[int, bytes]], sector: int) -> None:
+    disk = make.gpt(ROWS)
+    for at, value in changes:
+        disk[at : at + len(value)] = value
+    try:
+        header = gpt.header(bytes(disk), sector)
+    except ValueError:
+        return
+    assert header.count * header.entry_size <= 256 * 512

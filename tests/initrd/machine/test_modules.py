@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyinit.initrd.machine import modules
+from pyinit.initrd.machine.modules import Modules
+from pyinit.initrd.report.errors import Refused
+
+DEP = b"""kernel/fs/ext4/ext4.ko: kernel/fs/jbd2/jbd2.ko kernel/lib/crc16.ko
+kernel/fs/jbd2/jbd2.ko:
+kernel/lib/crc16.ko:
+kernel/fs/fat/vfat.ko.xz: kernel/fs/fat/fat.ko.xz
+kernel/fs/fat/fat.ko.xz:
+kernel/drivers/virtio/virtio-pci.ko: kernel/drivers/virtio/virtio.ko
+kernel/drivers/virtio/virtio.ko:
+kernel/crypto/crc32c_generic.ko:
+kernel/drivers/odd.ko.lzma:
+"""
+ALIAS = b"""# Aliases extracted from modules themselves.
+alias pci:v00001AF4d*sv*sd*bc*sc*i* virtio_pci
+alias crypto-crc32c crc32c_generic
+alias fs-ext4 ext4
+broken line here too
+"""
+SOFTDEP = b"""# Soft dependencies
+softdep ext4 pre: crypto-crc32c not-there post: vfat
+softdep crc32c_generic pre: crc32c-generic
+"""
+BUILTIN = b"kernel/fs/erofs/erofs.ko\nkernel/drivers/block/virtio-blk.ko\n"
+
+
+class Kernel:
+    """What was loaded, in order, and what it answers."""
+
+    def __init__(self) -> None:
+        self.loaded: list[tuple[str, bool]] = []
+        self.errors: dict[str, int] = {}
+
+    def load(self, fd: int, compressed: bool) -> None:
+        name = os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))
+        if name in self.errors:
+            raise OSError(self.errors[name], os.strerror(self.errors[name]))
+        self.loaded.append((name, compressed))
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.loaded]
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Kernel:
+    made = Kernel()
+    monkeypatch.setattr("_cfs.module_load", made.load)
+    monkeypatch.setattr(modules, "SYS", str(tmp_path / "sys"))
+    return made
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "modules"
+    for line in DEP.decode().splitlines():
+        path = root / line.split(":")[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"module")
+    for name, data in (("dep", DEP), ("alias", ALIAS), ("softdep", SOFTDEP), ("builtin", BUILTIN)):
+        (root / f"modules.{name}").write_bytes(data)
+    return root
+
+
+def refusal(made: Modules, name: str) -> str:
+    with pytest.raises(Refused) as caught:
+        made.load(name, "erofs")
+    assert caught.value.step == "erofs"
+    return str(caught.value)
+
+
+def test_needed_ones_first_soft_ones_too(kernel: Kernel, root: Path) -> None:
+    made = Modules(str(root))
+    made.load("ext4")
+    assert kernel.names[-1] == "ext4.ko"
+    assert sorted(kernel.names[:-1]) == ["crc16.ko", "crc32c_generic.ko", "jbd2.ko"]
+    made.load("ext4")
+    assert len(kernel.names) == 4
+
+
+def test_dash_and_underscore_and_aliases(kernel: Kernel, root: Path) -> None:
+    made = Modules(str(root))
+    made.load("virtio_pci")
+    assert kernel.names == ["virtio.ko", "virtio-pci.ko"]
+    made.load("virtio-pci")
+    made.load("fs-ext4")
+    assert kernel.names[-1] == "ext4.ko"
+    for name in ("virtio_blk", "virtio-blk", "erofs"):  # built in
+        made.load(name)
+    assert len(kernel.names) == 6
+
+
+def test_compressed_ones_carry_the_flag(kernel: Kernel, root: Path) -> None:
+    Modules(str(root)).load("vfat")
+    assert kernel.loaded == [("fat.ko.xz", True), ("vfat.ko.xz", True)]
+    kernel.loaded.clear()
+    Modules(str(root)).load("jbd2")
+    assert kernel.loaded == [("jbd2.ko", False)]
+
+
+def test_what_is_refused(kernel: Kernel, root: Path) -> None:
+    made = Modules(str(root))
+    assert "kernel module squash-fs: not there" in refusal(made, "squash-fs")
+    assert "odd.ko.lzma: unknown suffix" in refusal(made, "odd")
+    (root / "kernel/lib/crc16.ko").unlink()
+    assert "crc16.ko: No such file" in refusal(made, "ext4")
+    kernel.errors["fat.ko.xz"] = errno.EOPNOTSUPP
+    assert "cannot unpack .ko.xz, the initrd must carry .ko" in refusal(made, "vfat")
+    kernel.errors["virtio.ko"] = errno.ENODEV
+    assert "virtio.ko: No such device (ENODEV)" in refusal(made, "virtio_pci")
+    assert "virtio-pci.ko" not in kernel.names
+
+
+def test_loaded_already_is_fine(kernel: Kernel, root: Path) -> None:
+    kernel.errors["jbd2.ko"] = errno.EEXIST
+    Modules(str(root)).load("jbd2")
+
+
+def test_a_soft_one_that_fails_is_noted(kernel: Kernel, root: Path) -> None:
+    kernel.errors["crc32c_generic.ko"] = errno.ENODEV
+    made = Modules(str(root))
+    made.load("ext4")
+    assert kernel.names[-1] == "ext4.ko"
+    assert made.failed == {"crc32c_generic": "No such device (ENODEV)"}
+
+
+def test_no_index_at_all(kernel: Kernel, tmp_path: Path) -> None:
+    made = Modules(str(tmp_path / "none"))
+    assert made.coldplug() == 0
+    assert "kernel module ext4: not there" in refusal(made, "ext4")
+    (tmp_path / "sys/module/ext4").mkdir(parents=True)
+    made.load("ext4")
+
+
+def test_a_file_system_that_the_kernel_has(
+    kernel: Kernel, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "filesystems"
+    table.write_text("nodev\tsysfs\n\text4\nnodev\toverlay\n")
+    monkeypatch.setattr(modules, "FILESYSTEMS", str(table))
+    made = Modules(str(root))
+    made.load_filesystem("ext4")
+    made.load_filesystem("overlay")
+    assert kernel.names == []
+    made.load_filesystem("vfat")
+    assert kernel.names == ["fat.ko.xz", "vfat.ko.xz"]
+
+
+def test_coldplug(kernel: Kernel, root: Path, tmp_path: Path) -> None:
+    made = Modules(str(root))
+    assert made.coldplug() == 0
+    device = tmp_path / "sys/bus/pci/devices/0000:00:01.0"
+    device.mkdir(parents=True)
+    (tmp_path / "sys/bus/pci/devices/without").mkdir()
+    (device / "modalias").write_text("pci:v00001AF4d00001001sv0sd2bc01sc00i00\n")
+    kernel.errors["virtio.ko"] = errno.ENODEV
+    assert made.coldplug() == 0
+    assert made.failed == {"virtio_pci": "No such device (ENODEV)"}
+    kernel.errors.clear()
+    assert made.coldplug() == 0  # not tried again for the same identity
+    made = Modules(str(root))
+    assert made.coldplug() == 2
+    assert kernel.names == ["virtio.ko", "virtio-pci.ko"]
+    assert made.coldplug() == 0
+
+
+def test_what_did_not_load_is_one_bounded_text() -> None:
+    made = Modules("/nowhere")
+    assert made.not_loaded() == ""
+    made.failed = {"kvm": "No such device (ENODEV)", "nvme": "Exec format error (ENOEXEC)"}
+    assert made.not_loaded() == (
+        "drivers that did not load: nvme: Exec format error (ENOEXEC), kvm: No such device (ENODEV)"
+    )
+    # Without its device a driver says ENODEV: the one of the disk must not be lost behind many.
+    made.failed = {f"cpu{n}": "No such device (ENODEV)" for n in range(999)} | made.failed
+    text = made.not_loaded()
+    assert "nvme: Exec" in text
+    assert text.endswith(", and 995 more")
+    assert len(text) < 500
+    made.failed = {"n" * 9999: "x" * 9999}
+    assert len(made.not_loaded()) < 500
+
+
+def test_circles(kernel: Kernel, root: Path) -> None:
+    (root / "modules.dep").write_bytes(b"a.ko: b.ko\nb.ko: a.ko\nc.ko:\n")
+    assert "modules.dep: module a needs itself" in refusal(Modules(str(root)), "a")
+    # A soft circle is no reason to stop, nor to leave other soft ones out.
+    (root / "modules.softdep").write_bytes(b"softdep c pre: d\nsoftdep d pre: c e\n")
+    (root / "modules.dep").write_bytes(b"c.ko:\nd.ko:\ne.ko:\n")
+    for name in "cde":
+        (root / f"{name}.ko").write_bytes(b"")
+    Modules(str(root)).load("c")
+    assert kernel.names == ["e.ko", "d.ko", "c.ko"]
+
+
+@given(st.dictionaries(st.integers(0, 12), st.lists(st.integers(0, 12), max_size=5)))
+def test_order(wanted: dict[int, list[int]]) -> None:
+    graph = {str(key): [str(need) for need in needs] for key, needs in wanted.items()}
+    try:
+        result = modules.order(list(graph), lambda name: graph.get(name, []))
+    except ValueError:
+        return
+    assert len(set(result)) == len(result)
+    for name, needs in graph.items():
+        assert all(result.index(need) < result.index(name) for need in needs)
+
+
+def test_order_is_not_bounded_by_the_stack() -> None:
+    chain = modules.order(["0"], lambda name: [str(int(name) + 1)] if int(name) < 20000 else [])
+    assert chain[0] == "20000"
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes(data: bytes) -> None:
+    modules.parse_dep(data)
+    modules.parse_softdep(data)
+    for start, pattern, _ in modules.parse_alias(b"alias " + data):
+        assert pattern.startswith(start)

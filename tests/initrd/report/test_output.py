@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Lines for people, and for the journal."""
+
+import errno
+import os
+import posix
+
+import pytest
+
+from pyinit.initrd.report import output, traceback
+
+
+def stream(difference: int = 0) -> bytes:
+    status = os.fstat(2)
+    return f"{status.st_dev}:{status.st_ino + difference}".encode()
+
+
+def test_the_journal_lists_a_refusal_as_an_error_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(posix.environ, b"JOURNAL_STREAM", stream())
+    output.err("done\n")
+    output.error("refused: <1>\n")
+    assert capfd.readouterr().err == "done\n<3>refused: <1>\n"
+    traceback.report(ValueError("inside"))
+    assert capfd.readouterr().err == "<3>ValueError: inside\n"
+    output.error("one\ntwo\n")
+    assert capfd.readouterr().err == "<3>one\n<3>two\n"
+
+
+@pytest.mark.parametrize("value", [None, b"", b"1:2", b"\xff"])
+def test_whoever_else_reads_stderr_sees_the_line_alone(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], value: bytes | None
+) -> None:
+    """The variable is inherited by what a shell of the unit redirects elsewhere."""
+    monkeypatch.delitem(posix.environ, b"JOURNAL_STREAM", raising=False)
+    for given in (value, None if value is None else stream(1)):
+        if given is not None:
+            monkeypatch.setitem(posix.environ, b"JOURNAL_STREAM", given)
+        output.error("refused\n")
+    assert capfd.readouterr().err == "refused\n" * 2
+
+
+def test_without_a_stderr_there_is_no_journal(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def closed(_fd: int) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setitem(posix.environ, b"JOURNAL_STREAM", stream())
+    monkeypatch.setattr(posix, "fstat", closed)
+    output.error("refused\n")
+    assert capfd.readouterr().err == "refused\n"

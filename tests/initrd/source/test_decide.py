@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+
+from pyinit.initrd.report.errors import Refused, SystemFailure
+from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.source import cmdline, payload
+from pyinit.initrd.source import decide as sources
+from pyinit.initrd.source.config import Config
+from pyinit.initrd.source.decide import Decision
+from pyinit.initrd.source.esp import UkiDigests
+
+A, B, C = Digest(1, b"\xa1" * 32), Digest(2, b"\xb2" * 64), Digest(1, b"\xc3" * 32)
+LINES = {
+    "none": ("quiet root=/dev/vda", None),
+    "A": (f"quiet composefs={A.hex}", A),
+    "A long": (f"composefs.digest=v1-sha256-12:{A.hex} quiet", A),
+    "A twice": (f"composefs={A.hex} composefs.digest=v2-sha256-12:{A.hex}", A),
+    "B": (f"composefs={B.hex}", B),
+    "A for init": (f"quiet -- composefs={A.hex}", None),
+    "C after A": (f"composefs={A.hex} composefs={C.hex}", Refused),
+    "insecure": (f"composefs=?{A.hex}", Refused),
+    "insecure long": (f"composefs.digest=?v1-sha256-12:{A.hex}", Refused),
+    "empty": ("composefs=", Refused),
+    "no value": ("composefs", Refused),
+    "malformed": (f"composefs={A.hex[:-1]}", Refused),
+}
+HELD: list[list[Digest] | None] = [None, [A], [B], [A, B], [B, A]]
+FOUND: list[list[Digest] | None] = [None, [A], [B], [A, B]]
+
+
+def config(uki: str = "compare", source: str = "carried") -> Config:
+    result = Config()
+    result.uki, result.digest_source = uki, source
+    return result
+
+
+def uki_with(found: list[Digest] | None) -> UkiDigests:
+    result = UkiDigests()
+    result.found = found
+    result.path = "" if found is None else "/dev/vda1:/EFI/Linux/a.efi"
+    result.why_not = "no such partition" if found is None else ""
+    return result
+
+
+def decide(
+    settings: Config, held: list[Digest] | None, found: list[Digest] | None, line: str
+) -> Decision:
+    return sources.decide(settings, held, uki_with(found), cmdline.parse(line.encode()))
+
+
+def refusal(
+    settings: Config, held: list[Digest] | None, found: list[Digest] | None, line: str
+) -> str:
+    with pytest.raises(Refused) as caught:
+        decide(settings, held, found, line)
+    assert caught.value.step == "source"
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("uki", ["off", "compare", "require"])
+@pytest.mark.parametrize("source", ["carried", "cmdline", "any"])
+def test_all_combinations(uki: str, source: str) -> None:
+    for held, found, (line, named) in itertools.product(HELD, FOUND, LINES.values()):
+        told = [named] if isinstance(named, Digest) else None
+        base = None if source == "cmdline" else held
+        if held is None and source != "carried":
+            base = told
+        boots = (
+            base is not None
+            and named is not Refused
+            and (told is None or told == base)
+            and (uki == "off" or (found is None and uki == "compare") or found == base)
+        )
+        case = (held, found, line)
+        if boots:
+            decision = decide(config(uki, source), held, found, line)
+            assert decision.candidates == base, case
+            assert decision.level == ("cmdline" if held is None else "carried"), case
+            # what was not compared is never called equal
+            assert ("equal" in decision.uki) == (uki != "off" and found is not None), case
+        else:
+            refusal(config(uki, source), held, found, line)
+
+
+def test_the_uki_never_decides() -> None:
+    # Its file is only what a variable says was booted.
+    for source in ("carried", "cmdline", "any"):
+        assert "rootfs.digest" in refusal(config("compare", source), None, [A], "quiet")
+
+
+def test_the_order_of_candidates_is_compared_too() -> None:
+    assert decide(config(), [A, B], [A, B], "").candidates == [A, B]
+    assert f"{B} {A}, expected {A} {B}" in refusal(config(), [A, B], [B, A], "")
+
+
+def test_what_is_said() -> None:
+    line = LINES["A"][0]
+    assert decide(config("off"), [A], None, "").uki == "not read (configuration)"
+    assert decide(config(), [A], None, "").uki == "not compared: no such partition"
+    assert decide(config(), [A], [A], line).uki == "unproved, equal: /dev/vda1:/EFI/Linux/a.efi"
+    missing = (
+        f"refused: source: {payload.CARRIED}: not in this initrd, "
+        "expected the file that cfs-uki seal adds to the UKI's initrd"
+    )
+    assert refusal(config(), None, None, "quiet") == missing
+    assert refusal(config(), None, None, line) == (
+        f"{missing}; or digest-source=cmdline in its configuration"
+    )
+    assert "no composefs= or composefs.digest=" in refusal(
+        config(source="cmdline"), None, None, "quiet"
+    )
+    assert refusal(config(source="cmdline"), [A], None, line) == (
+        f"refused: source: {payload.CARRIED}: a digest, expected none in this initrd "
+        "(digest-source=cmdline in its configuration)"
+    )
+    assert refusal(config(), [B], None, line) == (
+        f"refused: source: kernel command line: {A}, expected {B}"
+    )
+    assert refusal(config(), [B], [A], "") == (
+        f"refused: source: /dev/vda1:/EFI/Linux/a.efi: {A}, expected {B}"
+    )
+    assert refusal(config("require"), [A], None, "") == (
+        "refused: source: UKI: no such partition, expected its section to compare"
+    )
+    assert "verification off" in refusal(config(), [A], None, LINES["insecure"][0])
+
+
+def test_carried_missing_empty_and_wrong_differ(tmp_path: Path) -> None:
+    path = tmp_path / "rootfs.digest"
+    assert sources.carried(str(path)) is None
+    assert sources.carried(str(tmp_path / "no" / "directory")) is None
+    path.write_bytes(b"")
+    with pytest.raises(Refused, match="it is empty"):
+        sources.carried(str(path))
+    path.write_bytes(b"cfsdig1\n")
+    with pytest.raises(Refused, match="0 digests"):
+        sources.carried(str(path))
+    path.write_bytes(payload.format([A, B]))
+    assert sources.carried(str(path)) == [A, B]
+    path.write_bytes(payload.format([A]).ljust(payload.MAX, b"\0"))
+    assert sources.carried(str(path)) == [A]
+    path.write_bytes(payload.format([A]).ljust(payload.MAX + 1, b"\0"))
+    with pytest.raises(Refused, match="more than 4096 bytes"):
+        sources.carried(str(path))
+
+
+def test_carried_that_cannot_be_read_is_not_missing(tmp_path: Path) -> None:
+    with pytest.raises(SystemFailure, match="EISDIR"):
+        sources.carried(str(tmp_path))
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(SystemFailure, match="ENOTDIR"):
+        sources.carried(str(tmp_path / "file" / "rootfs.digest"))
+    os.symlink("loop", tmp_path / "loop")
+    with pytest.raises(SystemFailure, match="ELOOP"):
+        sources.carried(str(tmp_path / "loop"))
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(Refused, match="empty"):  # and no hang
+        sources.carried(str(tmp_path / "fifo"))

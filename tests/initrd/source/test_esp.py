@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""With directories in place of efivarfs and ESP; a real firmware's are read in tests/vm."""
+
+import _cfs
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from pyinit.initrd.machine import devices
+from pyinit.initrd.report.errors import Refused
+from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.source import efivar, esp, payload
+
+UUID = "11111111-2222-3333-4444-555555555555"
+DIGEST = Digest(1, bytes(32))
+
+
+class Firmware:
+    def __init__(self, root: Path) -> None:
+        self.variables, self.esp = root / "efivars", root / "esp"
+        self.variables.mkdir()
+        self.esp.mkdir()
+        self.mounts: list[tuple[str, list[tuple[str, str | None]], int]] = []
+        self.errors: dict[str, int] = {}
+        self.sections: dict[int, bytes | int] = {_cfs.PE_BASE: payload.format([DIGEST])}
+        self.command_lines: dict[int, bytes | int] = {_cfs.PE_BASE: b"quiet"}
+        self.set("StubDevicePartUUID", UUID)
+        self.set("StubImageIdentifier", "\\EFI\\Linux\\a.efi")
+        self.raw("SecureBoot", b"\6\0\0\0\1", efivar.GLOBAL)
+        self.file = self.esp / "EFI/Linux/a.efi"
+        self.file.parent.mkdir(parents=True)
+        self.file.write_bytes(b"uki")
+
+    def raw(self, name: str, data: bytes, vendor: str = efivar.LOADER) -> None:
+        (self.variables / f"{name}-{vendor}").write_bytes(data)
+
+    def set(self, name: str, text: str) -> None:
+        self.raw(name, b"\6\0\0\0" + text.encode("utf-16-le") + b"\0\0")
+
+    def mount(self, kind: str, options: list[tuple[str, str | None]], attributes: int) -> int:
+        self.mounts.append((kind, options, attributes))
+        if kind in self.errors:
+            raise OSError(self.errors[kind], os.strerror(self.errors[kind]))
+        return os.open(self.variables if kind == "efivarfs" else self.esp, os.O_RDONLY)
+
+    def section(self, fd: int, name: str, profile: int, capacity: int) -> bytes:
+        assert capacity == 4096
+        assert os.read(fd, 9) == b"uki"
+        os.lseek(fd, 0, 0)
+        sections = {".cfsdig": self.sections, ".cmdline": self.command_lines}[name]
+        found = sections.get(profile, errno.ENOENT)
+        if isinstance(found, int):
+            raise OSError(found, "the rule")
+        return found
+
+
+@pytest.fixture
+def firmware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Firmware:
+    made = Firmware(tmp_path)
+    monkeypatch.setattr(esp, "FIRMWARE", str(tmp_path))
+    monkeypatch.setattr("_cfs.fs_mount", made.mount)
+    monkeypatch.setattr("_cfs.pe_section_read", made.section)
+    monkeypatch.setattr(
+        devices, "find_partition", lambda uuid, seconds, each: f"/dev/{uuid[:4]}-{seconds}"
+    )
+    return made
+
+
+def look(uki: bool = True) -> esp.UkiDigests:
+    before = os.listdir("/proc/self/fd")
+    try:
+        return esp.look(None, 7, uki)
+    finally:
+        assert os.listdir("/proc/self/fd") == before
+
+
+def why_not() -> str:
+    result = look()
+    assert result.found is None
+    return result.why_not
+
+
+def test_the_file_of_this_boot(firmware: Firmware) -> None:
+    result = look()
+    assert result.found == [DIGEST]
+    assert result.why_not == ""
+    assert result.path == "/dev/1111-7:/EFI/Linux/a.efi"
+    assert result.secure_boot == "on"
+    assert [(kind, attributes) for kind, _, attributes in firmware.mounts] == [
+        ("efivarfs", 0xF),
+        ("vfat", 0xF),
+    ]
+    assert ("ro", None) in firmware.mounts[1][1]
+    assert ("source", "/dev/1111-7") in firmware.mounts[1][1]
+
+
+def test_off_reads_nothing_but_secure_boot(firmware: Firmware) -> None:
+    result = look(uki=False)
+    assert (result.found, result.why_not) == (None, "not asked for")
+    assert result.secure_boot == "on"
+    assert [kind for kind, _, _ in firmware.mounts] == ["efivarfs"]
+
+
+def test_secure_boot(firmware: Firmware) -> None:
+    for data, state in ((b"\6\0\0\0\0", "off"), (b"\6\0\0\0\2", "unknown"), (b"", "unknown")):
+        firmware.raw("SecureBoot", data, efivar.GLOBAL)
+        assert look().secure_boot == state
+
+
+def test_the_profile_then_the_base(firmware: Firmware) -> None:
+    other = Digest(1, b"\1" * 32)
+    firmware.set("StubProfile", "2")
+    assert look().found == [DIGEST]
+    firmware.sections[2] = payload.format([other])
+    assert look().found == [other]
+    firmware.sections[2] = errno.EEXIST
+    with pytest.raises(Refused):  # what is wrong in the profile is not looked for in the base
+        look()
+
+
+def test_a_command_line_of_the_file(firmware: Firmware) -> None:
+    """Without one who starts the UKI says what PID 1 is."""
+    lines = firmware.command_lines
+    assert look().command_line is True
+    lines[_cfs.PE_BASE] = errno.EMSGSIZE
+    assert look().command_line is True
+    lines.clear()
+    assert look().command_line is False
+    firmware.set("StubProfile", "1")
+    assert look().command_line is False
+    lines[1] = b"of the profile"
+    assert look().command_line is True
+    lines.clear()
+    lines[_cfs.PE_BASE] = b"of the base"
+    assert look().command_line is True
+    lines[1] = errno.EEXIST
+    with pytest.raises(Refused, match=r"a.efi: .cmdline: .*EEXIST"):
+        look()
+    firmware.sections.clear()
+    lines.clear()
+    assert look().command_line is False
+    firmware.file.unlink()
+    assert look().command_line is None
+    assert look(uki=False).command_line is None
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1 ", "96", "0x1", "²", "1000"])
+def test_other_profiles_are_no_profile(firmware: Firmware, text: str) -> None:
+    firmware.set("StubProfile", text)
+    assert "StubProfile is" in why_not()
+
+
+def test_reasons_for_not_finding_it(
+    firmware: Firmware, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    firmware.sections.clear()
+    assert why_not() == "/dev/1111-7:/EFI/Linux/a.efi has no section .cfsdig"
+    firmware.file.unlink()
+    assert "/dev/1111-7:/EFI/Linux/a.efi: No such file or directory (ENOENT)" in why_not()
+    firmware.errors["vfat"] = errno.EINVAL
+    assert "ESP /dev/1111-7 not mountable: Invalid argument (EINVAL)" in why_not()
+    for name in ("StubImageIdentifier", "StubDevicePartUUID"):
+        firmware.raw(name, b"\7\0\0\0a\0\0\0")
+        assert f"{name}: attributes 0x7, not 0x6" in why_not()
+        (firmware.variables / f"{name}-{efivar.LOADER}").unlink()
+        assert f"no EFI variable {name}" in why_not()
+    firmware.errors["efivarfs"] = errno.ENODEV
+    assert "EFI variables not mountable: No such device (ENODEV)" in why_not()
+    monkeypatch.setattr(esp, "FIRMWARE", str(tmp_path / "none"))
+    assert why_not() == "not booted by EFI"
+
+
+def test_the_partition_does_not_appear(firmware: Firmware, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(uuid: str, seconds: int, each: object) -> str:
+        raise Refused("store", f"PARTUUID={uuid}", "not found after 7 s")
+
+    monkeypatch.setattr(devices, "find_partition", absent)
+    assert why_not() == f"ESP PARTUUID={UUID}: not found after 7 s"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (errno.EBADMSG, "the rule (EBADMSG)"),
+        (errno.EEXIST, "EEXIST"),
+        (errno.EMSGSIZE, "EMSGSIZE"),
+        (errno.EIO, "EIO"),
+        (errno.EINVAL, "EINVAL"),
+        (b"", ".cfsdig: it is empty"),
+        (b"cfsdig2\n", ".cfsdig: the first line"),
+    ],
+)
+def test_a_broken_file_is_refused(firmware: Firmware, error: int | bytes, words: str) -> None:
+    firmware.sections[_cfs.PE_BASE] = error
+    with pytest.raises(Refused) as caught:
+        look()
+    assert caught.value.step == "source"
+    assert "/dev/1111-7:/EFI/Linux/a.efi" in caught.value.path
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "\\", "\\\\a", "\\a\\..\\b", "..\\a", "\\a\\", "\\a/b", "/a", "\\.", "\\a\\.\\b"],
+)
+def test_paths_that_climb_or_are_none(firmware: Firmware, text: str) -> None:
+    firmware.set("StubImageIdentifier", text)
+    assert "no path below the ESP" in why_not()
+
+
+def test_links_are_not_followed(firmware: Firmware) -> None:
+    firmware.file.rename(firmware.esp / "b.efi")
+    firmware.file.symlink_to(firmware.esp / "b.efi")
+    assert "a.efi: Too many levels of symbolic links (ELOOP)" in why_not()
+    (firmware.esp / "link").symlink_to(firmware.esp)
+    firmware.set("StubImageIdentifier", "\\link\\b.efi")
+    assert "/link: " in why_not()
+    firmware.set("StubImageIdentifier", "b.efi")
+    assert look().found == [DIGEST]
+
+
+def test_a_directory_or_fifo_is_no_uki(firmware: Firmware, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    for make in (os.mkdir, os.mkfifo):
+        path = firmware.esp / make.__name__
+        make(path)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            with pytest.raises(Refused, match="EINVAL"):
+                esp.read(fd, _cfs.PE_BASE, "x")
+        finally:
+            os.close(fd)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Removal while the boot goes on; in a boot: tests/vm/state/inherited.py."""
+
+import errno
+import os
+import posix
+import time
+from pathlib import Path
+
+import pytest
+
+from pyinit.initrd.state import copying, leftovers
+
+
+@pytest.fixture
+def parent(tmp_path: Path) -> int:
+    for name in ("this-boot", "one", "two"):
+        (tmp_path / name / "below").mkdir(parents=True)
+    return os.open(tmp_path, os.O_RDONLY)
+
+
+def test_all_but_this_boots_goes_by_a_process_that_nobody_waits_for(
+    parent: int, tmp_path: Path
+) -> None:
+    """It holds none of our descriptors: a pipe has its end when we are gone."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        leftovers.remove_later(parent, "this-boot")
+        os._exit(0)
+    os.close(writer)
+    assert os.waitpid(child, 0)[1] == 0
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+    end = time.monotonic() + 60
+    while os.listdir(tmp_path) != ["this-boot"]:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert (tmp_path / "this-boot" / "below").exists()
+
+
+def test_no_process_where_there_is_nothing_to_remove(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "this-boot").mkdir()
+    monkeypatch.setattr(posix, "fork", lambda: pytest.fail("forked"))
+    leftovers.remove_later(os.open(tmp_path, os.O_RDONLY), "this-boot")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EAGAIN, "no"), "warning: what earlier boots left stays: no (EAGAIN)\n"),
+        (MemoryError(), "warning: what earlier boots left stays: out of memory\n"),
+    ],
+)
+def test_a_failure_does_not_stop_the_boot(
+    parent: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    error: Exception,
+    said: str,
+) -> None:
+    def fork() -> int:
+        raise error
+
+    monkeypatch.setattr(posix, "fork", fork)
+    leftovers.remove_later(parent, "this-boot")
+    assert capfd.readouterr().err == said
+
+
+def test_one_that_stays_does_not_keep_the_others(
+    parent: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    remove = copying.remove
+
+    def some(name: str, fd: int) -> None:
+        if name == "one":
+            raise OSError(errno.EPERM, "no")
+        remove(name, fd)
+
+    monkeypatch.setattr(copying, "remove", some)
+    leftovers.remove(parent, "this-boot")
+    assert sorted(os.listdir(tmp_path)) == ["one", "this-boot"]
+    assert capfd.readouterr().err == "warning: one of an earlier boot stays: no (EPERM)\n"
