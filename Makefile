@@ -59,6 +59,7 @@ faults: extension frozen
 
 # Each condition and flag of the boot path changed, one at a time: does a test notice?
 mutants: extension
+	$(RUN) -m tests.vm.toolbox
 	$(RUN) -m tests.mutants
 
 # Each parser's fuzzer for TIME seconds, two at a time

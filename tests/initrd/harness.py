@@ -109,3 +109,20 @@ def in_child(run: Callable[[], int], user: int | None = None) -> tuple[int, str]
         said = stream.read()
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status), said.decode("ascii")
+
+
+@contextlib.contextmanager
+def opens(module: object = posix, name: str = "open") -> Iterator[dict[str, int]]:
+    """The flags of each call of posix.open (or of another function with such arguments), by the
+    path. What they keep out cannot all be tried: a race, a device, a program that is executed."""
+    seen: dict[str, int] = {}
+    real = getattr(module, name)
+
+    def opened(path: str, flags: int, *rest: object, **named: object) -> int:
+        seen[path] = flags
+        result: int = real(path, flags, *rest, **named)
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, name, opened)
+        yield seen

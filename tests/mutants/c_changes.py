@@ -12,6 +12,7 @@ _LOOPS = ("while_statement", "for_statement", "do_statement")
 _CONDITIONAL = ("if_statement", "conditional_expression", *_LOOPS)
 # What the compiler works out: a change there is another program, or none.
 _SKIPPED = ("preproc_if", "preproc_elif", "preproc_def", "preproc_function_def", "static_assert")
+_NO_FLAG = b"O_RDONLY"  # 0
 _NEUTRAL = {"&&": "1", "||": "0"}
 
 
@@ -61,7 +62,7 @@ def _operands(node: Node) -> Iterator[tuple[Node, str, str]]:
     for name in ("left", "right"):
         part = node.child_by_field_name(name)
         # The left part of a chain is one itself.
-        if part is not None and not _same(part, operator.type):
+        if part is not None and not _same(part, operator.type) and part.text != _NO_FLAG:
             yield part, _NEUTRAL.get(operator.type, "0"), "left out"
 
 

@@ -7,6 +7,9 @@ from itertools import accumulate
 
 from .change import Change
 
+# Flags whose absence is no change: the first is 0, and posix.open() sets the second itself.
+_NO_FLAGS = ("posix.O_RDONLY", "posix.O_CLOEXEC")
+
 
 def changes(path: str, source: bytes) -> list[Change]:
     """All changes of the file, in its order."""
@@ -71,7 +74,8 @@ class _Finder(ast.NodeVisitor):
     def visit_BinOp(self, node: ast.BinOp) -> None:
         if isinstance(node.op, ast.BitOr):
             for part in _operands(node):
-                self._change(part, "0", "left out")
+                if ast.unparse(part) not in _NO_FLAGS:
+                    self._change(part, "0", "left out")
             return
         self.generic_visit(node)
 

@@ -17,7 +17,7 @@ PYTHON = b"""\
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-FLAGS = A | B | C
+FLAGS = posix.O_RDONLY | A | B | C | posix.O_CLOEXEC
 
 
 def look(name: "str | None", x: int | None = None) -> "int | str":
@@ -52,7 +52,7 @@ C = b"""\
 #endif
 static int look(int fd)
 {
-	if (fd < 0 && error | A | B)
+	if (fd < 0 && error | A | O_RDONLY | B)
 		return -EINVAL;
 	for (int i = 0; i < 3; i++)
 		fd += i > 1 ? 1 : 0;
@@ -63,10 +63,10 @@ static int look(int fd)
 """
 C_CHANGES = """\
 6 fd < 0: left out
-6 fd < 0 && error | A | B: always false
-6 fd < 0 && error | A | B: always true
+6 fd < 0 && error | A | O_RDONLY | B: always false
+6 fd < 0 && error | A | O_RDONLY | B: always true
 6 error: left out
-6 error | A | B: left out
+6 error | A | O_RDONLY | B: left out
 6 A: left out
 6 B: left out
 8 i < 3: always false

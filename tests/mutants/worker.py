@@ -27,6 +27,7 @@ _OPTIONS = (
 )  # fmt: skip
 # Exit codes of pytest: failed tests, and a source that cannot even be imported.
 _NOTICED = {1: "a test failed", 2: "not importable", 3: "pytest broke", 4: "not importable"}
+_CLONE_NEWNS = 0x20000
 _MEMORY = 8 << 30
 _FILE = 1 << 30
 
@@ -38,6 +39,13 @@ def _limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
 
 
+def _own_mounts() -> None:
+    """A changed program has unmounted /dev/null, and all after it failed."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if os.geteuid() == 0 and libc.unshare(_CLONE_NEWNS) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+
+
 def _child(tests: list[str], log: int) -> None:
     """Never returns."""
     code = 70
@@ -47,6 +55,7 @@ def _child(tests: list[str], log: int) -> None:
         os.dup2(log, 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         _limit()
+        _own_mounts()
         import pytest
 
         code = int(pytest.main([*_OPTIONS, *tests]))

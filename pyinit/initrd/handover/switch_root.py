@@ -22,7 +22,7 @@ def switch(name: str, sysroot: str, settings: Config, line: CommandLine) -> None
             found = "not the initramfs that the kernel unpacked"
             raise Refused("switch-root", "/", found, "rootfs")
         program = line.first("init") or "/sbin/init"
-        old_root = posix.open("/", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        old_root = posix.open("/", posix.O_RDONLY | posix.O_CLOEXEC)
         for where in interfaces.PLACES:
             _cfs.mount_move(where, sysroot + where)
         _cfs.switch_root(sysroot)

@@ -47,11 +47,11 @@ def find(
     if spec[:9].upper() == "PARTUUID=":
         return find_partition(spec[9:], seconds, each)
     node = spec
-    key, equals, value = spec.partition("=")
-    if links and equals and key in _LINKS:
+    key, _, value = spec.partition("=")
+    if links and key in _LINKS:
         node = f"{DEV}/disk/by-{_LINKS[key]}/{_encode(value)}"
     path = node.removeprefix(f"{DEV}/")
-    if path == node or not path or {"", ".", ".."} & set(path.split("/")):
+    if path == node or {"", ".", ".."} & set(path.split("/")):
         raise Refused("store", spec or "root=", "no form that is known here", _EXPECTED)
     if path.startswith("disk/") and not links:
         raise Refused("store", spec, "a link that udev makes, and there is none here", _EXPECTED)
@@ -196,7 +196,7 @@ def _uevent(name: str) -> dict[str, str]:
     except OSError:
         return {}
     lines = [line.partition("=") for line in text.split("\n")]
-    return {key: value for key, equals, value in lines if equals}
+    return {key: value for key, _, value in lines}
 
 
 def _number(name: str, attribute: str) -> int:

@@ -104,7 +104,7 @@ def mbr(data: bytes) -> list[Entry]:
 
 def _mbr_entries(data: bytes) -> list[tuple[int, int, int, int]]:
     """(number, type, first sector, sectors) of the four slots, or nothing without the 55 AA."""
-    if len(data) < 512 or data[510:512] != b"\x55\xaa":
+    if data[510:512] != b"\x55\xaa":
         return []
     result = []
     for index in range(4):

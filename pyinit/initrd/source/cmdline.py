@@ -130,7 +130,7 @@ def _next(data: bytes, at: int) -> tuple[str, str | None, int]:
     stop = end
     # One quote at the end goes, for the one in front of the value or of the whole.
     if not equals:
-        if quoted and end > start and data[end - 1] == _QUOTE:
+        if quoted and data[end - 1] == _QUOTE:
             stop -= 1
         return _text(data[start:stop]), None, end
     value = start + equals + 1

@@ -2,6 +2,7 @@
 """What of switching root needs no machine of its own; the rest is in tests/vm/test_init.py."""
 
 import _cfs
+import errno
 import os
 import posix
 from pathlib import Path
@@ -15,6 +16,7 @@ from pyinit.initrd.programs import init
 from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.source.cmdline import CommandLine
 from pyinit.initrd.source.config import Config
+from tests.initrd.harness import opens
 
 
 def test_what_init_names_has_to_lie_on_the_sealed_root(
@@ -25,7 +27,10 @@ def test_what_init_names_has_to_lie_on_the_sealed_root(
     program = tmp_path / "program"
     program.touch(0o755)
     monkeypatch.setattr(mountinfo, "mount_id", lambda _: 1)
-    switch_root.check_program(str(program))
+    with opens() as seen:
+        switch_root.check_program(str(program))
+    # not for reading: a program may be one to execute only, and a device acts when it is opened
+    assert seen == dict.fromkeys((str(program), "/"), os.O_PATH | os.O_CLOEXEC)
     place = program.stat().st_ino
     monkeypatch.setattr(mountinfo, "mount_id", lambda fd: os.fstat(fd).st_ino == place)
     with pytest.raises(Refused) as caught:
@@ -80,6 +85,11 @@ def test_a_root_that_was_not_switched_leaves_the_shell(
     with pytest.raises(Refused, match="not the initramfs"):
         switch_root.switch("init", "/sysroot", settings, CommandLine([]))
     assert (settings.failure, machine) == ("shell", [])
+    monkeypatch.setattr(_cfs, "root_is_initramfs", lambda: True)
+    monkeypatch.setattr(mountinfo, "read", lambda: [SimpleNamespace(fstype="tmpfs")])
+    with pytest.raises(Refused, match="not the initramfs"):
+        switch_root.switch("init", "/sysroot", settings, CommandLine([]))
+    assert (settings.failure, machine) == ("shell", [])
 
 
 def test_the_initramfs_is_emptied_when_the_program_is_known_to_be_good(
@@ -88,3 +98,10 @@ def test_the_initramfs_is_emptied_when_the_program_is_known_to_be_good(
     monkeypatch.setattr(switch_root, "check_program", lambda path: machine.append(f"check {path}"))
     switch_root.switch("init", "/sysroot", Config(), CommandLine([]))
     assert machine[4:] == ["switch_root", "check /sbin/init", "initramfs_empty", "/sbin/init"]
+
+    def fail(_path: str, _arguments: list[str]) -> None:
+        raise OSError(errno.ENOEXEC, "Exec format error")
+
+    monkeypatch.setattr(posix, "execv", fail)
+    with pytest.raises(Refused, match="switch-root: /sbin/init: Exec format error"):
+        switch_root.switch("init", "/sysroot", Config(), CommandLine([]))

@@ -6,6 +6,7 @@ import pytest
 
 from pyinit.initrd.kernel import filesystem
 from pyinit.initrd.report.errors import Refused
+from tests.initrd.harness import opens
 
 # By the documents of each: offset of the superblock plus offset of the magic in it.
 KNOWN = {
@@ -30,7 +31,9 @@ def test_each(name: str, tmp_path: Path) -> None:
     assert filesystem.detect(disk(name)) == [name]
     path = tmp_path / "disk"
     path.write_bytes(disk(name))
-    assert filesystem.of_device(str(path)) == name
+    with opens() as seen:
+        assert filesystem.of_device(str(path)) == name
+    assert seen == {str(path): os.O_NONBLOCK | os.O_CLOEXEC}
 
 
 def test_short_and_empty() -> None:

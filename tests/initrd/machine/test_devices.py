@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """Against a made-up /sys and /dev; real disks are looked for in tests/vm."""
 
+import errno
+import os
+import posix
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pyinit.initrd.machine import devices
 from pyinit.initrd.report.errors import Refused
 from tests.initrd import partition_tables as make
+from tests.initrd.harness import opens
 
 A = "11111111-2222-3333-4444-555555555555"
 B = "ABCDEF01-2345-6789-abcd-ef0123456789"
@@ -102,6 +107,29 @@ def test_the_same_uuid_twice_is_refused(machine: Machine) -> None:
     assert "vdb1, expected one partition" in text
 
 
+def test_what_is_no_partition_is_not_looked_into(machine: Machine) -> None:
+    machine.disk("vda", b"")
+    machine.partition("vda", "vda1", 1, 6, B)
+    (machine.devices / "vda/vda1/uevent").write_text(f"DEVTYPE=partition\nPARTUUID={A}\n")
+    assert refusal(f"PARTUUID={A}").endswith("there are: vda, vda1")
+
+
+def test_a_number_that_is_none(machine: Machine) -> None:
+    machine.disk("vda", bytes(make.gpt([(1, make.ESP, A, 6, 9)])))
+    machine.partition("vda", "vda1", 1, 6)
+    (machine.devices / "vda/vda1/partition").write_bytes(b"\xff")
+    assert "vda1: partition is \\\\xff" in refusal(f"PARTUUID={A}")
+
+
+def test_a_disk_is_opened_without_waiting_and_once(machine: Machine) -> None:
+    machine.disk("vda", bytes(make.gpt([])[:600]))
+    for number in (1, 2):
+        machine.partition("vda", f"vda{number}", number, 6)
+    with opens() as seen:
+        assert refusal(f"PARTUUID={A}").count("the disk ends before its GPT header") == 1
+    assert seen[str(machine.dev / "vda")] == os.O_NONBLOCK | os.O_CLOEXEC
+
+
 def test_what_is_there_is_listed_with_what_hindered(machine: Machine) -> None:
     machine.disk("vda", b"\0" * 4096)
     machine.disk("vdb", bytes(make.gpt([])[:600]))
@@ -172,7 +200,7 @@ def test_by_name(machine: Machine) -> None:
         ("/dev/../etc/passwd", "no form"),
         ("/dev//vda", "no form"),
         ("/etc/passwd", "no form"),
-        ("vda1", "no form"),
+        ("vda1", "refused: store: vda1: no form"),
         ("LABEL=root", "expected /dev/NAME or PARTUUID=UUID"),
         ("UUID=" + A, "no form"),
         ("/dev/disk/by-partuuid/" + A, "a link that udev makes"),
@@ -192,6 +220,17 @@ def test_other_forms_are_refused_at_once(
     assert words in refusal(spec, 3600)
 
 
+def test_a_name_that_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(posix, "stat", lambda _: SimpleNamespace(st_mode=0o060600))
+    assert devices.find("/dev/vda", 0) == "/dev/vda"
+
+    def fail(_path: str) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(posix, "stat", fail)
+    assert refusal("/dev/vda", 3600) == "refused: store: /dev/vda: Input/output error (EIO)"
+
+
 def test_a_name_that_is_no_block_device() -> None:
     assert "no block device" in refusal("/dev/null", 3600)
     assert "not found" in refusal("/dev/null/x")
@@ -208,7 +247,7 @@ def test_a_name_that_is_no_block_device() -> None:
         (["90", "60"], 90),
         ([""], 30),
         (["-1"], 30),
-        (["\u0665"], 30),
+        (["\u0669\u0669"], 30),
         (["9" * 5000], 30),
     ],
 )
@@ -221,6 +260,7 @@ def test_rootwait_makes_it_more_patient(rootwait: list[str | None], seconds: int
     [
         ("UUID=6f4e", "by-uuid/6f4e"),
         ("LABEL=root", "by-label/root"),
+        ("LABEL=5\u20ac", "by-label/5\u20ac"),
         ('LABEL=a b/"ü', "by-label/a\\x20b\\x2f\\x22ü"),
         ("PARTLABEL=A:B", "by-partlabel/A:B"),
     ],

@@ -97,6 +97,9 @@ def test_a_call_that_is_not_there_is_named() -> None:
     assert str(error) == "error: store: /s: openat2 (Linux 5.6): No (EPERM)"
     error = failure("store", "/s", OSError(errno.ENOTDIR, "No"), "a store", "openat2 (Linux 5.6)")
     assert str(error) == "refused: store: /s: No (ENOTDIR), expected a store"
+    for number, name in ((errno.ENOSYS, "ENOSYS"), (errno.EPERM, "EPERM")):  # of no call by name
+        error = failure("store", "/s", OSError(number, "No"), "a store")
+        assert str(error) == f"refused: store: /s: No ({name}), expected a store"
 
 
 def test_a_step_names_what_nobody_foresaw() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyinit.initrd.report.errors import Refused
+from pyinit.initrd.report.errors import Refused, SystemFailure
 from pyinit.initrd.root import canary
 
 METACOPY = "trusted.overlay.metacopy"
@@ -86,6 +86,7 @@ def test_breadth_first_and_sorted(tmp_path: Path) -> None:
 def test_only_regular_files_with_the_attribute_themselves(tmp_path: Path) -> None:
     real = write(tmp_path, "z/real")
     (tmp_path / "a-link").symlink_to("z/real")
+    os.setxattr(tmp_path / "a-link", METACOPY, b"", follow_symlinks=False)
     (tmp_path / "b-directory").mkdir()
     os.setxattr(tmp_path / "b-directory", METACOPY, b"")
     os.mkfifo(tmp_path / "c-fifo")
@@ -173,8 +174,24 @@ def test_a_changed_object_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @needs_root
+def test_a_machine_that_is_short_of_memory_says_nothing_of_the_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int, length: int) -> bytes:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    write(tmp_path, "file", b"x")
+    monkeypatch.setattr(posix, "read", fail)
+    with pytest.raises(SystemFailure, match="check: /sysroot/file: Cannot allocate memory"):
+        check(tmp_path, tmp_path)
+
+
+@needs_root
 def test_a_large_file_only_where_there_is_no_other(tmp_path: Path) -> None:
     with write(tmp_path, "a").open("wb") as file:
+        file.truncate(16 * 1024 * 1024 + 1)
+    assert find(tmp_path) == "a"
+    with write(tmp_path, "b").open("wb") as file:
         file.truncate(16 * 1024 * 1024 + 1)
     assert find(tmp_path) == "a"
     write(tmp_path, "z/small", b"x")
@@ -202,7 +219,8 @@ def test_whiteouts_cost_no_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_what_is_not_in_the_root_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "lower/file", b"x")
     (tmp_path / "root").mkdir()
-    assert "ENOENT" in refusal(tmp_path / "lower", tmp_path / "root").found
+    found = refusal(tmp_path / "lower", tmp_path / "root").found
+    assert found == "No such file or directory (ENOENT)"
     # The same image lies below both: a link can only come from elsewhere.
     (tmp_path / "root/file").symlink_to("/etc/passwd")
     assert "ELOOP" in refusal(tmp_path / "lower", tmp_path / "root").found

@@ -5,17 +5,20 @@ mountinfo and the calls that mount are made up here.
 """
 
 import _cfs
+import errno
 import os
+import posix
 from pathlib import Path
 
 import pytest
 
 from pyinit.initrd.kernel import mountinfo
+from pyinit.initrd.kernel.mounting import RDONLY
 from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.root import canary, compose
 from pyinit.initrd.root.compose import Root
 from pyinit.initrd.root.digest import Digest
-from pyinit.initrd.root.image import VerifiedImage
+from pyinit.initrd.root.image import UnmeasuredImage, VerifiedImage
 
 HEX = "ab" * 32
 SEALED = f"overlay composefs:{HEX} ro,metacopy=on,verity=require"
@@ -44,9 +47,19 @@ class Kernel:
         patch.setattr(mountinfo, "mount_id", lambda _fd: 77)
         for name in ("mount_attach", "mount_detach"):
             patch.setattr(_cfs, name, lambda *_, name=name: self.calls.append(name))
+        self.overlays: list[tuple[object, ...]] = []
+        self.read: tuple[object, ...] = ()
         patch.setattr(_cfs, "erofs_mount", lambda *_: (8, False))
-        patch.setattr(_cfs, "overlay_mount", lambda *_: 9)
-        patch.setattr(canary, "check", lambda *_: "usr/canary")
+        patch.setattr(_cfs, "overlay_mount", self._overlay)
+        patch.setattr(canary, "check", self._check)
+
+    def _overlay(self, *arguments: object) -> int:
+        self.overlays.append(arguments)
+        return 8 + len(self.overlays)
+
+    def _check(self, *arguments: object) -> str:
+        self.read = arguments
+        return "usr/canary"
 
     def shows(self, right: str) -> None:
         self._path.write_bytes(line(76, "tmpfs tmpfs rw") + line(77, right))
@@ -72,6 +85,59 @@ class Stage:
 
 def composed(image: VerifiedImage) -> Root:
     return compose.compose(Stage(), image, 7, 1)  # type: ignore[arg-type]
+
+
+def test_what_is_mounted_and_what_is_read(kernel: Kernel, image: VerifiedImage) -> None:
+    """Below an upper layer the sealed files are read through an overlay without one."""
+    kernel.shows(SEALED)
+    assert composed(image).mount == 9
+    sealed = (f"composefs:{HEX}", 8, 7, -1, -1, True)
+    assert kernel.overlays == [(*sealed, 1)]
+    assert kernel.read == (8, 9, "/sysroot")
+    kernel.overlays.clear()
+    root = compose.compose(Stage(), image, 7, 2, upper=lambda lower: (lower, 5))  # type: ignore[arg-type]
+    assert root.mount == 9
+    assert kernel.overlays == [(f"composefs:{HEX}", 8, 7, 8, 5, True, 2), (*sealed, RDONLY)]
+    assert kernel.read == (8, 10, "/sysroot")
+
+
+def test_without_verity_it_is_not_asked_for(kernel: Kernel) -> None:
+    unmeasured = UnmeasuredImage.__new__(UnmeasuredImage)
+    unmeasured.fd, unmeasured.path, unmeasured.noacl = -1, "/image", False
+    unmeasured.digest = Digest(1, bytes.fromhex(HEX))
+    kernel.shows(UNCHECKED)
+    assert composed(unmeasured).canary == "usr/canary"
+    assert [overlay[5] for overlay in kernel.overlays] == [False]
+
+
+@pytest.mark.parametrize(
+    ("number", "measured", "expected"),
+    [
+        (errno.EINVAL, True, "an overlayfs with verity=require and data-only layers (Linux 6.6)"),
+        (errno.EINVAL, False, ""),
+        (errno.EIO, True, ""),
+    ],
+)
+def test_what_the_kernel_does_not_mount_is_refused(
+    kernel: Kernel,
+    image: VerifiedImage,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    measured: bool,
+    expected: str,
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    if not measured:
+        image.__class__ = UnmeasuredImage
+    monkeypatch.setattr(_cfs, "overlay_mount", fail)
+    with pytest.raises(Refused, match="overlay: /sysroot") as caught:
+        composed(image)
+    assert caught.value.expected == expected
+    monkeypatch.setattr(_cfs, "erofs_mount", fail)
+    with pytest.raises(Refused, match="erofs: /image"):
+        composed(image)
 
 
 def test_a_root_that_the_kernel_shows_without_verity_is_refused(
@@ -113,18 +179,61 @@ def test_what_was_attached_is_read_back_and_taken_back(
         (UNCHECKED, False),
         (SEALED.replace("overlay", "tmpfs"), False),
         (SEALED.replace("composefs:", "root:"), False),
+        (SEALED.replace("composefs:", ""), False),
         (SEALED.replace(HEX, HEX[1:]), False),
     ],
 )
 def test_only_a_sealed_root_is_taken_for_one(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, right: str, is_root: bool
+    kernel: Kernel, point: str, right: str, is_root: bool
 ) -> None:
     """Who runs `cfs-setup-root` again is told that all is done: of a root that is verified only."""
-    point = os.stat(tmp_path).st_ino
-    monkeypatch.setattr(mountinfo, "mount_id", lambda fd: 77 if os.fstat(fd).st_ino == point else 1)
     kernel.shows(right)
     digest = Digest(1, bytes.fromhex(HEX))
-    assert compose.mounted_at(str(tmp_path)) == (digest if is_root else None)
+    assert compose.mounted_at(point) == (digest if is_root else None)
+
+
+@pytest.fixture
+def point(kernel: Kernel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """A directory that something is mounted on."""
+    number = os.stat(tmp_path).st_ino
+    monkeypatch.setattr(
+        mountinfo, "mount_id", lambda fd: 77 if os.fstat(fd).st_ino == number else 1
+    )
+    kernel.shows(SEALED)
+    return str(tmp_path)
+
+
+def test_a_mount_that_is_gone_is_no_root(kernel: Kernel, point: str) -> None:
+    kernel._path.write_bytes(line(76, SEALED))
+    assert compose.mounted_at(point) is None
+
+
+def test_what_others_have_mounted_is_refused(
+    point: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the directory above is not opened for reading: it may be one that hangs."""
+    (tmp_path / "free").mkdir()
+    real, flags = posix.open, []
+
+    def opened(path: str, how: int, **more: int) -> int:
+        if path == "..":
+            flags.append(how)
+        return real(path, how, **more)
+
+    monkeypatch.setattr(posix, "open", opened)
+    with pytest.raises(Refused, match=f"attach: {point}: something is mounted there already"):
+        compose.check_free(point)
+    assert flags == [os.O_PATH | os.O_CLOEXEC]
+    monkeypatch.setattr(mountinfo, "mount_id", lambda _: 77)
+    compose.check_free(str(tmp_path / "free"))
+
+
+def test_an_upper_layer_is_seen(kernel: Kernel, point: str) -> None:
+    assert not compose.has_upper(point)
+    kernel.shows(SEALED + ",lowerdir=a,upperdir=b,workdir=c")
+    assert compose.has_upper(point)
+    kernel._path.write_bytes(line(76, SEALED))
+    assert compose.has_upper(point)  # not known: the stricter answer
 
 
 def test_a_directory_inside_a_root_is_none(kernel: Kernel, tmp_path: Path) -> None:

@@ -26,6 +26,12 @@ def test_round_trip_of_each_spelling(digest: Digest, prefix: int, as_bytes: bool
     assert Digest.parse(found.hex, "--digest") == digest
 
 
+def test_what_is_wrong_is_shown_as_it_is_there() -> None:
+    for text in ("zz", b"zz"):
+        with pytest.raises(UsageError, match=r"wrong length \(2 characters: 'zz'\)"):
+            Digest.parse(text, "--digest")
+
+
 def test_the_names() -> None:
     one, two = Digest(1, b"\xab" * 32), Digest(2, b"\xcd" * 64)
     assert (one.hex, str(one)) == ("ab" * 32, "sha256:" + "ab" * 32)

@@ -43,6 +43,8 @@ C = "c3" * 64
         (b'"a="b""', [("a", 'b"')]),  # one quote goes, not both
         (b'"', [("", None)]),
         (b'""', [("", None)]),
+        (b'"a b', [("a b", None)]),
+        (b'a"b"', [('a"b"', None)]),
         (b'"" a', [("", None), ("a", None)]),
         (b'a"b c"d', [('a"b c"d', None)]),
         (b"a='b c'", [("a", "'b"), ("c'", None)]),
@@ -145,6 +147,7 @@ def test_the_keys_of_the_field() -> None:
     [
         ("composefs", "without a digest"),
         ("composefs=", "composefs= without a digest"),
+        ("composefs", "composefs without a digest"),
         ("composefs.digest", "without a digest"),
         (f"composefs=?{A}", "verification off"),
         (f"composefs.digest=?v1-sha256-12:{A}", "verification off"),

@@ -90,12 +90,33 @@ def test_each_key() -> None:
         ("store=/a/", "absolute path"),
         ("store=//", "absolute path"),
         ("store=/./a", "absolute path"),
+        ("failure-delay=" + "9" * 5000, "0 to 3600"),  # int() takes 4300 digits
+        ("uki=/a", "expected compare or require or off"),
+        ("uki=50%", "expected compare or require or off"),
+        ("failure=compare", "expected reboot or poweroff or shell"),
+        ("root-size=", "bytes, or 1% to 100% of the memory"),
+        ("root-size=%", "bytes, or 1%"),
+        ("root-size=0", "bytes, or 1%"),
+        ("root-size=0%", "bytes, or 1%"),
+        ("etc-size=101%", "bytes, or 1%"),
+        ("etc-size=-1", "bytes, or 1%"),
+        ("etc-size=1k", "bytes, or 1%"),
+        (f"var-size={(1 << 62) + 1}", "bytes, or 1%"),
+        ("state-etc=/{x}", "{digest} allowed"),
+        ("state-etc=/{digest", "{digest} allowed"),
+        ("state-var=/digest}", "{digest} allowed"),
+        ("state-var=/", "{digest} allowed"),
+        ("state-var=a/b", "{digest} allowed"),
         ("# comment", "expected key=value"),
         ("", "expected key=value"),
     ],
 )
 def test_what_is_wrong(line: str, words: str) -> None:
     assert words in error(f"cfsconf1\n{line}\n".encode())
+
+
+def test_only_state_is_named_by_the_digest() -> None:
+    assert error(b"cfsconf1\nstore=a\n").endswith("empty, . and .. components")
 
 
 def test_a_repeated_key_is_wrong_even_with_the_same_value() -> None:
@@ -107,6 +128,18 @@ def test_a_file_that_may_be_cut_is_wrong() -> None:
     assert "no LF" in error(b"cfsconf1\nuki=off")
     assert "first line is 'uki=off'" in error(b"uki=off\n")
     assert "byte 0x00" in error(b"cfsconf1\nuki=off\n\0")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "root-size=1%", "etc-size=100%", "var-size=101", f"var-size={1 << 62}", "state-grow=0",
+        "state-etc=/{digest}", "state-var=/a{digest}/{digest}", "store=/{a}",
+    ],
+)  # fmt: skip
+def test_what_is_right(line: str) -> None:
+    key, value = line.split("=")
+    assert str(parse(line).values()[key]) == value
 
 
 def test_root_directory_as_store() -> None:

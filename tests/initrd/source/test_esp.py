@@ -12,6 +12,7 @@ from pyinit.initrd.machine import devices
 from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source import efivar, esp, payload
+from tests.initrd.harness import opens
 
 UUID = "11111111-2222-3333-4444-555555555555"
 DIGEST = Digest(1, bytes(32))
@@ -96,6 +97,45 @@ def test_the_file_of_this_boot(firmware: Firmware) -> None:
     assert ("source", "/dev/1111-7") in firmware.mounts[1][1]
 
 
+def test_the_file_is_opened_as_little_as_can_be(firmware: Firmware) -> None:
+    with opens() as seen:
+        look()
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    assert [seen[name] for name in ("EFI", "Linux")] == [flags | os.O_DIRECTORY] * 2
+    assert seen["a.efi"] == flags
+
+
+class Drivers:
+    def __init__(self) -> None:
+        self.loaded: list[str] = []
+
+    def load(self, name: str) -> None:
+        self.loaded.append(name)
+        raise Refused("store", name, "no such module")
+
+    def coldplug(self) -> None:
+        pass
+
+
+def test_drivers_are_loaded_where_the_kernel_does_not(
+    firmware: Firmware, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drivers, asked = Drivers(), []
+
+    def find_partition(_uuid: str, _seconds: int, each: object) -> str:
+        asked.append(each)
+        return "/dev/vda1"
+
+    monkeypatch.setattr(devices, "find_partition", find_partition)
+    assert esp.look(drivers, 7).found == [DIGEST]  # type: ignore[arg-type]
+    assert drivers.loaded == list(esp.MODULES)
+    assert asked == [drivers.coldplug]
+    firmware.errors["vfat"] = errno.ENODEV
+    found = esp.look(drivers, 7).why_not  # type: ignore[arg-type]
+    assert found.endswith("(ENODEV); vfat: no such module; nls_cp437: no such module; "
+                          "nls_ascii: no such module")  # fmt: skip
+
+
 def test_off_reads_nothing_but_secure_boot(firmware: Firmware) -> None:
     result = look(uki=False)
     assert (result.found, result.why_not) == (None, "not asked for")
@@ -146,7 +186,7 @@ def test_a_command_line_of_the_file(firmware: Firmware) -> None:
     assert look(uki=False).command_line is None
 
 
-@pytest.mark.parametrize("text", ["", "-1", "1 ", "96", "0x1", "²", "1000"])
+@pytest.mark.parametrize("text", ["", "-1", "1 ", "96", "0x1", "²", "1000", "0002"])
 def test_other_profiles_are_no_profile(firmware: Firmware, text: str) -> None:
     firmware.set("StubProfile", text)
     assert "StubProfile is" in why_not()
@@ -170,6 +210,18 @@ def test_reasons_for_not_finding_it(
     assert "EFI variables not mountable: No such device (ENODEV)" in why_not()
     monkeypatch.setattr(esp, "FIRMWARE", str(tmp_path / "none"))
     assert why_not() == "not booted by EFI"
+    place = str(tmp_path / "file" / "x")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(esp, "FIRMWARE", place)
+    assert why_not() == f"{place}: Not a directory (ENOTDIR)"
+
+
+@pytest.mark.parametrize("name", ["StubProfile", "StubDevicePartUUID"])
+def test_a_variable_that_cannot_be_read(firmware: Firmware, name: str) -> None:
+    path = firmware.variables / f"{name}-{efivar.LOADER}"
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    assert why_not() == f"EFI variable {name}: Is a directory (EISDIR)"
 
 
 def test_the_partition_does_not_appear(firmware: Firmware, monkeypatch: pytest.MonkeyPatch) -> None:

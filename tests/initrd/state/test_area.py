@@ -3,6 +3,7 @@
 
 import _cfs
 import os
+import posix
 import struct
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,12 +57,15 @@ def test_an_image_file_is_looked_at_before_it_is_attached(area: Area, tmp_path: 
         attach(area, image)
 
 
-def test_an_image_file_that_nobody_could_fill(area: Area, tmp_path: Path) -> None:
+def test_an_image_file_that_nobody_could_fill(
+    area: Area, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Unless its size is asked for."""
     image = tmp_path / "image"
     image.write_bytes(GOOD)
-    disk = os.statvfs(tmp_path)
-    most = disk.f_blocks * disk.f_frsize
+    most = 32 << 20
+    disk = SimpleNamespace(f_blocks=most // 4096, f_frsize=4096, f_bsize=1)
+    monkeypatch.setattr(posix, "fstatvfs", lambda _: disk)
     os.truncate(image, most)
     with pytest.raises(Attached):
         attach(area, image)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pyinit.initrd.state import copying
+from tests.initrd.harness import opens
 from tests.vm.listing import listing
 
 
@@ -155,3 +156,120 @@ def test_a_new_directory_has_nothing_of_its_parent(
     copying.make_directory(str(tmp_path / "parent" / "new"))
     assert done == ["flags", names[0], names[1], names[3], (0, 0)]
     assert (tmp_path / "parent" / "new").stat().st_mode == 0o40700
+
+
+DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def test_no_link_is_followed_that_appears_meanwhile(tmp_path: Path) -> None:
+    fill(tmp_path / "from")
+    (tmp_path / "to").mkdir()
+    with opens() as seen:
+        copying.tree(str(tmp_path / "from"), str(tmp_path / "to"))
+        copying.make_directory(str(tmp_path / "new"))
+        copying.remove(str(tmp_path / "to"))
+    made = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    assert seen == {
+        str(tmp_path / "from" / "a" / "file"): os.O_NOFOLLOW | os.O_CLOEXEC,
+        str(tmp_path / "to" / "a" / "file"): made,
+        str(tmp_path / "new"): DIRECTORY,
+        str(tmp_path / "to"): DIRECTORY,
+    }
+
+
+class Xattrs:
+    """Of each path, as (path, follow_symlinks, name)."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, names: list[str]) -> None:
+        self.got: list[tuple[str, bool, str]] = []
+        self.set: list[tuple[str, bool, str]] = []
+        self.error = 0
+        patch.setattr(posix, "listxattr", lambda _, *, follow_symlinks: names)
+        patch.setattr(posix, "getxattr", self._get)
+        patch.setattr(posix, "setxattr", self._set)
+
+    def _get(self, path: str, name: str, *, follow_symlinks: bool) -> bytes:
+        self.got.append((path, follow_symlinks, name))
+        return b"value"
+
+    def _set(self, path: str, name: str, value: bytes, *, follow_symlinks: bool) -> None:
+        assert value == b"value"
+        if self.error:
+            raise OSError(self.error, os.strerror(self.error))
+        self.set.append((path, follow_symlinks, name))
+
+
+def test_attributes_of_the_thing_itself_but_those_of_overlayfs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = str(tmp_path / "source"), str(tmp_path / "target")
+    for path in (source, target):
+        os.symlink("/nowhere", path)
+    xattrs = Xattrs(monkeypatch, ["trusted.overlay.metacopy", "trusted.x", "security.selinux"])
+    copying.attributes(source, target)
+    assert xattrs.got == [(source, False, "trusted.x"), (source, False, "security.selinux")]
+    assert xattrs.set == [(target, False, "trusted.x"), (target, False, "security.selinux")]
+    xattrs.error = errno.EOPNOTSUPP
+    copying.attributes(source, target)
+    xattrs.error = errno.ENOSPC
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        copying.attributes(source, target)
+
+
+def test_a_directory_that_cannot_be_removed_at_all_is_not_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files(tmp_path / "top" / "busy", 1)
+
+    def rmdir(path: str, *, dir_fd: int | None = None) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(posix, "rmdir", rmdir)
+    with pytest.raises(OSError, match=os.strerror(errno.EBUSY)):
+        copying.remove(str(tmp_path / "top"))
+    assert os.listdir(tmp_path / "top" / "busy") == ["0"]
+
+
+def test_no_descriptor_is_left_where_a_directory_cannot_be_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files(tmp_path / "top" / "a", 1)
+    real, calls = posix.scandir, []
+
+    def scandir(path: int) -> object:
+        calls.append(path)
+        if len(calls) == 3:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path)
+
+    monkeypatch.setattr(posix, "scandir", scandir)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        copying.remove(str(tmp_path / "top"))
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_moving_up_takes_the_next_number_where_a_name_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / "top" / "/".join(["d"] * 40)
+    deep.mkdir(parents=True)
+    answers = [errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, 0, errno.EIO]
+    asked: list[str] = []
+    real = posix.rename
+
+    def rename(name: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        asked.append(target)
+        number = answers.pop(0) if answers else 0
+        if number:
+            raise OSError(number, os.strerror(number))
+        real(name, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+
+    monkeypatch.setattr(posix, "rename", rename)
+    copying.remove(str(tmp_path / "top"))
+    assert asked == [".moved-1", ".moved-2", ".moved-3", ".moved-4"]
+    deep.mkdir(parents=True)
+    answers[:] = [errno.EIO]
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        copying.remove(str(tmp_path / "top"))
+    assert len(asked) == 5
