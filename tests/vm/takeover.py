@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from . import disk_watch
 from .rootdisk import RootDisk
 from .store import sealed_disk
 from .toolbox import Toolbox
@@ -60,8 +61,8 @@ def attacked(text: str) -> list[str]:
 
 
 def check_composed(text: str, digest: str) -> None:
-    """The console of a boot of it: the sealed root came up, configured as VAR_ON_DISK; a program
-    was executed in its /var."""
+    """The console of a watched boot of it: nobody but us touched the disk before the sealed root
+    came up, configured as VAR_ON_DISK; a program was executed in its /var."""
     mounts = re.findall(r"^/proc/self/mountinfo: \d+ \d+ (.*)$", text, re.MULTILINE)
     root = rf" / / ro.* - overlay composefs:{digest} .*verity=require"
     assert [mount for mount in mounts if re.search(root, mount)], text
@@ -71,3 +72,8 @@ def check_composed(text: str, digest: str) -> None:
     assert sorted(shown) == ["/sysroot", "/var"]
     assert re.search(r"^/var/true: exits 0$", text, re.MULTILINE)
     assert "root-init: done" in text
+    device = re.search(
+        r'^/run/cfs/root.json: .*"device": "(/dev/block/[0-9:]+)"', text, re.MULTILINE
+    )
+    assert device, text
+    disk_watch.check(disk_watch.on_console(text), device[1], "cfs-setup-root")

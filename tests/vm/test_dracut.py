@@ -334,14 +334,14 @@ def boot_hostile(
     toolbox: Toolbox, disks: list[Disk], by: str, append: str, files: dict[str, bytes | str],
     **more: object,
 ) -> str:  # fmt: skip
-    """The console of a boot without systemd."""
+    """The console of a watched boot without systemd."""
     kernel = toolbox.kernel("stable")
     made = initrd(by, kernel, files, omit=SYSTEMD_MODULES, **more)  # type: ignore[arg-type]
     console = boot(
         toolbox,
         kernel=kernel.vmlinuz,
-        initrd=made.data,
-        append=append,
+        initrd=disk_watch.watched(made.data),
+        append=f"{append} {disk_watch.APPEND}",
         disks=disks,
         limit=LIMIT,
     )

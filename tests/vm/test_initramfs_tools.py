@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from . import machine
+from . import disk_watch, machine
 from .guest import Disk, boot
 from .once import BUILD, STAMP, made_once
 from .product import cfs_init
@@ -63,10 +63,11 @@ def hostile(toolbox: Toolbox) -> tuple[RootDisk, Path]:
 
 
 def start(toolbox: Toolbox, made: Path, disk: Path) -> str:
-    """The console."""
+    """The console of a watched boot."""
     console = boot(
-        toolbox, kernel=made / "vmlinuz", initrd=(made / "initrd").read_bytes(),
-        append="root=/dev/vda rootfstype=ext4",
+        toolbox, kernel=made / "vmlinuz",
+        initrd=disk_watch.watched((made / "initrd").read_bytes()),
+        append=f"root=/dev/vda rootfstype=ext4 {disk_watch.APPEND}",
         disks=[Disk(disk, discard_writes=True)], limit=480,
     )  # fmt: skip
     text = console.text.replace("\r", "")
