@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 IN_GUESTS := $(RUN) -m pytest -n 2 --dist loadfile
 
 .PHONY: frozen check check-all check-fresh lint demo bench fuzz matrix faults mutants completions
-.PHONY: dist extension tools space clean
+.PHONY: dist docs extension tools space clean
 
 # build/cfs-init, the executable for the initrd
 frozen: tools
@@ -17,7 +17,7 @@ frozen: tools
 # GUESTS=no leaves them out. What is left to check-all is named at the end.
 GUESTS ?= yes
 check: SPACE := $(if $(filter no,$(GUESTS)),3000,14000)
-check: space lint extension frozen
+check: space lint docs extension frozen
 	$(RUN) -m pytest --ignore=tests/vm
 ifeq ($(GUESTS),no)
 	$(RUN) -m pytest $(addprefix tests/vm/test_,apt.py kernels.py toolbox.py watch.py)
@@ -30,7 +30,7 @@ endif
 #   tests/vm/faults: each call with every error that it may have, more sweeps (make faults)
 #   tests/vm/matrix: all rows on all kernels and file systems, and mount.composefs (make matrix)
 check-all: SPACE := 16000
-check-all: space lint extension frozen
+check-all: space lint docs extension frozen
 	$(RUN) -m pytest --all --ignore=tests/vm
 	$(IN_GUESTS) --all tests/vm
 	PYTHONPATH=build/lib $(RUN) -m tests.vm.matrix
@@ -41,6 +41,10 @@ check-fresh: tools $(VENV)/.done
 
 lint: tools $(VENV)/.done
 	tests/lint.sh $(VENV)/bin
+
+# build/site: the pages of docs/. A warning is an error.
+docs: tools $(VENV)/.docs
+	$(RUN) -m mkdocs --quiet build --strict --clean
 
 demo: SPACE := 7000
 demo: space extension frozen
@@ -90,6 +94,10 @@ $(VENV)/.done: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) tests/requirements.py > $(VENV)/requirements.txt
 	$(RUN) -m pip install -q --disable-pip-version-check -r $(VENV)/requirements.txt
+	touch $@
+
+$(VENV)/.docs: pyproject.toml $(VENV)/.done
+	$(RUN) tests/requirements.py docs | $(RUN) -m pip install -q --disable-pip-version-check -r /dev/stdin
 	touch $@
 
 $(VENV)/.fuzz: pyproject.toml $(VENV)/.done

@@ -15,6 +15,10 @@ say ruff
 say mypy
 "$bin/mypy" --no-error-summary --cache-dir build/mypy
 
+say prose
+"$bin/python" tests/prose.py
+"$bin/python" -m codespell_lib ./*.md completions csrc debian docs dracut-module man packaging pyinit
+
 say shellcheck
 find run tests dracut-module .ci .clusterfuzzlite -type f \( -name '*.sh' -o -name run \) -exec shellcheck {} +
 

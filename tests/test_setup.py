@@ -80,7 +80,9 @@ def test_the_sdist_holds_what_packages_are_made_of(sdist: Path, tree: Path) -> N
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     everything = {str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()}
-    directories = ("completions", "csrc", "debian", "dracut-module", "man", "packaging", "pyinit")
+    directories = (
+        *("completions", "csrc", "debian", "docs", "dracut-module", "man", "packaging", "pyinit"),
+    )
     wanted = {name for name in everything if name.partition("/")[0] in directories}
     wanted |= {
         "CHANGELOG.md",

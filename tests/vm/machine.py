@@ -61,7 +61,7 @@ pivot_root . mnt
 umount -l /mnt
 exec sh -c "$1"
 """
-# composefs is in none but later suites; these are the commands of dracut-module/mkosi/README.md.
+# composefs is in none but later suites; these are the commands of docs/howto/mkosi.md.
 _COMPOSEFS = """
 echo "deb [signed-by={keyring}] {mirror} {suite} main" >/etc/apt/sources.list.d/{suite}.list
 printf 'Package: *\\nPin: release n={suite}\\nPin-Priority: 100\\n' >/etc/apt/preferences.d/{suite}

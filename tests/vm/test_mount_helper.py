@@ -52,8 +52,8 @@ def test_the_command_line(said: dict[str, Part]) -> None:
     ("name", "code", "text"),
     [
         ("unknown", 1, r"mount\.cfs: error: usage: nonsense: unknown mount option"),
-        ("empty-digest", 1, r"mount\.cfs: error: usage: --digest: "),
-        ("no-digest", 1, r"mount\.cfs: error: usage: --digest: missing"),
+        ("empty-digest", 1, r"mount\.cfs: error: usage: digest: "),
+        ("no-digest", 1, r"mount\.cfs: error: usage: digest: missing"),
         ("wrong-digest", 32, r"mount\.cfs: refused: open: "),
         # mount(8) drops its rights where fstab does not allow the user, and tries as he is.
         ("user", 2, r"mount\.cfs: error: attach: /srv: .*run as root"),

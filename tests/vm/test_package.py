@@ -75,7 +75,7 @@ def test_commands_run(tree: Path) -> None:
 
 def test_mount_finds_its_helper(tree: Path) -> None:
     said = machine.run(tree, "mount -t cfs /nowhere /mnt -o digest=short; test $? = 1")
-    assert said.startswith("mount.cfs: error: usage: --digest: ")
+    assert said.startswith("mount.cfs: error: usage: digest: ")
 
 
 def test_manual_pages(tree: Path, source: dict[Path, str]) -> None:

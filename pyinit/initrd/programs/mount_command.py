@@ -6,7 +6,7 @@ from pyinit.initrd.kernel import mounting
 from pyinit.initrd.programs import mount_options
 from pyinit.initrd.programs.mount_options import MountOptions
 from pyinit.initrd.report import output
-from pyinit.initrd.report.errors import EXIT_OK, CfsError, Refused, Step, printable
+from pyinit.initrd.report.errors import EXIT_OK, EXIT_USAGE, CfsError, Refused, Step, printable
 from pyinit.initrd.root import compose
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.root.image import Store, UnmeasuredImage, VerifiedImage, open_file
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 def main(name: str, arguments: list[str]) -> int:
     """The exit code. `name` is what the program was called by."""
     helper = name == "mount.cfs"
+    usage = mount_options.USAGE_HELPER if helper else mount_options.USAGE
     # Alone only: beside other words 0 would say that something is mounted.
     if arguments in (["-h"], ["--help"]):
-        output.out(mount_options.USAGE_HELPER if helper else mount_options.USAGE)
+        output.out(usage)
         return EXIT_OK
+    if not arguments:
+        output.error(usage.partition("\n")[0] + "\n")
+        return EXIT_USAGE
     try:
         parse = mount_options.parse_helper if helper else mount_options.parse_command
         with Step("usage", name):

@@ -69,14 +69,15 @@ class MountOptions:
         self.attributes = 0  # MOUNT_ATTR_*
         self.dry_run = self.json = self.verbose = False
 
-    def finish(self) -> "MountOptions":
-        """Checks what belongs together; UsageError."""
+    def finish(self, dashes: str = "--") -> "MountOptions":
+        """Checks what belongs together; UsageError. `dashes`: before the names of options."""
         if not self.store:
-            raise UsageError("usage", "--object-store", "missing")
+            raise UsageError("usage", dashes + "object-store", "missing")
         if self.digest is None:
-            raise UsageError("usage", "--digest", "missing")
+            raise UsageError("usage", dashes + "digest", "missing", dashes + "digest=DIGEST")
         if (self.upperdir is None) != (self.workdir is None):
-            raise UsageError("usage", "--upperdir", "upperdir and workdir belong together")
+            found = "upperdir and workdir belong together"
+            raise UsageError("usage", dashes + "upperdir", found)
         if self.writable is None:
             self.writable = self.upperdir is not None
         if self.writable and self.upperdir is None:
@@ -139,20 +140,22 @@ def _take(options: MountOptions, seen: set[str], argument: str, rest: list[str])
     _set(options, seen, name, value)
 
 
-def _set(options: MountOptions, seen: set[str], name: str, value: str) -> None:
-    if name in seen:
-        raise UsageError("usage", name, "given twice")
-    seen.add(name)
-    if name == "--digest":
-        options.digest = Digest.parse(value, name)
+def _set(options: MountOptions, seen: set[str], shown: str, value: str) -> None:
+    """`shown`: the option as it was given, with dashes or without."""
+    if shown in seen:
+        raise UsageError("usage", shown, "given twice")
+    seen.add(shown)
+    name = shown.removeprefix("--")
+    if name == "digest":
+        options.digest = Digest.parse(value, shown)
         return
-    _not_empty(name, value)
-    if name == "--verity":
+    _not_empty(shown, value)
+    if name == "verity":
         if value not in ("require", "off"):
-            raise UsageError("usage", name, repr(value), "require or off")
+            raise UsageError("usage", shown, repr(value), "require or off")
         options.verity = value
     else:
-        setattr(options, _STRINGS[name], value)
+        setattr(options, _STRINGS["--" + name], value)
 
 
 def _not_empty(name: str, value: str) -> str:
@@ -177,7 +180,7 @@ _GENERIC = (
 
 
 def parse_helper(arguments: list[str]) -> MountOptions:
-    """`mount.cfs SPEC DIR [-sfnv] [-N NAMESPACE] [-o OPTIONS]`, as mount(8) calls its helpers."""
+    """`mount.cfs STORE DIR [-sfnv] [-N NAMESPACE] [-o OPTIONS]`, as mount(8) calls its helpers."""
     options = MountOptions()
     positional: list[str] = []
     mount_options: list[str] = []
@@ -203,11 +206,11 @@ def parse_helper(arguments: list[str]) -> MountOptions:
                 options.dry_run = options.dry_run or letter == "f"
                 options.verbose = options.verbose or letter == "v"
     if len(positional) != 2:
-        raise UsageError("usage", "mount.cfs", f"{len(positional)} arguments", "SPEC and DIR")
-    options.store = _not_empty("SPEC", positional[0])
+        raise UsageError("usage", "mount.cfs", f"{len(positional)} arguments", "STORE and DIR")
+    options.store = _not_empty("STORE", positional[0])
     options.target = _not_empty("DIR", positional[1])
     _take_mount_options(options, mount_options, sloppy)
-    return options.finish()
+    return options.finish(dashes="")
 
 
 def _take_mount_options(options: MountOptions, given: list[str], sloppy: bool) -> None:
@@ -217,7 +220,7 @@ def _take_mount_options(options: MountOptions, given: list[str], sloppy: bool) -
         if name in ("digest", "image", "upperdir", "workdir", "verity"):
             if not equals:
                 raise UsageError("usage", name, "its value is missing")
-            _set(options, seen, "--" + name, value)
+            _set(options, seen, name, value)
         elif option in ("ro", "rw"):
             options.writable = option == "rw"
         elif option in _ATTRIBUTES:

@@ -79,6 +79,9 @@ def _open_error(path: str, error: OSError) -> CfsError:
     if error.errno in _OPEN_FAULTS:
         found = f"{_OPEN_FAULTS[error.errno]}: {os_error(error)}"
         return Refused("open", path, found, "a regular file")
+    if error.errno == errno.EOPNOTSUPP:  # what it answers to opening a file that has it
+        found = f"sealed, and this kernel has no fs-verity: {os_error(error)}"
+        return Refused("open", path, found, "a kernel with CONFIG_FS_VERITY")
     return failure("open", path, error, "a regular file", _OPENAT2)
 
 

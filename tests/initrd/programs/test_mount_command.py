@@ -63,7 +63,8 @@ def test_a_malformed_digest_is_wrong_use_before_any_disk(digest: str) -> None:
         with no_disk() as said:
             assert mount_command.main(name, arguments) == EXIT_USAGE
         assert said[1] == ""
-        assert said[2].startswith(f"{name}: error: usage: --digest: ")
+        option = "--digest" if name == "cfs-mount" else "digest"
+        assert said[2].startswith(f"{name}: error: usage: {option}: ")
         assert is_one_line(said[2])
 
 
@@ -80,7 +81,9 @@ def test_a_malformed_digest_needs_no_privileges() -> None:
     assert code == EXIT_USAGE
     lines = said.splitlines()
     assert len(lines) == len(MALFORMED) * len(spellings(""))
-    assert all(": error: usage: --digest: " in line for line in lines)
+    for line in lines:
+        option = "digest" if line.startswith("mount.cfs: ") else "--digest"
+        assert f": error: usage: {option}: " in line
 
 
 def test_without_privileges_the_system_is_named() -> None:
@@ -122,6 +125,14 @@ def test_help(name: str) -> None:
         with no_disk() as said:
             assert mount_command.main(name, [argument]) == 0
         assert said == {1: usage, 2: ""}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_alone_it_says_how_it_is_used(name: str) -> None:
+    usage = mount_options.USAGE if name == "cfs-mount" else mount_options.USAGE_HELPER
+    with no_disk() as said:
+        assert mount_command.main(name, []) == EXIT_USAGE
+    assert said == {1: "", 2: usage.splitlines()[0] + "\n"}
 
 
 def test_0_never_says_mounted_where_nothing_was_tried() -> None:

@@ -140,7 +140,7 @@ def test_what_is_wrong(arguments: list[str], words: str) -> None:
 def test_malformed_digests(text: str) -> None:
     assert "--digest: " in wrong(parse_command, "--object-store", "/s", "--digest", text, "/t")
     assert "--digest: " in wrong(parse_command, "--object-store", "/s", f"--digest={text}", "/t")
-    assert "--digest: " in wrong(parse_helper, "/s", "/t", "-o", f"digest={text}")
+    assert wrong(parse_helper, "/s", "/t", "-o", f"digest={text}").startswith("digest: ")
 
 
 def test_after_two_dashes_all_are_targets() -> None:
@@ -200,19 +200,19 @@ def test_the_rw_that_mount_always_adds_is_no_wish() -> None:
         ([], "mount.cfs: 0 arguments"),
         (["/s"], "mount.cfs: 1 arguments"),
         (["/s", "/t", "/u"], "mount.cfs: 3 arguments"),
-        (["", "/t"], "SPEC: an empty value"),
+        (["", "/t"], "STORE: an empty value"),
         (["/s", ""], "DIR: an empty value"),
-        (["/s", "/t"], "--digest: missing"),
+        (["/s", "/t"], "digest: missing"),
         (["/s", "/t", "-o"], "-o: its value is missing"),
         (["/s", "/t", "-N", "1"], "-N: mounting in another namespace is not supported"),
         (["/s", "/t", "-x"], "-x: unknown option"),
         (["/s", "/t", "-sfo", "ro"], "-o: unknown option"),
         (["/s", "/t", "--help"], "--: unknown option"),
         (["/s", "/t", "-o", "digest"], "digest: its value is missing"),
-        (["/s", "/t", "-o", "digest="], "--digest: an empty digest"),
-        (["/s", "/t", "-o", f"digest={D},digest={D}"], "--digest: given twice"),
-        (["/s", "/t", "-o", f"digest={D},verity=on"], "--verity: 'on'"),
-        (["/s", "/t", "-o", f"digest={D},upperdir=,workdir=/w"], "--upperdir: an empty value"),
+        (["/s", "/t", "-o", "digest="], "digest: an empty digest"),
+        (["/s", "/t", "-o", f"digest={D},digest={D}"], "digest: given twice"),
+        (["/s", "/t", "-o", f"digest={D},verity=on"], "verity: 'on'"),
+        (["/s", "/t", "-o", f"digest={D},upperdir=,workdir=/w"], "upperdir: an empty value"),
         (["/s", "/t", "-o", f"digest={D},remount"], "remount: unknown mount option"),
         (["/s", "/t", "-o", f"digest={D},bind"], "bind: unknown mount option"),
         (["/s", "/t", "-o", f"digest={D},insecure=1"], "insecure: unknown mount option"),
@@ -221,10 +221,10 @@ def test_the_rw_that_mount_always_adds_is_no_wish() -> None:
     ],
 )
 def test_what_is_wrong_for_the_helper(arguments: list[str], words: str) -> None:
-    assert words in wrong(parse_helper, *arguments)
+    assert wrong(parse_helper, *arguments).startswith(words)
 
 
 def test_sloppy_lets_unknown_options_pass_and_nothing_else() -> None:
     assert parse_helper(["/s", "/t", "-s", "-o", f"digest={D},odd"]).store == "/s"
-    assert "--digest: missing" in wrong(parse_helper, "/s", "/t", "-s", "-o", "odd")
-    assert "--verity" in wrong(parse_helper, "/s", "/t", "-s", "-o", f"digest={D},verity=x")
+    assert "digest: missing" in wrong(parse_helper, "/s", "/t", "-s", "-o", "odd")
+    assert "verity" in wrong(parse_helper, "/s", "/t", "-s", "-o", f"digest={D},verity=x")

@@ -191,6 +191,18 @@ def test_what_the_system_lacks_is_no_fault_of_the_store(
             attempt()
 
 
+def test_a_sealed_file_on_a_kernel_without_verity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a kernel opens no file that has it, and it is a regular file all the same."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(_cfs, "image_open", refuse)
+    with pytest.raises(Refused, match="this kernel has no fs-verity") as caught:
+        open_file("/i")
+    assert (caught.value.step, caught.value.expected) == ("open", "a kernel with CONFIG_FS_VERITY")
+
+
 def test_a_file_outside_a_store(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="ENOENT") as caught:
         open_file(str(tmp_path / "absent"))

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""root.json, as the boot flow makes it, is what its schema says."""
+
+import _cfs
+import json
+from types import SimpleNamespace
+from typing import Any, Self
+
+import jsonschema
+import pytest
+
+from pyinit.initrd import boot
+from pyinit.initrd.handover import volatile_root
+from pyinit.initrd.handover.status import to_json
+from pyinit.initrd.root import compose
+from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.source import decide, esp
+from pyinit.initrd.source.cmdline import CommandLine
+from pyinit.initrd.source.config import Config
+from pyinit.initrd.source.decide import Decision
+from pyinit.initrd.source.esp import UkiDigests
+from pyinit.initrd.state import layers
+from tests.docs.blocks import DOCS
+
+SCHEMA = json.loads((DOCS / "reference/root.schema.json").read_text())
+FIRST, SECOND = (Digest(_cfs.SHA256, bytes([number] * 32)) for number in (1, 2))
+
+
+class FakeStage:
+    """Nothing is mounted; everything else of the flow is the real one."""
+
+    leftovers = None
+    base = -1
+    target = "/sysroot"
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def take_out(self, mount: int) -> int:
+        return mount
+
+
+def record(monkeypatch: pytest.MonkeyPatch, settings: Config, command_line: bool | None) -> Any:
+    """Of a boot whose system calls all succeed, read back from its JSON."""
+    uki = UkiDigests()
+    uki.command_line = command_line
+    image = SimpleNamespace(
+        digest=SECOND, path=f"/sysroot/composefs/images/{SECOND.hex}", verity="require"
+    )
+    root = SimpleNamespace(mount=3, used_loop=False, canary="etc/hosts")
+    place = {"path": "/state/deploy/d/etc", "kind": "directory", "created": True}
+    state = SimpleNamespace(
+        etc=lambda: settings.etc, var=lambda: "tmpfs", places={"etc": place}
+    )  # fmt: skip
+    replaced: dict[Any, dict[str, Any]] = {
+        boot: {
+            "Stage": FakeStage,
+            "Store": lambda _path: SimpleNamespace(objects=4),
+            "choose": lambda *_: (image, [FIRST]),
+        },
+        esp: {"look": lambda *_: uki},
+        decide: {
+            "carried": lambda: [FIRST, SECOND],
+            "decide": lambda *_: Decision([FIRST, SECOND], "carried", "not compared: no EFI"),
+        },
+        compose: {"compose": lambda *_, **__: root, "attach": lambda *_: None},
+        layers: {"State": lambda *_: state, "show_disk": lambda *_: "read-only"},
+        volatile_root: {"device": lambda _: None},
+    }
+    for where, names in replaced.items():
+        for name, value in names.items():
+            monkeypatch.setattr(where, name, value)
+    return json.loads(to_json(boot.setup(settings, CommandLine([]), "/sysroot")))
+
+
+@pytest.mark.parametrize("command_line", [None, True, False])
+@pytest.mark.parametrize("etc", ["none", "bind", "overlay", "transient"])
+def test_a_record(monkeypatch: pytest.MonkeyPatch, etc: str, command_line: bool | None) -> None:
+    settings = Config()
+    settings.etc = etc
+    found = record(monkeypatch, settings, command_line)
+    jsonschema.validate(found, SCHEMA)
+    # Each key is explained, and none of the explained ones is gone.
+    assert set(found) == set(SCHEMA["properties"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("verity", "off"), ("digest", "sha256:" + "0" * 63), ("level", "proved"), ("device", 3)],
+)
+def test_another_record_is_none(monkeypatch: pytest.MonkeyPatch, key: str, value: object) -> None:
+    found = record(monkeypatch, Config(), None) | {key: value}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(found, SCHEMA)
