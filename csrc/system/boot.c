@@ -37,7 +37,7 @@ static int on_memory(int fd)
 
 int cfs_root_is_initramfs(void)
 {
-	int root scope_fd = sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int root scope_fd = sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY);
 
 	return root < 0 ? root : on_memory(root);
 }
@@ -57,7 +57,7 @@ struct walk {
 static int walk_enter(struct walk *walk, int parent, const char *name)
 {
 	int fd scope_fd = sys_openat(parent, name,
-				     O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+				     O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 	struct stat st;
 	int r;
 

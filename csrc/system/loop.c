@@ -27,7 +27,7 @@ int cfs_loop_attach(int fd, bool writable)
 		.info = { .lo_flags = LO_FLAGS_AUTOCLEAR | (writable ? 0u : LO_FLAGS_READ_ONLY) },
 	};
 	int mode = writable ? O_RDWR : O_RDONLY;
-	int control scope_fd = sys_openat(AT_FDCWD, "/dev/loop-control", O_RDWR | O_CLOEXEC);
+	int control scope_fd = sys_openat(AT_FDCWD, "/dev/loop-control", O_RDWR);
 
 	if (writable) {
 		/* Two devices over one file would be two file systems over one disk. The lock is that
@@ -47,7 +47,7 @@ int cfs_loop_attach(int fd, bool writable)
 		if (number < 0)
 			return number;
 		(void)snprintf(device, sizeof(device), "/dev/loop%d", number);
-		int loop scope_fd = sys_openat(AT_FDCWD, device, mode | O_CLOEXEC);
+		int loop scope_fd = sys_openat(AT_FDCWD, device, mode);
 		if (loop < 0)
 			return loop;
 		r = sys_loop_configure(loop, &config);

@@ -54,10 +54,10 @@ static int set_option(int context, const char *key, const char *value, struct cf
 
 	if (r < 0) {
 		char text[160];
-		int n = snprintf(text, sizeof(text), "option %s%s%s", key,
-				 value != NULL ? "=" : "", value != NULL ? value : "");
 
-		log_append(log, text, n < (int)sizeof(text) ? (size_t)n : sizeof(text) - 1);
+		(void)snprintf(text, sizeof(text), "option %s%s%s", key, value != NULL ? "=" : "",
+			       value != NULL ? value : "");
+		log_append(log, text, strlen(text));
 		log_read(context, log);
 	}
 	return r;
@@ -155,7 +155,7 @@ static bool has_old_parameters(void)
 {
 	int context scope_fd = sys_fsopen("overlay");
 
-	return context >= 0 && takes_any_key(context);
+	return takes_any_key(context); /* -errno is no context: no */
 }
 
 int cfs_overlay_mount(const struct cfs_overlay *overlay, uint64_t attributes, struct cfs_log *log)

@@ -26,9 +26,9 @@ static int back_to(int mount_ns, int root, int cwd)
 
 int cfs_namespace_enter(struct cfs_namespace *saved)
 {
-	int mount_ns scope_fd = sys_openat(AT_FDCWD, "/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-	int root scope_fd = sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int cwd scope_fd = sys_openat(AT_FDCWD, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int mount_ns scope_fd = sys_openat(AT_FDCWD, "/proc/self/ns/mnt", O_RDONLY);
+	int root scope_fd = sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY);
+	int cwd scope_fd = sys_openat(AT_FDCWD, ".", O_PATH | O_DIRECTORY);
 	int r;
 
 	if (mount_ns < 0)

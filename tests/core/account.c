@@ -13,17 +13,30 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/loop.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 int account_on;
 char account_text[16384];
+/* What a context says, a message a read; each ends with \1. */
+char account_messages[1024];
+/* There are no loop devices. */
+int account_no_loop;
+/* Of calls that are not written down: these have account_error. */
+int account_no_stat, account_no_stream;
 /* The directory of this inode lies on another file system. */
 unsigned long account_elsewhere;
 /* Where the instructions of a seccomp filter go. */
 int account_filter_to;
+/* The call of this number, from 1 on, has this error instead; 0: none has. */
+int account_fail_at;
+int account_error;
+
+static int account_calls;
 
 #define WRAP(name, ...)                 \
 	int __real_##name(__VA_ARGS__); \
@@ -38,29 +51,69 @@ __attribute__((format(printf, 1, 2))) static void account(const char *format, ..
 	va_start(arguments, format);
 	(void)vsnprintf(account_text + used, sizeof(account_text) - used, format, arguments);
 	va_end(arguments);
+	account_calls++;
+}
+
+/* Of the call that was written down last. */
+static int answer(void)
+{
+	return account_calls == account_fail_at ? -account_error : 0;
+}
+
+void account_begin(int fail_at, int error)
+{
+	account_text[0] = '\0';
+	account_calls = 0;
+	account_messages[0] = '\0';
+	account_no_loop = account_no_stat = account_no_stream = 0;
+	account_fail_at = fail_at;
+	account_error = error;
+	account_on = 1;
 }
 
 /* A descriptor that its receiver may close. */
 static int something(void)
 {
-	return open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int error = answer();
+
+	return error < 0 ? error : open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
 WRAP(sys_openat, int dir_fd, const char *path, int flags)
 {
-	if (!account_on || strncmp(path, "/dev/loop", strlen("/dev/loop")) != 0)
+	if (!account_on)
 		return __real_sys_openat(dir_fd, path, flags);
-	account("open %s %s\n", path, (flags & O_ACCMODE) == O_RDONLY ? "ro" : "rw");
-	return something();
+	if (strncmp(path, "/dev/loop", strlen("/dev/loop")) == 0) {
+		account("open %s %s\n", path, (flags & O_ACCMODE) == O_RDONLY ? "ro" : "rw");
+		return account_no_loop ? -ENOENT : something();
+	}
+	account("open %s %#x\n", path, (unsigned int)flags);
+	return answer() < 0 ? answer() : __real_sys_openat(dir_fd, path, flags);
 }
 
 WRAP(sys_fstat, int fd, struct stat *out)
 {
-	int r = __real_sys_fstat(fd, out);
+	int r = account_on && account_no_stat ? -account_error : __real_sys_fstat(fd, out);
 
 	if (r >= 0 && account_on && account_elsewhere == out->st_ino)
 		out->st_dev++;
 	return r;
+}
+
+WRAP(sys_fdopendir, int fd, DIR **out)
+{
+	return account_on && account_no_stream ? -account_error : __real_sys_fdopendir(fd, out);
+}
+
+WRAP(sys_read, int fd, void *buffer, size_t length)
+{
+	size_t size = strcspn(account_messages, "\1");
+
+	if (!account_on || size == 0)
+		return __real_sys_read(fd, buffer, length);
+	memcpy(buffer, account_messages, size < length ? size : length);
+	memmove(account_messages, account_messages + size + 1, strlen(account_messages + size));
+	return (int)size;
 }
 
 /* Gone is what the test says is gone: nothing. Directories are found out as the kernel does. */
@@ -91,8 +144,11 @@ WRAP(sys_fsconfig, int context, unsigned int command, const char *key, const cha
 	if (!account_on)
 		return __real_sys_fsconfig(context, command, key, value);
 	if (key != NULL)
-		account("%s%s%s\n", key, value != NULL ? "=" : "", value != NULL ? value : "");
-	return 0;
+		account("%s%s%s%s\n", key, value != NULL ? "=" : "", value != NULL ? value : "",
+			(command == FSCONFIG_SET_STRING) != (value != NULL) ? " by another call" : "");
+	else
+		account("%s\n", command == FSCONFIG_CMD_CREATE ? "create" : "reconfigure");
+	return answer();
 }
 
 WRAP(sys_fsmount, int context, uint64_t attributes)
@@ -105,7 +161,10 @@ WRAP(sys_fsmount, int context, uint64_t attributes)
 
 WRAP(sys_loop_get_free, int control_fd)
 {
-	return account_on ? 7 : __real_sys_loop_get_free(control_fd);
+	if (!account_on)
+		return __real_sys_loop_get_free(control_fd);
+	account("get free\n");
+	return answer() < 0 ? answer() : 7;
 }
 
 WRAP(sys_loop_configure, int loop_fd, const struct loop_config *config)
@@ -117,7 +176,128 @@ WRAP(sys_loop_configure, int loop_fd, const struct loop_config *config)
 		config->info.lo_flags & LO_FLAGS_AUTOCLEAR ? "autoclear " : "",
 		config->info.lo_flags & ~(unsigned int)(LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR),
 		config->block_size);
-	return 0;
+	return answer();
+}
+
+WRAP(sys_mount_move, const char *source, const char *target)
+{
+	if (!account_on)
+		return __real_sys_mount_move(source, target);
+	account("move %s to %s\n", source, target);
+	return answer();
+}
+
+WRAP(sys_chdir, const char *path)
+{
+	if (!account_on)
+		return __real_sys_chdir(path);
+	account("chdir %s\n", path);
+	return answer();
+}
+
+WRAP(sys_chroot, const char *path)
+{
+	if (!account_on)
+		return __real_sys_chroot(path);
+	account("chroot %s\n", path);
+	return answer();
+}
+
+WRAP(sys_fchdir, int fd)
+{
+	if (!account_on)
+		return __real_sys_fchdir(fd);
+	account("fchdir\n");
+	return answer();
+}
+
+WRAP(sys_unshare, int flags)
+{
+	if (!account_on)
+		return __real_sys_unshare(flags);
+	account("unshare %#x\n", (unsigned int)flags);
+	return answer();
+}
+
+WRAP(sys_setns, int fd, int type)
+{
+	if (!account_on)
+		return __real_sys_setns(fd, type);
+	account("setns %#x\n", (unsigned int)type);
+	return answer();
+}
+
+WRAP(sys_mount_propagation, const char *path, unsigned long flags)
+{
+	if (!account_on)
+		return __real_sys_mount_propagation(path, flags);
+	account("propagation %s %#lx\n", path, flags);
+	return answer();
+}
+
+WRAP(sys_umount2, const char *path, int flags)
+{
+	if (!account_on)
+		return __real_sys_umount2(path, flags);
+	account("umount %#x\n", (unsigned int)flags);
+	return answer();
+}
+
+WRAP(sys_mount_setattr, int mount_fd, unsigned int flags, uint64_t set, uint64_t clear)
+{
+	if (!account_on)
+		return __real_sys_mount_setattr(mount_fd, flags, set, clear);
+	account("setattr %#x +%#x -%#x\n", flags, (unsigned int)set,
+		(unsigned int)clear);
+	return answer();
+}
+
+WRAP(sys_finit_module, int fd, int flags)
+{
+	if (!account_on)
+		return __real_sys_finit_module(fd, flags);
+	account("finit_module %#x\n", (unsigned int)flags);
+	return answer();
+}
+
+WRAP(sys_setsid, void)
+{
+	if (!account_on)
+		return __real_sys_setsid();
+	account("setsid\n");
+	return answer();
+}
+
+WRAP(sys_flock, int fd, int operation)
+{
+	if (!account_on)
+		return __real_sys_flock(fd, operation);
+	account("flock %#x\n", (unsigned int)operation);
+	return answer();
+}
+
+WRAP(sys_sigaction, int number, const struct sigaction *action)
+{
+	if (!account_on)
+		return __real_sys_sigaction(number, action);
+	account("sigaction %d %#x\n", number, (unsigned int)action->sa_flags);
+	return answer();
+}
+
+WRAP(sys_fspick, int mount_fd)
+{
+	if (!account_on)
+		return __real_sys_fspick(mount_fd);
+	account("fspick\n");
+	return something();
+}
+
+WRAP(sys_open_tree, int directory_fd, unsigned int flags)
+{
+	if (!account_on)
+		return __real_sys_open_tree(directory_fd, flags);
+	account("open_tree %#x\n", flags);
+	return something();
 }
 
 WRAP(sys_seccomp_filter, const struct sock_fprog *filter)

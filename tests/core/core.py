@@ -2,7 +2,8 @@
 """The C core by cffi in ABI mode, with buffers that end exactly where their content does."""
 
 import contextlib
-from collections.abc import Iterator
+import errno
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cffi
@@ -21,6 +22,9 @@ class Core:
         ffi.cdef("extern unsigned long fault_file_system;")
         ffi.cdef("extern int account_on, account_filter_to; extern char account_text[16384];")
         ffi.cdef("extern unsigned long account_elsewhere;")
+        ffi.cdef("extern char account_messages[1024];")
+        ffi.cdef("extern int account_no_loop, account_no_stat, account_no_stream;")
+        ffi.cdef("void account_begin(int fail_at, int error);")
         ffi.cdef("void *malloc(size_t); void free(void *);")
         self.lib = ffi.dlopen(str(build.core()))
         # ASan's malloc: a byte too far is a report. The memory of ffi.new() and of bytes objects
@@ -51,16 +55,32 @@ class Core:
     # ---- account.c
 
     @contextlib.contextmanager
-    def account(self) -> Iterator[list[str]]:
-        """What the core would have had the kernel do inside of the `with`, when that has ended."""
+    def account(self, fail_at: int = 0, error: int = 0) -> Iterator[list[str]]:
+        """What the core would have had the kernel do inside of the `with`, when that has ended.
+        The call number `fail_at`, from 1 on, has that error."""
         said: list[str] = []
-        self.lib.account_text[0] = b"\0"
-        self.lib.account_on = 1
+        self.lib.account_begin(fail_at, error)
         try:
             yield said
         finally:
             self.lib.account_on = 0
             said += self.ffi.string(self.lib.account_text).decode("ascii").splitlines()
+
+    def each_call_fails(self, run: Callable[[], int], *ignored: str) -> list[str]:
+        """The calls that `run` makes. Each in its turn has an error, which has to be the result and
+        the end, but for those that begin like one of `ignored`. Descriptors are opened before any
+        is looked at."""
+        with self.account() as all_said:
+            result = run()
+            assert result >= 0
+        for number, call in enumerate(all_said, 1):
+            with self.account(number, errno.EDOM) as said:
+                result = run()
+            if not call.startswith(ignored):
+                assert result == -errno.EDOM, call
+                assert said[:number] == all_said[:number]
+                assert all(later.startswith(("open", "flock")) for later in said[number:]), call
+        return all_said
 
     # ---- digest.c
 

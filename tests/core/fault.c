@@ -8,6 +8,7 @@
 #include "system/sys.h"
 #include "system/sys_process.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
@@ -35,14 +36,16 @@ int __wrap_sys_ioctl(int fd, unsigned long request, void *argument)
 int __real_sys_fstatfs(int fd, struct statfs *out);
 int __wrap_sys_fstatfs(int fd, struct statfs *out);
 
-/* 0: the kernel itself. */
+/* 0: the kernel itself. All bits: the call fails. */
 unsigned long fault_file_system;
 
 int __wrap_sys_fstatfs(int fd, struct statfs *out)
 {
 	if (fault_file_system == 0)
 		return __real_sys_fstatfs(fd, out);
-	*out = (struct statfs){ .f_type = (__fsword_t)fault_file_system };
+	if (fault_file_system == ~0ul)
+		return -EDOM;
+	*out = (struct statfs){ .f_type = (__fsword_t)fault_file_system, .f_bsize = 4096 };
 	return 0;
 }
 

@@ -19,9 +19,11 @@ _NEUTRAL = {"&&": "1", "||": "0"}
 def changes(path: str, source: bytes) -> list[Change]:
     """All changes of the file, in its order."""
     tree = Parser(Language(tree_sitter_c.language())).parse(source)
+    lines = source.split(b"\n")
     found = [
         Change(path, node.start_point[0] + 1, node.start_byte, node.end_byte, text,
-               source[node.start_byte : node.end_byte].decode(), what)
+               source[node.start_byte : node.end_byte].decode(), what,
+               lines[node.start_point[0]].decode().strip())
         for node, text, what in _find(tree.root_node)
     ]  # fmt: skip
     return sorted(found, key=lambda change: (change.start, change.end, change.what))

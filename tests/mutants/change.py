@@ -22,6 +22,9 @@ class Change:
     what: str
     """What the change does, for people: "always true", "left out"."""
 
+    within: str = ""
+    """The line of the source that it begins in, without the space around it."""
+
     def apply(self, source: bytes) -> bytes:
         """The changed file."""
         return source[: self.start] + self.text.encode() + source[self.end :]
@@ -40,14 +43,18 @@ class Exception_:  # noqa: N801 # the word of the list
     was: str
     what: str
     why: str
+    within: str | None = None
+    """Where the same text is there more than once: the line."""
 
     def covers(self, change: Change) -> bool:
         """Is it this change? It is told by its text: lines move."""
         same = " ".join(change.was.split()) == self.was
+        if self.within not in (None, change.within):
+            return False
         return same and (change.path, change.what) == (self.path, self.what)
 
 
 def exceptions() -> list[Exception_]:
     """The list. KeyError where an entry lacks a field."""
     entries = tomllib.loads(EXCEPTIONS.read_text())["exception"]
-    return [Exception_(e["path"], e["was"], e["what"], e["why"]) for e in entries]
+    return [Exception_(e["path"], e["was"], e["what"], e["why"], e.get("within")) for e in entries]

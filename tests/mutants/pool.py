@@ -34,7 +34,11 @@ class Worker:
 
     def __init__(self, directory: Path, *, sanitized: bool) -> None:
         _copy(directory)
-        environment = {**os.environ, "CFLAGS": "-w", "HYPOTHESIS_STORAGE_DIRECTORY": "tmp/examples"}
+        environment = {
+            **os.environ,
+            "CFLAGS": "-w -O0 -g0",
+            "HYPOTHESIS_STORAGE_DIRECTORY": "tmp/examples",
+        }
         start: list[str] = [sys.executable, "-m", "tests.mutants.worker"]
         if sanitized:  # as tests/core starts pytest: see there
             environment |= {"ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",

@@ -23,6 +23,7 @@ class _Finder(ast.NodeVisitor):
         self.found: list[Change] = []
         self._path = path
         self._source = source
+        self._lines = source.splitlines()
         lines = source.splitlines(keepends=True)
         self._starts = [0, *accumulate(map(len, lines))]
 
@@ -32,7 +33,8 @@ class _Finder(ast.NodeVisitor):
         start = self._starts[node.lineno - 1] + node.col_offset
         end = self._starts[node.end_lineno - 1] + node.end_col_offset
         was = self._source[start:end].decode()
-        self.found.append(Change(self._path, node.lineno, start, end, text, was, what))
+        within = self._lines[node.lineno - 1].decode().strip()
+        self.found.append(Change(self._path, node.lineno, start, end, text, was, what, within))
 
     def _condition(self, test: ast.expr, *, loop: bool = False) -> None:
         if isinstance(test, ast.Constant) or _is_typing(test):

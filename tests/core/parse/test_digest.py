@@ -101,6 +101,12 @@ def test_each_byte_as_a_digit(core: Core, at: int) -> None:
         assert accepted == (chr(byte) in HEX), byte
 
 
+def test_a_digest_that_is_cut_is_equal_to_none(core: Core) -> None:
+    whole, cut = core.digest(SHA256, bytes(32)), core.digest(SHA256, bytes(16))
+    assert not core.lib.cfs_digest_equal(whole, cut)
+    assert not core.lib.cfs_digest_equal(cut, whole)
+
+
 def test_equal_is_algorithm_and_bytes(core: Core) -> None:
     value = bytes(range(32))
     one = core.digest(SHA256, value)

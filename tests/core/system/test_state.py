@@ -83,6 +83,7 @@ HANDED_ON = {
     "sync": 0x8, "append": 0x20, "nodump": 0x40, "noatime": 0x80, "nocompress": 0x400,
     "journal": 0x4000, "notail": 0x8000, "dirsync": 0x10000, "topdir": 0x20000, "nocow": 0x800000,
     "dax": 0x2000000, "project": 0x20000000, "casefold": CASEFOLD, "compress": 0x4,
+    "secure removal": 0x1, "undeletable": 0x2, "immutable": 0x10,
 }  # fmt: skip
 
 
@@ -118,10 +119,12 @@ def test_what_cannot_be_taken_away_is_an_error(core: Core) -> None:
 
 
 def test_a_file_system_without_any(core: Core) -> None:
-    for number in (errno.ENOTTY, errno.EOPNOTSUPP):
+    for number in (errno.ENOTTY, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
         assert clear(core, Inode(0, 0, {GETFLAGS: number, FSGETXATTR: number})) == 0
     assert clear(core, Inode(EXTENTS, 0, {SETFLAGS: errno.EIO, FSSETXATTR: errno.EIO})) == 0
     assert clear(core, Inode(0, 0, {GETFLAGS: errno.EIO})) == -errno.EIO
+    assert clear(core, Inode(0, 0, {FSGETXATTR: errno.EIO})) == -errno.EIO
+    assert clear(core, Inode(0, 5, {FSGETXATTR: errno.ENOTTY, FSSETXATTR: errno.EIO})) == 0
 
 
 def test_what_is_there_is_opened(core: Core, tmp_path: Path) -> None:
@@ -132,6 +135,25 @@ def test_what_is_there_is_opened(core: Core, tmp_path: Path) -> None:
     assert not os.get_inheritable(fd)
     os.close(fd)
     os.close(root)
+
+
+@pytest.mark.parametrize(
+    ("kind", "request_number"), [(0xEF53, 0x40086610), (0x9123683E, 0x50009403)]
+)
+def test_how_each_is_grown(core: Core, kind: int, request_number: int) -> None:
+    asked: list[int] = []
+
+    def answer(_fd: int, request: int, _argument: object) -> int:
+        asked.append(request)
+        return -errno.EDOM
+
+    callback = core.ffi.callback("int(int, unsigned long, void *)", answer)
+    core.lib.fault_sys_ioctl, core.lib.fault_file_system = callback, kind
+    try:
+        result = core.lib.cfs_filesystem_grow(7, 1 << 30)
+    finally:
+        core.lib.fault_sys_ioctl, core.lib.fault_file_system = core.ffi.NULL, 0
+    assert (result, asked) == (-errno.EDOM, [request_number])
 
 
 def test_only_ext4_and_btrfs_are_grown(core: Core) -> None:

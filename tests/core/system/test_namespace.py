@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""namespace.c: the way into a namespace of our own and back; nothing is left of half of it."""
+
+import errno
+import os
+
+from tests.core.core import Core
+
+PLACE = os.O_PATH | os.O_DIRECTORY
+BACK = ["setns 0x20000", "fchdir", "chroot .", "fchdir"]
+PRIVATE = "propagation / 0x44000"  # MS_REC | MS_PRIVATE
+
+
+def test_in_and_out(core: Core) -> None:
+    def run() -> int:
+        saved = core.ffi.new("struct cfs_namespace *")
+        result: int = core.lib.cfs_namespace_enter(saved)
+        if result >= 0:
+            result = core.lib.cfs_namespace_leave(saved)
+            assert (saved.mount_ns, saved.root, saved.cwd) == (-1, -1, -1)
+        return result
+
+    assert core.each_call_fails(run, "propagation") == [
+        "open /proc/self/ns/mnt 0", f"open / {PLACE:#x}", f"open . {PLACE:#x}",
+        "unshare 0x20000", PRIVATE, *BACK,
+    ]  # fmt: skip
+
+
+def test_what_is_not_private_is_left_again(core: Core) -> None:
+    """Else the caller's own mounts were gone for it, and ours seen by all."""
+    saved = core.ffi.new("struct cfs_namespace *")
+    with core.account(5, errno.EDOM) as said:
+        assert core.lib.cfs_namespace_enter(saved) == -errno.EDOM
+    assert said[4:] == [PRIVATE, *BACK]
