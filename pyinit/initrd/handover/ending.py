@@ -23,7 +23,7 @@ def end(name: str, settings: Config) -> None:
     """
     action = "poweroff" if settings.failure == "poweroff" else "reboot"
     delay = settings.failure_delay
-    output.err(f"{name}: {action} in {delay} s\n")
+    output.last(f"{name}: {action} in {delay} s\n")
     time.sleep(delay)
     try:
         _cfs.reboot(_POWER_OFF if action == "poweroff" else _RESTART)

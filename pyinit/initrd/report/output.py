@@ -5,6 +5,8 @@ import posix
 
 from pyinit.initrd.report.errors import os_error
 
+_KMSG = "/dev/kmsg"
+
 
 class StdoutError(OSError):
     """An answer that nobody gets, which is no success."""
@@ -34,6 +36,26 @@ def error(text: str) -> None:
     if _is_journal():
         text = "".join(f"<3>{line}\n" for line in text.split("\n")[:-1])  # sd-daemon(3)
     err(text)
+
+
+def last(text: str) -> None:
+    """A line before the machine ends. The journal would carry it to the console some time later,
+    and ends with the machine: the kernel's log is there at once, and the journal reads it too."""
+    if not (_is_journal() and _to_kernel(text)):
+        err(text)
+
+
+def _to_kernel(text: str) -> bool:
+    """One record of level `crit`, which "quiet" does not keep from the console."""
+    try:
+        fd = posix.open(_KMSG, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOCTTY)
+        try:
+            posix.write(fd, b"<2>" + text.encode("ascii", "replace"))
+        finally:
+            posix.close(fd)
+    except OSError:
+        return False
+    return True
 
 
 def _is_journal() -> bool:

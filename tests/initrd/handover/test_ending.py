@@ -7,6 +7,7 @@ import os
 import pytest
 
 from pyinit.initrd.handover import ending
+from pyinit.initrd.report import output
 from pyinit.initrd.source.config import Config
 
 
@@ -29,6 +30,15 @@ def test_the_configured_action(
     assert ending.wants_shell(settings) == (failure == "shell")
     said = "poweroff" if failure == "poweroff" else "reboot"
     assert capfd.readouterr().err == f"name: {said} in 7 s\n"
+
+
+def test_it_is_said_where_the_end_does_not_outrun_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(output, "last", said.append)
+    monkeypatch.setattr("_cfs.reboot", lambda _: said.append("ended"))
+    monkeypatch.setattr("time.sleep", lambda _: said.append("slept"))
+    ending.end("name", Config())
+    assert said == ["name: reboot in 10 s\n", "slept", "ended"]
 
 
 def test_a_kernel_that_refuses(

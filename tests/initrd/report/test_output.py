@@ -4,6 +4,7 @@
 import errno
 import os
 import posix
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +52,28 @@ def test_without_a_stderr_there_is_no_journal(
     monkeypatch.setattr(posix, "fstat", closed)
     output.error("refused\n")
     assert capfd.readouterr().err == "refused\n"
+
+
+@pytest.mark.parametrize("journal", [False, True])
+def test_the_last_line_goes_where_the_machine_does_not_outrun_it(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path,
+    journal: bool,
+) -> None:  # fmt: skip
+    """Once: to the kernel's log in place of the journal, else to stderr."""
+    kernel = tmp_path / "kmsg"
+    kernel.touch()
+    monkeypatch.setattr(output, "_KMSG", str(kernel))
+    monkeypatch.setitem(posix.environ, b"JOURNAL_STREAM", stream(0 if journal else 1))
+    output.last("name: reboot in 0 s\n")
+    said = "name: reboot in 0 s\n"
+    assert kernel.read_text() == ("<2>" + said if journal else "")
+    assert capfd.readouterr().err == ("" if journal else said)
+
+
+def test_without_a_log_of_the_kernel_the_journal_gets_it(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(output, "_KMSG", str(tmp_path / "none"))
+    monkeypatch.setitem(posix.environ, b"JOURNAL_STREAM", stream())
+    output.last("reboot\n")
+    assert capfd.readouterr().err == "reboot\n"
