@@ -2,16 +2,20 @@
 """The boot flow, as far as it needs no disk: which image is taken, and what comes first."""
 
 import _cfs
+import contextlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pyinit.initrd import boot
 from pyinit.initrd.machine import rootdisk
 from pyinit.initrd.report.errors import Refused
+from pyinit.initrd.root import compose
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.root.image import ImageMissing
-from pyinit.initrd.source import cmdline, config, payload
+from pyinit.initrd.source import cmdline, config, decide, esp, payload
+from pyinit.initrd.state import leftovers
 
 CANDIDATES = [Digest(1, bytes([number]) * 32) for number in range(3)]
 
@@ -97,3 +101,68 @@ def test_what_is_decided_before_the_disk_is_mounted(
     with pytest.raises(Refused, match=r"refused: source: .*not in this initrd"):
         boot.setup(settings, cmdline.parse(b""), str(tmp_path), root="UUID=1")
     assert found == ["UUID=1"]
+
+
+class Flow:
+    """A boot of which each step is written down, and nothing is done."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.done: list[object] = []
+        self.uki = SimpleNamespace(path="/u\n", command_line=None, secure_boot="on")
+        self.leftovers: tuple[int, str] | None = None
+        decision = SimpleNamespace(candidates=CANDIDATES, level="carried", uki="off")
+        patch.setattr(compose, "check_free", lambda path: self.done.append(("free", path)))
+        patch.setattr(rootdisk, "find", self._find)
+        patch.setattr(esp, "look", lambda *_: self.uki)
+        patch.setattr(decide, "carried", lambda: None)
+        patch.setattr(decide, "decide", lambda *_: decision)
+        patch.setattr(rootdisk, "mount", self._mount)
+        patch.setattr(boot, "Stage", self._stage)
+        patch.setattr(boot, "build", lambda *_: (5, "image", {}))
+        patch.setattr(compose, "attach", lambda *_: self.done.append("attach"))
+        patch.setattr(leftovers, "remove_later", lambda *what: self.done.append(what))
+
+    def _find(self, spec: str, *_: object) -> str:
+        self.done.append(spec)
+        return "/dev/vda"
+
+    def _mount(self, device: str, types: str, flags: str, _modules: object) -> tuple[int, int]:
+        self.done.append((device, types, flags))
+        return 6, 7
+
+    def _stage(self, *arguments: object) -> object:
+        self.done.append(arguments)
+        return contextlib.nullcontext(SimpleNamespace(leftovers=self.leftovers))
+
+
+@pytest.fixture
+def flow(monkeypatch: pytest.MonkeyPatch) -> Flow:
+    return Flow(monkeypatch)
+
+
+def test_the_steps_where_the_disk_is_ours_to_mount(flow: Flow) -> None:
+    flow.leftovers = (3, "old")
+    boot.setup(config.Config(), cmdline.parse(b"rootfstype=ext4 rootflags=x"), "/s", root="UUID=1")
+    assert flow.done == [
+        ("free", "/s"), "UUID=1", ("/dev/vda", "ext4", "x"), ("/s", 6, 7), "attach", (3, "old"),
+    ]  # fmt: skip
+    flow.done.clear()
+    boot.setup(config.Config(), cmdline.parse(b""), "/s", root="UUID=1")
+    assert flow.done[2] == ("/dev/vda", "", "")
+
+
+def test_the_steps_where_another_has_mounted_it(
+    flow: Flow, capfd: pytest.CaptureFixture[str]
+) -> None:
+    boot.setup(config.Config(), cmdline.parse(b""), "/s")
+    assert flow.done == [("/s", -1, 0), "attach"]
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("found", "said"), [(True, False), (None, False), (False, True)])
+def test_a_uki_without_a_command_line_is_told(
+    flow: Flow, capfd: pytest.CaptureFixture[str], found: bool | None, said: bool
+) -> None:
+    flow.uki.command_line = found
+    boot.setup(config.Config(), cmdline.parse(b""), "/s")
+    assert capfd.readouterr().err.startswith("warning: /u\\n has no .cmdline") == said

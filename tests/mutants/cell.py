@@ -24,7 +24,7 @@ _MS_BIND = 4096
 _PR_CAPBSET_DROP = 24
 # CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_SYS_BOOT, CAP_SYS_TIME
 _DROPPED = (16, 17, 22, 25)
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -36,3 +36,10 @@ def test_announce_leaves_record_configuration_and_link(
         "cfs-setup-root: candidate one has no image, going on to the next",
         "cfs-setup-root: root is /i (d, carried), /etc bind, /var tmpfs",
     ]
+    link.unlink(missing_ok=True)
+    record |= {"device": None, "missing_candidates": None}
+    announce.announce("cfs-setup-root", record, settings)
+    assert not link.is_symlink()
+    assert capfd.readouterr().err.splitlines() == [
+        "cfs-setup-root: root is /i (d, carried), /etc bind, /var tmpfs"
+    ]
