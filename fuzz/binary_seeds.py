@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Seeds for the other binary formats: image header, EFI variables, partition tables."""
+"""Seeds for the other binary formats: image header, EFI variables, partition tables, and the
+superblocks of file systems."""
 
 import struct
 from itertools import product
 
+from fuzz.harness.superblock import LATER, START
 from tests.initrd.partition_tables import ESP, Row, mbr
 from tests.initrd.partition_tables import gpt as gpt_table
 
@@ -123,3 +125,60 @@ def _with(table: bytes, at: int, width: int, value: int) -> bytes:
 def _disk(data: bytes, sector: int = 512) -> bytes:
     """What the harness takes."""
     return bytes([sector == 4096]) + data
+
+
+def superblock() -> list[bytes]:
+    """Each format alone and with each other; labels of all widths; devices that end early."""
+    uuid = bytes(range(0xA0, 0xB0))
+    fat32 = ((510, b"\x55\xaa"), (0x52, b"FAT32   "), (0x42, b")\1\2\3\4"))
+    fat16 = ((510, b"\x55\xaa"), (0x36, b"FAT16   "), (0x26, b")\5\6\7\x08"))
+    formats = {
+        "ext4": ((0x438, b"\x53\xef"), (0x468, uuid)),
+        "xfs": ((0, b"XFSB"), (32, uuid)),
+        "btrfs": ((LATER + 0x40, b"_BHRfS_M"), (LATER + 0x20, uuid)),
+        "f2fs": ((0x400, b"\x10\x20\xf5\xf2"), (0x46C, uuid)),
+        "fat32": fat32,
+        "fat16": fat16,
+    }
+    labels = {
+        "ext4": (0x478, 16), "xfs": (108, 12), "btrfs": (LATER + 0x12B, 256), "f2fs": (0x47C, 1024),
+        "fat32": (0x47, 11), "fat16": (0x2B, 11),
+    }  # fmt: skip
+    found = [_device(*parts) for parts in formats.values()]
+    found += [_device(*one, *other) for one, other in product(formats.values(), repeat=2)]
+    for name, (at, width) in labels.items():
+        for text in (
+            b"a",
+            b"x" * width,
+            b"\xff" * width,
+            b"a\0b",
+            b"NO NAME    ",
+            b" b ",
+            b"\xc3\xa9",
+        ):
+            found.append(_device(*formats[name], (at, text[:width])))
+    for wide in ("", "é", "wörld", "\uffff", "\U0001f600", "x" * 512, "a\0b"):
+        found.append(_device(*formats["f2fs"], (0x47C, wide.encode("utf-16-le")[:1024])))
+    for units in ((0xD800,), (0xDC00,), (0xD800, 0x41), (0xD83D, 0xDE00), (0x41, 0xD800, 0xD800)):
+        raw = struct.pack(f"<{len(units)}H", *units)
+        found.append(_device(*formats["f2fs"], (0x47C, raw)))
+    found.append(_device(*formats["f2fs"], (0x47C, b"\x41\xd8" * 512)))
+    found += [
+        _device(*formats[name], (at, bytes(16))) for name, at in (("ext4", 0x468), ("xfs", 32))
+    ]
+    found += [_device(*fat32[:2], (0x42, b"\x28")), _device(*fat32[1:])]
+    cuts = (0, 1, 2, 510, 512, 1024, 0x439, 0x43A, 0x46B, 0x46D, 0x470, 0x478, 0x479, 0x47D, 0x47F)
+    whole = _device(*formats["ext4"], *formats["f2fs"])
+    cuts = (0, 1, 2, 510, 512, 1024, 0x439, 0x43A, 0x46B, 0x46D, 0x470, 0x478, 0x479, 0x47D, 0x47F)
+    found += [whole[:size] for size in cuts]
+    later = _device(*formats["btrfs"], (LATER + 0x12B, b"x" * 256))
+    return [*found, *(later[: START + size] for size in (0, 0x2F, 0x47, 0x48, 0x12B, 0x1FF))]
+
+
+def _device(*parts: tuple[int, bytes]) -> bytes:
+    """What the harness takes."""
+    data = bytearray(START + 0x22B)
+    for at, content in parts:
+        place = at - LATER + START if at >= LATER else at
+        data[place : place + len(content)] = content
+    return bytes(data[: START + 0x22B]) if any(data[START:]) else bytes(data[:START])

@@ -25,6 +25,7 @@ MAKERS: dict[str, Callable[[], list[bytes]]] = {
     "cmdline": text_seeds.cmdline,
     "efivar": binary_seeds.efivar,
     "gpt": binary_seeds.gpt,
+    "superblock": binary_seeds.superblock,
     "modules": text_seeds.modules,
     "mountinfo": text_seeds.mountinfo,
     "mount_options": text_seeds.mount_options,

@@ -53,6 +53,7 @@ PARSERS = {
         Parser("cmdline", _python("source/cmdline")),
         Parser("efivar", _python("source/efivar"), max_length=512),
         Parser("gpt", _python("machine/gpt"), max_length=16384),
+        Parser("superblock", _python("machine/superblock", "kernel/utf16")),
         Parser("modules", _python("machine/modules", "machine/modalias")),
         Parser("mountinfo", _python("kernel/mountinfo")),
         Parser("mount_options", _python("programs/mount_options"), max_length=2048),

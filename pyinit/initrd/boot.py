@@ -45,7 +45,7 @@ def setup(
         compose.check_free(sysroot)
         with Step("store", root or "root="):
             patience = devices.patience(line.all("rootwait"), settings.root_wait)
-            device = rootdisk.find(root, patience, modules)
+            device = rootdisk.find(root, patience, modules, lambda: esp.disk(modules, _ESP_SECONDS))
     with Step("source", "UKI"):
         uki = esp.look(modules, _ESP_SECONDS, settings.uki != "off")
     if uki.command_line is False:

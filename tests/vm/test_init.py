@@ -15,6 +15,7 @@ import pytest
 
 from pyinit.host.frozen import build
 from pyinit.host.uki.cpio import write_cpio
+from pyinit.initrd.machine import superblock
 from pyinit.initrd.source import config
 
 from . import bait, disk_watch
@@ -149,13 +150,17 @@ def check_root(console: Console, digest: str) -> dict[str, object]:
 
 
 def test_boots_a_device_on_ext4(toolbox: Toolbox, rootdisk: RootDisk) -> None:
-    """And nobody but us touches the disk before."""
+    """By its UUID, and nobody but us touches the disk before."""
     digest = rootdisk.digests["whole"]
+    disk = rootdisk.disk("ext4")
+    with disk.open("rb") as file:
+        [block] = superblock.read(file.read(superblock.NEEDED))
     console = start(
         toolbox,
         "stable",
-        rootdisk.disk("ext4"),
-        f"root=/dev/vda quiet loglevel=7 {disk_watch.APPEND} -- first 'second third'",
+        disk,
+        f"root=UUID={block.uuid.upper()} quiet loglevel=7 {disk_watch.APPEND} "
+        "-- first 'second third'",
         {CARRIED: rootdisk.carried("0" * 64, "whole")},
         more=disk_watch.archive(),
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Block devices by name or by partition UUID, without udev: sysfs, devtmpfs, partition tables.
+"""Block devices by node or by partition UUID, without udev: sysfs, devtmpfs, partition tables.
 
 Where others run udev its links are taken too: whatever they lead to is verified all the same."""
 
@@ -23,7 +23,7 @@ DEV = "/dev"
 # again after this time, which costs less than a socket module in each initrd.
 _POLL_SECONDS = 0.05
 _FOR_EVER = 3600
-_EXPECTED = f"{DEV}/NAME or PARTUUID=UUID"
+EXPECTED = f"{DEV}/NAME, PARTUUID=, UUID=, LABEL=, PARTLABEL= or MAJOR:MINOR"
 _HEX = "0123456789abcdef"
 # By which of udev's directories a file system or partition is found, and its name there.
 _LINKS = {"UUID": "uuid", "LABEL": "label", "PARTLABEL": "partlabel"}
@@ -46,16 +46,18 @@ def find(
     """
     if spec[:9].upper() == "PARTUUID=":
         return find_partition(spec[9:], seconds, each)
-    node = spec
+    path = spec
     key, _, value = spec.partition("=")
     if links and key in _LINKS:
-        node = f"{DEV}/disk/by-{_LINKS[key]}/{_encode(value)}"
-    path = node.removeprefix(f"{DEV}/")
-    if path == node or {"", ".", ".."} & set(path.split("/")):
-        raise Refused("store", spec or "root=", "no form that is known here", _EXPECTED)
-    if path.startswith("disk/") and not links:
-        raise Refused("store", spec, "a link that udev makes, and there is none here", _EXPECTED)
-    return _wait(spec, seconds, each, lambda _: _node(node))
+        path = f"{DEV}/disk/by-{_LINKS[key]}/{_encode(value)}"
+    if not spec:
+        raise Refused("store", "root=", "not on the kernel command line", EXPECTED)
+    name = path.removeprefix(f"{DEV}/")
+    if name == path or {"", ".", ".."} & set(name.split("/")):
+        raise Refused("store", spec, "no form that is known here", EXPECTED)
+    if name.startswith("disk/") and not links:
+        raise Refused("store", spec, "a link that udev makes, and there is none here", EXPECTED)
+    return wait(spec, seconds, each, lambda _: node(path))
 
 
 def _encode(name: str) -> str:
@@ -91,7 +93,7 @@ def find_partition(uuid: str, seconds: int, each: "Callable[[], object] | None" 
     if not _is_uuid(wanted):
         expected = "a UUID, or an 8-digit signature and 2 digits of hex; no /PARTNROFF"
         raise Refused("store", spec, "no partition UUID", expected)
-    return _wait(spec, seconds, each, lambda problems: _partition(spec, wanted, problems))
+    return wait(spec, seconds, each, lambda problems: _partition(spec, wanted, problems))
 
 
 def names() -> list[str]:
@@ -102,12 +104,29 @@ def names() -> list[str]:
         return []
 
 
-def _wait(
+def disk_of(name: str) -> str:
+    """The disk of a partition, by their names in sysfs; of what is no partition, itself. OSError:
+    it is gone."""
+    if uevent(name).get("DEVTYPE") != "partition":
+        return name
+    return posix.readlink(f"{SYS}/{name}").split("/")[-2]
+
+
+def has_partitions(name: str) -> bool:
+    """Has the kernel found partitions on that disk?"""
+    try:
+        return any(entry.startswith(name) for entry in posix.listdir(f"{SYS}/{name}"))
+    except OSError:
+        return False
+
+
+def wait(
     spec: str,
     seconds: int,
     each: "Callable[[], object] | None",
     look: "Callable[[list[str]], str | None]",
 ) -> str:
+    """What `look` finds; it gets a list for what hinders it. Waits as find() does. NotFound."""
     deadline = time.monotonic() + seconds
     found = look([])
     while found is None:
@@ -126,7 +145,8 @@ def _wait(
     return found
 
 
-def _node(path: str) -> str | None:
+def node(path: str) -> str | None:
+    """The path, None where nothing is there. Refused("store"): no block device."""
     try:
         status = posix.stat(path)
     except OSError as error:
@@ -143,13 +163,13 @@ def _partition(spec: str, wanted: str, problems: list[str]) -> str | None:
     tables: dict[str, dict[tuple[int, int], str]] = {}
     found: list[str] = []
     for name in names():
-        event = _uevent(name)
+        event = uevent(name)
         if event.get("DEVTYPE") != "partition" or "DEVNAME" not in event:
             continue
         uuid = event.get("PARTUUID")  # Linux 6.13 and newer; what the kernel itself has read
         if uuid is None:
             try:
-                disk = posix.readlink(f"{SYS}/{name}").split("/")[-2]
+                disk = disk_of(name)
                 if disk not in tables:
                     tables[disk] = {}  # one problem, one message
                     tables[disk] = _read_table(disk)
@@ -166,7 +186,7 @@ def _partition(spec: str, wanted: str, problems: list[str]) -> str | None:
     if len(found) > 1:
         raise Refused("store", spec, f"on {' and '.join(found)}", "one partition")
     # devtmpfs makes the node after sysfs shows the device.
-    return _node(found[0]) if found else None
+    return node(found[0]) if found else None
 
 
 def _read_table(disk: str) -> dict[tuple[int, int], str]:
@@ -174,7 +194,7 @@ def _read_table(disk: str) -> dict[tuple[int, int], str]:
     sector = _number(disk, "queue/logical_block_size")
     if sector not in gpt.SECTOR_SIZES:
         raise ValueError(f"{disk} has sectors of {sector} bytes")
-    path = f"{DEV}/{_uevent(disk).get('DEVNAME', disk)}"
+    path = f"{DEV}/{uevent(disk).get('DEVNAME', disk)}"
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
     try:
         data = posix.pread(fd, 2 * sector, 0)
@@ -189,8 +209,8 @@ def _read_table(disk: str) -> dict[tuple[int, int], str]:
     return {(entry.index, entry.first * (sector // 512)): entry.part_guid for entry in table}
 
 
-def _uevent(name: str) -> dict[str, str]:
-    """Empty where the device is gone again."""
+def uevent(name: str) -> dict[str, str]:
+    """What the kernel says of a device; empty where it is gone again."""
     try:
         text = files.read(f"{SYS}/{name}/uevent", 4096).decode("utf-8", "surrogateescape")
     except OSError:

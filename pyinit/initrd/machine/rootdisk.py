@@ -10,12 +10,14 @@ import _cfs
 import errno
 
 from pyinit.initrd.kernel import filesystem, mounting
-from pyinit.initrd.machine import devices
+from pyinit.initrd.machine import devices, named
 from pyinit.initrd.machine.modules import Modules
 from pyinit.initrd.report.errors import Refused, os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     Options = list[tuple[str, str | None]]
 
 HIDDEN = mounting.RDONLY | mounting.NOSUID | mounting.NODEV | mounting.NOEXEC
@@ -36,14 +38,17 @@ _PASSED_OVER = (
 )
 
 
-def find(spec: str, seconds: int, modules: Modules | None) -> str:
+def find(spec: str, seconds: int, modules: Modules | None, booted: "Callable[[], str]") -> str:
     """The device node; waits for it. Refused("store").
 
     `modules` loads drivers while it waits. None: udev runs, which does that, and makes links.
+    `booted`: see named.find().
     """
     try:
         if modules is None:
             return devices.find(spec, seconds, links=True)
+        if named.is_name(spec):
+            return named.find(spec, seconds, modules.coldplug, booted)
         return devices.find(spec, seconds, modules.coldplug)
     except devices.NotFound as error:
         not_loaded = modules.not_loaded() if modules is not None else ""

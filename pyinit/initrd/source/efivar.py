@@ -5,6 +5,8 @@ All that is read here was written by firmware, boot loader or stub, or by whoeve
 there: a value is a hint, and one that is not exactly as its writer makes it is no value.
 """
 
+from pyinit.initrd.kernel import utf16
+
 LOADER = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 MAX = 8192
@@ -32,27 +34,10 @@ def text(data: bytes) -> str:
         raise ValueError(f"{len(value)} bytes: no UTF-16")
     if value[-2:] != b"\0\0":
         raise ValueError("no NUL at the end")
-    # By hand: the codec is Python code, which a core-only interpreter does not have.
-    units = [value[at] | value[at + 1] << 8 for at in range(0, len(value) - 2, 2)]
-    result = []
-    high = 0
-    for unit in units:
-        if unit == 0:
-            raise ValueError("a NUL in the middle")
-        if high:
-            if unit & 0xFC00 != 0xDC00:
-                raise ValueError(f"lone surrogate 0x{high:x}")
-            result.append(chr(0x10000 + ((high & 0x3FF) << 10) + (unit & 0x3FF)))
-            high = 0
-        elif unit & 0xFC00 == 0xD800:
-            high = unit
-        elif unit & 0xFC00 == 0xDC00:
-            raise ValueError(f"lone surrogate 0x{unit:x}")
-        else:
-            result.append(chr(unit))
-    if high:
-        raise ValueError(f"lone surrogate 0x{high:x}")
-    return "".join(result)
+    decoded = utf16.decode(value[:-2])
+    if "\0" in decoded:
+        raise ValueError("a NUL in the middle")
+    return decoded
 
 
 def secure_boot(data: bytes) -> bool:

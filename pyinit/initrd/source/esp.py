@@ -89,6 +89,23 @@ def look(modules: "Modules | None", seconds: int, uki: bool = True) -> UkiDigest
     return result
 
 
+def disk(modules: "Modules | None", seconds: int) -> str:
+    """The name in sysfs of the disk with the partition that the UKI was started from, as stub or
+    boot loader say. Empty: neither does, or no partition, or more than one, has that UUID."""
+    try:
+        variables = _mount_variables(modules)
+        try:
+            try:
+                uuid = _text(variables, "StubDevicePartUUID")
+            except _Absent:
+                uuid = _text(variables, "LoaderDevicePartUUID")  # stubs before 257
+        finally:
+            posix.close(variables)
+        return devices.disk_of(_partition(uuid, seconds, modules).rpartition("/")[2])
+    except (_Absent, OSError):
+        return ""
+
+
 def components(identifier: str) -> list[str]:
     r"""Of `\\EFI\\BOOT\\BOOTX64.EFI`: names below the partition's root, none of which climbs."""
     names = identifier.removeprefix("\\").split("\\")

@@ -53,7 +53,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine(tmp_path)
     monkeypatch.setattr(devices, "SYS", str(made.sys))
     monkeypatch.setattr(devices, "DEV", str(made.dev))
-    monkeypatch.setattr(devices, "_node", lambda path: path if Path(path).exists() else None)
+    monkeypatch.setattr(devices, "node", lambda path: path if Path(path).exists() else None)
     return made
 
 
@@ -195,13 +195,13 @@ def test_by_name(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("", "store: root=: no form"),
+        ("", "store: root=: not on the kernel command line, expected /dev/NAME"),
         ("/dev/", "no form that is known here"),
         ("/dev/../etc/passwd", "no form"),
         ("/dev//vda", "no form"),
         ("/etc/passwd", "no form"),
         ("vda1", "refused: store: vda1: no form"),
-        ("LABEL=root", "expected /dev/NAME or PARTUUID=UUID"),
+        ("LABEL=root", "expected /dev/NAME, PARTUUID=, UUID="),
         ("UUID=" + A, "no form"),
         ("/dev/disk/by-partuuid/" + A, "a link that udev makes"),
         ("PARTUUID=", "no partition UUID"),

@@ -27,7 +27,7 @@ def driverless(monkeypatch: pytest.MonkeyPatch) -> Modules:
 
 def refusal(root: str, modules: Modules | None) -> str:
     with pytest.raises(Refused) as caught:
-        rootdisk.find(root, 0, modules)
+        rootdisk.find(root, 0, modules, lambda: "")
     return str(caught.value)
 
 
@@ -42,12 +42,16 @@ def test_a_disk_whose_driver_did_not_load(driverless: Modules) -> None:
 
 
 def test_no_driver_is_blamed_for_a_root_that_nobody_could_find(driverless: Modules) -> None:
-    assert "drivers" not in refusal("LABEL=root", driverless)
+    assert "drivers" not in refusal("NAME=root", driverless)
+
+
+@pytest.mark.parametrize("spec", ["LABEL=root", "UUID=1", "PARTLABEL=root", "8:1", "fe01"])
+def test_names_are_looked_for_where_no_udev_runs(driverless: Modules, spec: str) -> None:
+    assert refusal(spec, driverless).startswith(f"refused: store: {spec}: not found after 0 s")
 
 
 def test_links_are_taken_where_udev_runs_only(driverless: Modules) -> None:
     assert "not found after 0 s" in refusal("LABEL=no such label", None)
-    assert "no form that is known" in refusal("LABEL=no such label", driverless)
     assert "a link that udev makes" in refusal("/dev/disk/by-label/none", driverless)
 
 

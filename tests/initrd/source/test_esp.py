@@ -284,3 +284,25 @@ def test_a_directory_or_fifo_is_no_uki(firmware: Firmware, monkeypatch: pytest.M
                 esp.read(fd, _cfs.PE_BASE, "x")
         finally:
             os.close(fd)
+
+
+def test_the_disk_of_the_esp(firmware: Firmware, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stub's word, else the boot loader's; nothing where neither leads to one partition."""
+    monkeypatch.setattr(devices, "disk_of", lambda name: f"disk of {name}")
+    assert esp.disk(None, 3) == f"disk of {UUID[:4]}-3"
+    (firmware.variables / f"StubDevicePartUUID-{efivar.LOADER}").unlink()
+    assert esp.disk(None, 3) == ""
+    firmware.set("LoaderDevicePartUUID", "9999")
+    assert esp.disk(None, 3) == "disk of 9999-3"
+    firmware.errors["efivarfs"] = errno.ENODEV
+    assert esp.disk(None, 3) == ""
+
+
+def test_two_esps_of_one_uuid_are_no_disk(
+    firmware: Firmware, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(*_: object) -> str:
+        raise Refused("store", "PARTUUID=1", "on /dev/vda1 and /dev/vdb1", "one partition")
+
+    monkeypatch.setattr(devices, "find_partition", twice)
+    assert esp.disk(None, 3) == ""
