@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = """
@@ -91,3 +92,10 @@ def test_what_a_mirror_lacks_is_one_line(said: dict[str, str]) -> None:
     assert re.search(
         r"^_+ ERROR at setup of test_with_tool _+\ntools: that one is gone\n", text, re.MULTILINE
     )
+
+
+def test_no_example_fails_on_a_busy_machine() -> None:
+    """By any of hypothesis' two limits of time."""
+    now = settings()
+    assert now.deadline is None
+    assert HealthCheck.too_slow in now.suppress_health_check
