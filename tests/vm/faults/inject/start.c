@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/personality.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -46,6 +47,10 @@ _Noreturn static void become_program(bool traced)
 			die("/");
 		unmount_all();
 	}
+	/* Where the heap begins decides how often malloc maps memory: by a random address the Nth call
+	 * would be another one in each run, and a call could be passed over. */
+	if (personality(ADDR_NO_RANDOMIZE) < 0)
+		die("personality");
 	dup2(output, STDOUT_FILENO);
 	dup2(output, STDERR_FILENO);
 	if (!traced || ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0)
