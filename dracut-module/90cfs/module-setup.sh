@@ -73,6 +73,7 @@ install() {
         inst_multiple -o "$systemdutildir/systemd-growfs" \
             "$systemdsystemunitdir/systemd-growfs@.service"
     else
+        _cfs_has_switch_root || exit 1
         inst_hook pre-mount 99 "$moddir/cfs-setup-root.sh"
         inst_hook emergency 00 "$moddir/cfs-give-up.sh"
     fi
@@ -90,6 +91,16 @@ _cfs_install_configuration() {
         dfatal "cfs: $_toml is not usable, see above: no initrd is made"
         return 1
     fi
+}
+
+# dracut's own module complains that there is none, and leaves an initrd that composes the root and
+# then cannot start it.
+_cfs_has_switch_root() {
+    find_binary switch_root > /dev/null && return 0
+    dracut_module_included "busybox" && return 0
+    dfatal "cfs: switch_root is not on this machine, and this initrd has no systemd: it could not" \
+        "start the root. Install switch_root (Debian 14: util-linux-extra). No initrd is made"
+    return 1
 }
 
 _cfs_install_digest() {

@@ -203,8 +203,9 @@ def machine(role: str) -> Path:
 
 
 def _packages(role: str) -> tuple[str, ...]:
-    # In bookworm a part of systemd.
-    return PACKAGES if role == OLDEST else (*PACKAGES, "systemd-repart")
+    # In bookworm systemd-repart is a part of systemd. From forky on switch_root is in
+    # util-linux-extra.
+    return PACKAGES if role == OLDEST else (*PACKAGES, "systemd-repart", "util-linux-extra")
 
 
 def _unfit(version: str) -> str:

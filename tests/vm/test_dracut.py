@@ -20,15 +20,13 @@ from pyinit.host.uki.cpio import write_cpio
 from tests.demo.command import product
 
 from . import bait, disk_watch, dracut
-from .disks import MIB, overlay, sparse_file
-from .dracut import CARRIED, CRYPT_MODULES, SYSTEMD_MODULES, TOML, DracutError, initrd
+from .disks import MIB, overlay
+from .dracut import CARRIED, SYSTEMD_MODULES, TOML, DracutError, initrd
 from .guest import COMMAND_LINE, Console, Disk, Firmware, boot
 from .initrd import file_entry
 from .once import REPOSITORY
 from .product import cfs_init
-from .rootdisk import RootDisk, make_rootdisk
 from .systemd_root import SystemdRoot, make_systemd_root, script_disk
-from .takeover import VAR_ON_DISK, attacked, check_composed, hostile_disk
 from .toolbox import Toolbox
 from .uki import boot_disk, build_uki
 
@@ -42,6 +40,7 @@ UNIT = "cfs-soft-reboot.service"
 MESSAGE_ID = "d6dbbebefaee40928cc65d190afac820"
 
 OURS = "cfs-setup-root"
+MODULE_SETUP = REPOSITORY / "dracut-module/90cfs/module-setup.sh"
 
 TRANSIENT = '[etc]\nmount = "transient"\n[var]\nmount = "transient"\n'
 LINKED = TRANSIENT + "[sysroot]\nvolatile-root-link = true\n"
@@ -340,80 +339,6 @@ def test_a_refusal_ends_as_configured(
     assert "Switch Root" not in console.text
 
 
-@pytest.fixture(scope="module")
-def hostile(toolbox: Toolbox) -> tuple[RootDisk, Path]:
-    rootdisk = make_rootdisk(toolbox)
-    return rootdisk, hostile_disk(toolbox, rootdisk)
-
-
-LUKS = "cf500000-0000-4000-8000-000000000013"
-# Makes the second disk an encrypted copy of the first; then dracut's own crypt module unlocks it.
-ENCRYPT = f"""
-[ -b /dev/vdb ] && [ ! -e /run/encrypted ] && {{
-    : >/run/encrypted
-    cryptsetup luksFormat --batch-mode --pbkdf pbkdf2 --pbkdf-force-iterations 1000 \\
-        --uuid {LUKS} --key-file /etc/key /dev/vdb
-    cryptsetup open --key-file /etc/key /dev/vdb new
-    cat /dev/vda >/dev/mapper/new
-    cryptsetup close new
-    udevadm trigger --action=change --name-match=/dev/vdb
-}}
-"""
-
-
-def boot_hostile(
-    toolbox: Toolbox, disks: list[Disk], by: str, append: str, files: dict[str, bytes | str],
-    **more: object,
-) -> str:  # fmt: skip
-    """The console of a watched boot without systemd."""
-    kernel = toolbox.kernel("stable")
-    made = initrd(by, kernel, files, omit=SYSTEMD_MODULES, **more)  # type: ignore[arg-type]
-    console = boot(
-        toolbox,
-        kernel=kernel.vmlinuz,
-        initrd=disk_watch.watched(made.data),
-        append=f"{append} {disk_watch.APPEND}",
-        disks=disks,
-        limit=LIMIT,
-    )
-    text = console.text.replace("\r", "")
-    assert not console.timed_out, console.tail
-    assert not attacked(text)
-    return text
-
-
-def test_nothing_of_the_bare_disk_is_read_under_the_oldest_without_systemd(
-    toolbox: Toolbox, hostile: tuple[RootDisk, Path]
-) -> None:
-    """Its hook for mounting sources files of the root, and obeys others."""
-    rootdisk, disk = hostile
-    text = boot_hostile(
-        toolbox, [Disk(disk, discard_writes=True)], dracut.OLDEST, "root=/dev/vda rw",
-        {TOML: VAR_ON_DISK, CARRIED: rootdisk.carried("whole")},
-    )  # fmt: skip
-    check_composed(text, rootdisk.digests["whole"])
-
-
-def test_nor_under_the_stable_one_from_an_encrypted_disk(
-    toolbox: Toolbox, hostile: tuple[RootDisk, Path], tmp_path: Path
-) -> None:
-    """Which dracut's crypt module unlocks."""
-    rootdisk, disk = hostile
-    encrypted = sparse_file(tmp_path / "encrypted", disk.stat().st_size + 32 * MIB)
-    text = boot_hostile(
-        toolbox, [Disk(disk, read_only=True), Disk(encrypted)], dracut.STABLE,
-        f"root=/dev/mapper/root rd.luks.uuid={LUKS}",
-        {TOML: VAR_ON_DISK, CARRIED: rootdisk.carried("whole")},
-        add=CRYPT_MODULES,
-        include={
-            "etc/key": "a key file", "etc/crypttab": f"root UUID={LUKS} /etc/key\n",
-            "var/lib/dracut/hooks/initqueue/settled/01-encrypt.sh": ENCRYPT,
-        },
-    )  # fmt: skip
-    check_composed(text, rootdisk.digests["whole"])
-    assert re.search(r'"device": "/dev/block/25\d:\d+"', text)
-
-
 @pytest.mark.parametrize("by", dracut.SUITES)
 def test_a_typo_in_the_configuration_stops_the_build(toolbox: Toolbox, by: str) -> None:
     with pytest.raises(DracutError) as caught:
@@ -443,6 +368,33 @@ def test_what_cannot_be_installed_stops_the_build(
             dracut.STABLE, toolbox.kernel("stable"), files, only=("base", "cfs"), compiler=compiler
         )
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("module", ["systemd", "busybox", "base"])
+def test_nothing_that_leaves_the_initrd_stops_the_build(tmp_path: Path, module: str) -> None:
+    """On Debian 14 switch_root is in util-linux-extra. Without it dracut 112 complains, and writes
+    an initrd that ends at its last line."""
+    (tmp_path / "usr/bin").mkdir(parents=True)
+    script = """
+    inst_simple() { :; }; inst_multiple() { :; }; inst_hook() { :; }; dfatal() { echo "$*"; }
+    find_binary() { return 1; }; dracut_module_included() { [ "$1" = "$included" ]; }
+    . "$1"; install
+    """
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", MODULE_SETUP],
+        env={**os.environ, "initdir": str(tmp_path), "dracutsysrootdir": str(tmp_path),
+             "included": module, "systemdsystemunitdir": "/usr/lib/systemd/system"},
+        check=False, timeout=600, capture_output=True, text=True,
+    )  # fmt: skip
+    assert not done.stderr
+    if module == "base":
+        assert done.returncode == 1
+        assert done.stdout == (
+            "cfs: switch_root is not on this machine, and this initrd has no systemd: it could not "
+            "start the root. Install switch_root (Debian 14: util-linux-extra). No initrd is made\n"
+        )
+    else:
+        assert (done.returncode, done.stdout) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -484,9 +436,8 @@ def test_it_is_in_on_a_machine_that_was_booted_so(tmp_path: Path) -> None:
 def _check(root: Path | None, hostonly: str, machine: str = ":") -> tuple[int, str]:
     """What check() of our module answers and says; `machine` sets its variables."""
     script = f'dinfo() {{ echo "$*"; }}; . "$1"; {machine}; check'
-    setup = REPOSITORY / "dracut-module/90cfs/module-setup.sh"
     done = subprocess.run(
-        ["bash", "-c", script, "bash", setup],
+        ["bash", "-c", script, "bash", MODULE_SETUP],
         env={**os.environ, "dracutsysrootdir": str(root) if root else "", "hostonly": hostonly},
         check=False, timeout=600, capture_output=True, text=True,
     )  # fmt: skip
