@@ -10,12 +10,15 @@ A second disk has the store of the test fixture; the root's /etc/fstab mounts an
 import functools
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import pefile
+
 from tests.demo.guest_python import python_files
 
-from . import machine
+from . import disk_watch, machine
 from .apt import keyring, machine_acquire_settings, machine_mirror
 from .bundle import bundle
 from .cases import Case, run_cases
@@ -90,6 +93,17 @@ part write 'touch /usr/new'
 echo "== end"
 systemctl --no-block poweroff
 """
+# The init of a boot in which somebody watches the disk.
+WATCHED = """#!/bin/sh
+export PATH=/usr/sbin:/usr/bin
+echo "record: $(tr -d '\\n' </run/cfs/root.json)"
+until [ -e /run/disk-watch ]; do sleep 1; done
+echo 1 >/proc/sys/kernel/printk
+sed 's,^,/run/disk-watch: ,' /run/disk-watch
+stty sane </dev/console
+echo o >/proc/sysrq-trigger
+sleep 600
+"""
 SOURCES = """Types: deb
 URIs: {mirror}
 Suites: {suite}
@@ -140,6 +154,7 @@ def built(toolbox: Toolbox, parts: str) -> Built:
         "mkosi.sandbox/etc/apt/apt.conf.d/90machine": machine_acquire_settings(),
         "mkosi.extra/usr/lib/systemd/system/report.service": SERVICE,
         "mkosi.extra/usr/libexec/report": REPORT.format(digest=store.sha256, parts=parts),
+        "mkosi.extra/usr/libexec/watched": WATCHED,
         "mkosi.extra/etc/fstab": FSTAB.format(digest=store.sha256),
     }  # fmt: skip
     tree = machine.machine()
@@ -171,7 +186,8 @@ def _write_project(project: Path, files: dict[str, str], tree: Path) -> None:
         path = project / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    (project / "mkosi.extra/usr/libexec/report").chmod(0o755)
+    for name in ("report", "watched"):
+        (project / "mkosi.extra/usr/libexec" / name).chmod(0o755)
     wants = project / "mkosi.extra/usr/lib/systemd/system/multi-user.target.wants"
     wants.mkdir()
     (wants / "report.service").symlink_to("../report.service")
@@ -219,6 +235,22 @@ def start(toolbox: Toolbox, disk: Path, *more: Path) -> Console:
         toolbox, disks=[Disk(path, discard_writes=True) for path in (disk, *more)],
         firmware=Firmware(), memory=1024, cpus=2, limit=400,
     )  # fmt: skip
+
+
+def watched(toolbox: Toolbox, image: Built) -> Console:
+    """A boot of its kernel, initrd and command line with the watcher of disk_watch.py in it."""
+    uki = pefile.PE(data=(image.directory / "sealed.efi").read_bytes(), fast_load=True)
+    parts = {part.Name.rstrip(b"\0").decode(): part.get_data()[: part.Misc_VirtualSize]
+             for part in uki.sections}  # fmt: skip
+    words = parts[".cmdline"].rstrip(b"\0\n").decode()
+    with tempfile.TemporaryDirectory() as name:
+        kernel = Path(name) / "linux"
+        kernel.write_bytes(parts[".linux"])
+        return boot(
+            toolbox, kernel=kernel, initrd=disk_watch.watched(parts[".initrd"]),
+            append=f"{words} {disk_watch.APPEND} init=/usr/libexec/watched",
+            disks=[Disk(image.sealed, discard_writes=True)], memory=1024, cpus=2, limit=400,
+        )  # fmt: skip
 
 
 @functools.cache

@@ -62,12 +62,12 @@ def hostile(toolbox: Toolbox) -> tuple[RootDisk, Path]:
     return rootdisk, hostile_disk(toolbox, rootdisk)
 
 
-def start(toolbox: Toolbox, made: Path, disk: Path) -> str:
+def start(toolbox: Toolbox, made: Path, disk: Path, append: str = "") -> str:
     """The console of a watched boot."""
     console = boot(
         toolbox, kernel=made / "vmlinuz",
         initrd=disk_watch.watched((made / "initrd").read_bytes()),
-        append=f"root=/dev/vda rootfstype=ext4 {disk_watch.APPEND}",
+        append=f"root=/dev/vda rootfstype=ext4 {disk_watch.APPEND} {append}",
         disks=[Disk(disk, discard_writes=True)], limit=480,
     )  # fmt: skip
     text = console.text.replace("\r", "")
@@ -120,6 +120,30 @@ def test_a_refusal_ends_in_the_configured_action_and_in_no_shell(
     text = start(toolbox, initrd(files, "CFS=yes\n"), disk)
     assert re.search(f"^{said}", text, re.MULTILINE), text
     assert re.search(f"^cfs-setup-root: {end}", text, re.MULTILINE), text
+    assert not re.search(SHELL, text)
+    assert "root-init" not in text
+
+
+@pytest.mark.all_only
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("boot=local", "cfs: refused: boot=local: this initrd boots a sealed root"),
+        # Where panic= has a value a break is no shell but a reboot.
+        ("break=mount panic=", "Spawning shell within the initramfs"),
+    ],
+)
+def test_no_word_of_the_command_line_leads_past_it(
+    toolbox: Toolbox, hostile: tuple[RootDisk, Path], word: str, said: str
+) -> None:
+    rootdisk, disk = hostile
+    toml = VAR_ON_DISK + '[failure]\naction = "poweroff"\ndelay = 0\n'
+    made = initrd({"rootfs.digest": rootdisk.carried("whole"),
+                   "setup-root-conf.toml": toml.encode()})  # fmt: skip
+    text = start(toolbox, made, disk, word)
+    assert said in text
+    end = r"^cfs-setup-root: poweroff in 0 s(?s:.*)reboot: Power down"
+    assert re.search(end, text, re.MULTILINE), text
     assert not re.search(SHELL, text)
     assert "root-init" not in text
 

@@ -8,7 +8,8 @@ import pytest
 
 from pyinit.host.commands import cfs_uki
 
-from .mkosi import Built, Part, built, report, start
+from . import disk_watch
+from .mkosi import Built, Part, built, report, start, watched
 from .mounts import PARTS
 from .toolbox import Toolbox
 
@@ -59,6 +60,16 @@ def test_firmware_can_read_the_esp(image: Built) -> None:
         boot_sector = disk.read(512)
     assert boot_sector.startswith((b"\xeb", b"\xe9"))
     assert int.from_bytes(boot_sector[11:13], "little") == 512
+
+
+def test_nobody_but_init_touches_the_disk_before_the_root_is_attached(
+    toolbox: Toolbox, image: Built
+) -> None:
+    console = watched(toolbox, image)
+    record = re.search(r"^record: (.*)$", console.text.replace("\r", ""), re.MULTILINE)
+    assert record, console.tail
+    found = disk_watch.on_console(console.text)
+    disk_watch.check(found, json.loads(record[1])["device"], "init")
 
 
 def test_unsealed_it_is_refused(toolbox: Toolbox, image: Built) -> None:
