@@ -114,7 +114,7 @@ int cfs_initramfs_empty(int root_fd)
 	r = walk_enter(&walk, root_fd, ".");
 	if (r < 0)
 		return r;
-	/* What cannot go stays: this frees memory, and no check depends on it. */
+	/* A file that cannot be removed stays: this only frees memory, and no check depends on it. */
 	while (walk.depth > 0)
 		walk_step(&walk);
 	return 0;

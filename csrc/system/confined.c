@@ -3,8 +3,8 @@
  * A section of a UKI, read where a fault of the parser does no harm: by a child that can read that
  * one file, write to one pipe and end, and is killed for any other system call.
  *
- * The file lies on the ESP, which anybody with another system on the machine can write; who reads
- * it is PID 1 with all privileges. What the child answers is believed as little as the file.
+ * The file lies on the ESP, which anybody with another system on the machine can write. Its
+ * reader would be PID 1 with all privileges. The answer of the child is checked like the file.
  */
 #define _GNU_SOURCE
 #include "cfs.h"

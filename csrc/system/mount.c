@@ -250,8 +250,8 @@ int cfs_mount_move(const char *source, const char *target)
 	return sys_mount_move(source, target);
 }
 
-/* By the fd: by now the path may be a link, or another directory. What somebody has mounted on top
- * of it goes in its place: umount2 looks for the topmost, whatever it is given. */
+/* By the fd: by now the path may be a link, or another directory. umount2 takes the topmost
+ * mount there: a mount that somebody has put on top of ours goes first. */
 int cfs_mount_detach(int mount_fd)
 {
 	char path[FD_PATH_MAX];

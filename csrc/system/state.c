@@ -21,8 +21,8 @@ int cfs_open_beneath(int dir_fd, const char *path, int flags)
 				   RESOLVE_NO_XDEV);
 }
 
-/* What a new file or directory gets from its parent, on one file system or another; by these names
- * in <linux/fs.h>. All other flags are kept as they are: some of them (FS_EXTENT_FL) say how the
+/* The flags that a new file or directory gets from its parent, on one file system or another. The
+ * names are those of <linux/fs.h>. All other flags are kept as they are: some of them (FS_EXTENT_FL) say how the
  * inode is stored. */
 enum {
 	INHERITED = FS_SECRM_FL | FS_UNRM_FL | FS_COMPR_FL | FS_SYNC_FL | FS_IMMUTABLE_FL |

@@ -2,7 +2,7 @@
 /*
  * An object store: its layout, and the one name in it that a digest has.
  *
- * Who can write the disk can plant links anywhere. So every walk stays beneath the store,
+ * An attacker who can write the disk can plant links anywhere. So every walk stays beneath the store,
  * directories on the way are never links, and only the image's own name may be one (composefs-rs
  * links images/<hex> to the object). Names that are not made of the digest, such as images/refs/,
  * are never tried.

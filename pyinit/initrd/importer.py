@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Spec:
-    """What the interpreter asks a module's __spec__ for."""
+    """A module's __spec__, with the attributes that the interpreter reads."""
 
     def __init__(self, name: str, origin: str, parent: str) -> None:
         self.name = name

@@ -217,7 +217,8 @@ def _collect(path: Path, found: set[str]) -> Iterator[CfsError]:
             yield error
         passed_over = False
     if passed_over:
-        # Such as where an ESP is not mounted. Who asks deletes what is not named.
+        # Perhaps the ESP is not mounted there. The caller deletes images that no UKI names, so an
+        # empty answer would delete all.
         yield Refused("source", str(path), "no UKI in it", "at least one")
 
 

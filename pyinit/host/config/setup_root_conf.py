@@ -156,7 +156,7 @@ def _text(value: bool | int | str) -> str:
 def _value_faults(
     document: Mapping[str, Any], values: dict[str, tuple[KeyPath, str]]
 ) -> Iterator[tuple[KeyPath, str, str]]:
-    """What the initrd's own parser refuses."""
+    """The values that the initrd's own parser would refuse, each with found and expected."""
     for key, (path, text) in values.items():
         shown = f"{_name(path)} = {_value(_get(document, path))}"
         if not (text.isascii() and text.isprintable()):

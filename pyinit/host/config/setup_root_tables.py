@@ -24,7 +24,7 @@ _BYTES_MAX = 1 << 62
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value has to be: a test, and the words for who fails it."""
+    """A test for a value, and the words for a message where the value fails it."""
 
     accepts: Callable[[object], bool]
     expected: str

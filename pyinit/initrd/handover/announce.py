@@ -29,7 +29,8 @@ def announce(name: str, record: "dict[str, status.Value]", settings: Config) -> 
 
 
 def leave(name: str, path: str, action: "Callable[[], None]") -> None:
-    """What must not fail a root that is there already."""
+    """Runs `action` on `path`. An OSError becomes a warning: the root is composed already, and what
+    is left for the booted system must not stop the boot."""
     try:
         action()
     except OSError as error:
@@ -39,7 +40,7 @@ def leave(name: str, path: str, action: "Callable[[], None]") -> None:
 
 
 def say(name: str, record: "dict[str, status.Value]", what: str) -> None:
-    """What was done."""
+    """Says on stderr which image was mounted, by which source, and what /etc and /var are."""
     said = f"{record['image']} ({record['digest']}, {record['source']})"
     for digest in record["missing_candidates"] or ():  # type: ignore[union-attr]
         output.err(f"{name}: candidate {digest} has no image, going on to the next\n")

@@ -6,8 +6,8 @@ systemd-repart the disk. It reads the number out of the text (device_path_parse_
 that udev, which makes /dev/block, need not run; a name like /dev/vda2 it refuses.
 
 Where the link is, the generator also mounts partitions of that disk by their types alone, rw and
-without nosuid: /home, /srv, /var, swap. Who can write the disk adds them. So it is made only where
-the configuration asks for it.
+without nosuid: /home, /srv, /var, swap. An attacker who can write the disk can add them. So the
+link is made only where the configuration asks for it.
 """
 
 import posix

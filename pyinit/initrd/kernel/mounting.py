@@ -21,7 +21,8 @@ _FEATURES = {
 
 
 def mount_refused(kind: str, where: str, error: OSError, expected: str = "") -> CfsError:
-    """What the kernel said of a mount, and what it lacks."""
+    """The refusal or system failure for a mount that the kernel did not make, with what the kernel
+    lacks where its answer shows that."""
     step = kind if kind in ("erofs", "overlay") else "state"
     if error.errno in (errno.ENOSYS, errno.EPERM, *LACKS):
         return failure(step, where, error, needs=NEW_API)

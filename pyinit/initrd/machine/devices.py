@@ -74,8 +74,8 @@ def patience(rootwait: list[str | None], configured: int) -> int:
     """Seconds to wait for the root device: the kernel's `rootwait` (for ever) and `rootwait=N`
     where they stand on its command line, else as configured.
 
-    The longest of them counts, and "for ever" is an hour here: a machine that waits for a disk
-    which was stolen should end up in what is configured for failures. What is no number is none.
+    The longest of them counts. "For ever" is an hour here: a machine whose disk was stolen should
+    come to the action that is configured for failures. A value that is no number is ignored.
     """
     seconds = configured
     for value in rootwait:

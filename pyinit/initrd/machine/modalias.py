@@ -15,7 +15,7 @@ def normal(text: str) -> str:
 
 
 def prefix(pattern: str) -> str:
-    """What each match starts with: sorts nearly all patterns out before match() is asked."""
+    """The fixed start of a pattern. Comparing it first saves match() for nearly all patterns."""
     for at, character in enumerate(pattern):
         if character in "*?[":
             return pattern[:at]

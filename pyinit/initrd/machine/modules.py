@@ -113,7 +113,8 @@ class Modules:
                 self.root = choice
                 break
         self.loaded: set[str] = set()
-        # What could not be loaded and may not have been needed, by module; see not_loaded().
+        # The modules that did not load, each with its error. Perhaps no device needs them: see
+        # not_loaded().
         self.failed: dict[str, str] = {}
         self._dep = parse_dep(self._index("modules.dep"))
         self._softdep = parse_softdep(self._index("modules.softdep"))
@@ -159,7 +160,7 @@ class Modules:
         return len(self.loaded) - before
 
     def not_loaded(self) -> str:
-        """What of `failed` a person should see when a device stays away; empty if there is none."""
+        """The text on `failed` for a message that a device is missing; empty if all have loaded."""
         if not self.failed:
             return ""
         # Many a driver says ENODEV of a machine that is not the one it is for: those last.

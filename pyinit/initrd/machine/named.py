@@ -100,7 +100,7 @@ def _superblocks(
     known: dict[str, list[superblock.Superblock]],
     problems: list[str],
 ) -> list[superblock.Superblock]:
-    """What the device holds, read once. A disk with partitions is a table, and no file system."""
+    """The superblocks on the device, read once. A disk with partitions has none of its own."""
     if name.startswith(_NOT_LOOKED_AT):
         return []
     if event.get("DEVTYPE") == "disk" and devices.has_partitions(name):

@@ -69,7 +69,7 @@ def mount(name: str, wanted: MountOptions) -> None:
     try:
         _say(name, wanted, text, record)
     except BaseException:
-        # Who is told of a failure must not find a mount.
+        # After a failure no mount may be left.
         compose.detach(tree, wanted.target)
         raise
 

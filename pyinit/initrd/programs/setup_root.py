@@ -35,7 +35,7 @@ usage: cfs-setup-root [--root DISK | --soft-reboot DIGEST] [--sysroot DIR] [--co
 """
 _OPTIONS = ("--root", "--sysroot", "--config", "--soft-reboot")
 _GIVE_UP = "--give-up"
-# What whoever switches root moves into the new one.
+# The mounts that the switch of the root moves into the new root.
 _MOVED = ("dev", "proc", "run", "sys")
 
 
@@ -123,7 +123,7 @@ def _parse(arguments: list[str]) -> _Wanted:
         wanted.sysroot = _absolute("--sysroot", values["--sysroot"])
     if "--config" in values:
         wanted.config = _absolute("--config", values["--config"])
-    # Whoever gives up does so without it too.
+    # --give-up works without a configuration: it comes after a failure.
     if wanted.config != config.PATH and not wanted.give_up:
         try:
             posix.stat(wanted.config)

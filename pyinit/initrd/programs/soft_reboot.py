@@ -3,8 +3,8 @@
 
 Composed like the root of a boot, from the disk that the running system shows at /sysroot and by
 the configuration that its initrd left in /run/cfs; attached at /run/nextroot, where systemd (254)
-looks for it. Who says the digest is root, who could mount anything there: the record calls the
-source by its name.
+looks for it. The caller names the digest. The caller is root and could mount anything there, so
+this is no proof of anything: the record says "soft-reboot" as the source.
 """
 
 import posix

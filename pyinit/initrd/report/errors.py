@@ -75,12 +75,15 @@ class SystemFailure(CfsError):
     code = EXIT_SYSTEM
 
 
-# What the machine is short of, whatever was asked for: no fault of the object.
+# The machine has too little of something. The object that the step worked on is not to blame.
 LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def failure(step: str, path: str, error: OSError, expected: str = "", needs: str = "") -> CfsError:
-    """What the kernel's answer means for a step. `needs`: the call that it took, and since when."""
+    """The refusal or system failure that an OSError means for a step.
+
+    `needs`: the system call that the step uses, and the kernel version that has it.
+    """
     found = os_error(error)
     if error.errno in LACKS:
         return SystemFailure(step, path, found)

@@ -2,9 +2,9 @@
 """Where a root is composed unseen: a private copy of the mount namespace.
 
 The finished tree is cloned out of it and attached by one move_mount: until then nobody sees
-anything, and a process that fails or is killed leaves no mount behind. Who asks for disk() attaches
-inside of the `with` too: a disk that was made writable for a root is read-only again if there is
-none, unless the process was killed.
+anything, and a process that fails or is killed leaves no mount behind. disk() may make the file
+system writable. So a caller of disk() calls attach() inside of the `with` too: a failure there
+makes the file system read-only again. Only a killed process leaves it writable.
 """
 
 import _cfs
@@ -16,7 +16,7 @@ from pyinit.initrd.kernel.mounting import NEW_API, NODEV, NOEXEC, NOSUID, RDONLY
 from pyinit.initrd.report import output
 from pyinit.initrd.report.errors import Step, SystemFailure, os_error
 
-# What keeps a disk in use a moment longer than we do: udev, which looks at each new loop device.
+# udev looks at each new loop device, and keeps the disk in use a moment longer than we do.
 _ATTEMPTS = 20
 _PAUSE_SECONDS = 0.05
 
@@ -113,7 +113,7 @@ class Stage:
     def disk(self) -> int:
         """The disk at `target`, writable in the stage, whatever it is elsewhere.
 
-        Only who asks for it makes the file system itself writable, where it is not.
+        Where the file system itself is read-only, this call makes it writable.
         """
         if self._disk < 0:
             with Step("state", self.target, "a disk that can be written to", NEW_API):

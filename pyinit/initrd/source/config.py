@@ -48,8 +48,8 @@ class Config:
 
     def __init__(self) -> None:
         self.store = "/composefs"  # absolute path on the root file system
-        # Who may name the image. carried: the file in the initrd. cmdline: composefs= or
-        # composefs.digest=. any: the file, and where there is none, the command line.
+        # The source that may name the image. carried: the file in the initrd. cmdline: composefs=
+        # or composefs.digest=. any: the file, and where there is none, the command line.
         self.digest_source = "carried"
         # compare: the UKI's section, where it can be read, must agree with the carried file;
         # require: and not being able to read it stops the boot.

@@ -11,7 +11,8 @@ from pyinit.initrd.report.errors import CfsError
 def pairs(
     data: bytes, first: str, error: type[CfsError], step: str, where: str
 ) -> list[tuple[str, str]]:
-    """The lines after `first`, in order. What is broken is raised as `error(step, where, …)`."""
+    """The keys and values of the lines after `first`, in order. A malformed line raises
+    `error(step, where, …)`."""
 
     def fail(found: str, expected: str = "") -> CfsError:
         return error(step, where, found, expected)

@@ -56,7 +56,7 @@ class Area:
         self._modules = modules
 
     def bind(self, template: str, image: int) -> Entry:
-        """What is bound over the image's directory `image`; a new one begins as its copy."""
+        """The entry to bind over the image's directory `image`; a new one begins as its copy."""
         return self._find(template, lambda new: copying.tree(_path(image), new))
 
     def layers(self, template: str, image: int) -> tuple[Entry, int, int]:

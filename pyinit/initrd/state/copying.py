@@ -84,8 +84,8 @@ def _content(source: str, target: str) -> None:
 def make_directory(path: str) -> None:
     """A directory of root's alone, with nothing of its parent: no ACL, no flag, no project.
 
-    Who had the disk may have given the parent a default ACL, and every directory in every new /var
-    would be that user's to write to. What is made below this one inherits nothing either.
+    An attacker who had the disk may have given the parent a default ACL. Then some user could write
+    to every directory of every new /var. Directories below this one inherit no ACL either.
     """
     posix.mkdir(path, 0o700)
     fd = posix.open(path, _DIRECTORY)
@@ -106,10 +106,11 @@ def own(directory: int, mode: int) -> None:
 
 
 def remove(path: str, dir_fd: int | None = None) -> None:
-    """Whatever it is, with all that it has; no link is followed, no other mount entered. None
-    there: nothing to do.
+    """Removes a file, or a directory with all that is in it. It follows no link and enters no other
+    mount. A name that does not exist is no error.
 
-    What does not go is left, with what it lies in, when all else is gone: the first error of that.
+    What cannot be removed stays, with its parents; all else is removed. Then the first OSError is
+    raised.
     However many names a directory has, and however deep they lie, memory is that of a few levels.
     """
     try:

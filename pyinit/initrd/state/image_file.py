@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """What an image file with state says of itself, before a kernel mounts it.
 
-Who has the disk wrote it, and the state in it is theirs. What it must not do is reach out: to a
-journal or a second device that lies elsewhere, or to mount options that nobody here chose. How the
-kernel takes the rest of it is the kernel's.
+Everything in it may come from an attacker who had the disk. It must not lead to anything outside: a
+journal or a second device that lies elsewhere, or mount options that nobody here chose. The kernel
+checks the rest of it.
 """
 
 # Linux, Documentation/filesystems/ext4/super.rst

@@ -64,7 +64,7 @@ class State:
         self.places: dict[str, status.Value] = {}
 
     def etc(self) -> str:
-        """What became of /etc."""
+        """Lays /etc over the root. Returns the mode, for the status record."""
         mode = self._settings.etc
         with Step("state", "/etc"):
             if mode == "transient":
@@ -72,7 +72,7 @@ class State:
             return self._lay("etc", mode, self._settings.state_etc)
 
     def var(self) -> str:
-        """What became of /var."""
+        """Lays /var over the root. Returns the mode, for the status record."""
         mode = self._settings.var
         with Step("state", "/var"):
             if mode == "transient":
