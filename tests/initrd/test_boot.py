@@ -3,19 +3,22 @@
 
 import _cfs
 import contextlib
+import errno
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from pyinit.initrd import boot
+from pyinit.initrd.kernel import mounting
 from pyinit.initrd.machine import rootdisk
-from pyinit.initrd.report.errors import Refused
+from pyinit.initrd.report.errors import CfsError, Refused
 from pyinit.initrd.root import compose
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.root.image import ImageMissing
 from pyinit.initrd.source import cmdline, config, decide, esp, payload
-from pyinit.initrd.state import leftovers
+from pyinit.initrd.state import layers, leftovers
 
 CANDIDATES = [Digest(1, bytes([number]) * 32) for number in range(3)]
 
@@ -149,6 +152,45 @@ def test_the_steps_where_the_disk_is_ours_to_mount(flow: Flow) -> None:
     flow.done.clear()
     boot.setup(config.Config(), cmdline.parse(b""), "/s", root="UUID=1")
     assert flow.done[2] == ("/dev/vda", "", "")
+
+
+@pytest.mark.parametrize(("root", "where"), [("UUID=1", "UUID=1"), ("", "root=")])
+def test_a_disk_that_cannot_be_looked_for_is_named(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch, root: str, where: str
+) -> None:
+    def fail(*_: object) -> str:
+        raise OSError(errno.EIO, "x")
+
+    monkeypatch.setattr(rootdisk, "find", fail)
+    with pytest.raises(CfsError, match=f": store: {where}: "):
+        boot.setup(config.Config(), cmdline.parse(b""), "/s", root=root)
+    assert flow.done == [("free", "/s")]
+
+
+@pytest.mark.parametrize(
+    ("mode", "attributes"), [("sealed", mounting.RDONLY), ("transient", 0),
+                             ("transient-ro", mounting.RDONLY)]
+)  # fmt: skip
+def test_the_root_is_writable_only_where_it_is_transient(
+    monkeypatch: pytest.MonkeyPatch, mode: str, attributes: int
+) -> None:
+    seen: list[object] = []
+
+    def fail(_stage: object, _image: object, _objects: object, given: int, **_: object) -> int:
+        seen.append(given)
+        raise Refused("overlay", "/", "enough seen")
+
+    image = SimpleNamespace(objects="objects")
+    monkeypatch.setattr(boot, "Store", lambda _: image)
+    monkeypatch.setattr(boot, "choose", lambda *_: (image, []))
+    monkeypatch.setattr(layers, "root_layers", lambda *_: None)
+    monkeypatch.setattr(compose, "compose", fail)
+    settings = config.Config()
+    settings.root = mode
+    stage: Any = SimpleNamespace(target="/s")
+    with pytest.raises(Refused, match="enough seen"):
+        boot.build(stage, settings, CANDIDATES, ())
+    assert seen == [attributes]
 
 
 def test_the_steps_where_another_has_mounted_it(

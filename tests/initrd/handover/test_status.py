@@ -67,6 +67,18 @@ def test_written_and_replaced(run: Path) -> None:
     assert os.listdir(run) == ["root.json"]
 
 
+def test_what_a_killed_run_left_is_overwritten(run: Path) -> None:
+    run.mkdir()
+    (run / "root.json.new").write_text("x" * 1000)
+    status.write({"digest": "x"})
+    assert (run / "root.json").read_bytes() == b'{"digest": "x"}\n'
+
+
+def test_another_place(run: Path) -> None:
+    status.write({"digest": "x"}, str(run / "other.json"))
+    assert os.listdir(run) == ["other.json"]
+
+
 def test_short_writes_are_continued(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     monkeypatch.setattr(posix, "write", lambda fd, data: write(fd, data[:3]))

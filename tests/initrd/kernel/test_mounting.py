@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The words for a mount that the kernel did not make, and how a mount point is opened."""
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from pyinit.initrd.kernel import mounting
+from pyinit.initrd.report.errors import Refused, SystemFailure
+
+KERNEL = os.uname().release
+
+
+def refused(kind: str, error: int, expected: str = "") -> str:
+    """The message, with whether it is a refusal or a failure of the system in front."""
+    found = mounting.mount_refused(kind, "/x", OSError(error, os.strerror(error)), expected)
+    assert isinstance(found, SystemFailure if str(found).startswith("error") else Refused)
+    return str(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "step"), [("erofs", "erofs"), ("overlay", "overlay"), ("tmpfs", "state"),
+                       ("ext4", "state")]
+)  # fmt: skip
+def test_the_step(kind: str, step: str) -> None:
+    assert refused(kind, errno.EINVAL) == f"refused: {step}: /x: Invalid argument (EINVAL)"
+
+
+@pytest.mark.parametrize(
+    ("kind", "lacks"),
+    [
+        ("erofs", "CONFIG_EROFS_FS or module erofs"),
+        ("overlay", "CONFIG_OVERLAY_FS or module overlay"),
+        ("tmpfs", "CONFIG_TMPFS"),
+        ("ext4", "file system ext4"),
+    ],
+)
+def test_a_kernel_without_the_file_system(kind: str, lacks: str) -> None:
+    said = refused(kind, errno.ENODEV)
+    assert f"/x: kernel {KERNEL} has no {kind}: No such device (ENODEV)" in said
+    assert said.endswith(f"expected {lacks}")
+
+
+def test_what_was_expected_comes_with_the_kernel_that_was_asked() -> None:
+    assert refused("overlay", errno.EINVAL, "verity=require (Linux 6.6)") == (
+        f"refused: overlay: /x: Invalid argument (EINVAL) by kernel {KERNEL}, "
+        "expected verity=require (Linux 6.6)"
+    )
+
+
+def test_a_kernel_without_the_calls() -> None:
+    said = refused("erofs", errno.ENOSYS)
+    assert mounting.NEW_API in said
+    assert "by kernel" not in said
+
+
+@pytest.mark.parametrize("error", [errno.ENOMEM, errno.EMFILE, errno.ENFILE])
+def test_a_machine_that_is_short_of_something(error: int) -> None:
+    assert refused("erofs", error, "x").startswith("error: erofs: /x: ")
+
+
+def test_a_mount_point_is_opened_without_reading_it(tmp_path: Path) -> None:
+    fd = mounting.open_directory(str(tmp_path))
+    try:
+        assert fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH
+        assert fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+    finally:
+        os.close(fd)
+
+
+def test_a_mount_point_is_a_directory(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(Refused, match=r"attach: .*ENOTDIR.*expected a directory to mount on"):
+        mounting.open_directory(str(file))
