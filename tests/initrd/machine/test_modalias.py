@@ -29,6 +29,9 @@ from pyinit.initrd.machine import modalias
         ("[]a]", "]", True),
         ("[a-]", "-", True),
         ("[a-]", "b", False),
+        ("[ace]", "b", False),
+        ("[a0-9]", "a", True),
+        ("[0-9a]", "5", True),
         ("[abc", "[abc", True),  # no end: it stands for itself
         ("[abc", "a", False),
         ("a*b*c", "aXbXbXc", True),
@@ -46,6 +49,14 @@ parts = st.lists(st.sampled_from(["*", "?", "a", "b", ":", "[ab]", "[!a]", "[a-c
 @given(parts.map("".join), st.text("abc:", max_size=12))
 def test_as_fnmatch(pattern: str, text: str) -> None:
     assert modalias.match(pattern, text) == fnmatch.fnmatchcase(text, pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [("pci:v1d*", "pci:v1d"), ("a?b", "a"), ("a[b]", "a"), ("fs-x", "fs-x")],
+)
+def test_the_prefix(pattern: str, expected: str) -> None:
+    assert modalias.prefix(pattern) == expected
 
 
 @given(parts.map("".join), st.text("abc:", max_size=12))

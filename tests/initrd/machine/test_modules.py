@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyinit.initrd.kernel import files
 from pyinit.initrd.machine import modules
 from pyinit.initrd.machine.modules import Modules
 from pyinit.initrd.report.errors import Refused
@@ -201,6 +203,113 @@ def test_circles(kernel: Kernel, root: Path) -> None:
         (root / f"{name}.ko").write_bytes(b"")
     Modules(str(root)).load("c")
     assert kernel.names == ["e.ko", "d.ko", "c.ko"]
+
+
+@pytest.mark.parametrize(
+    ("parse", "data"),
+    [
+        (modules.parse_dep, b"no colon\n"),
+        (modules.parse_dep, b"# a.ko: b.ko\n"),
+        (modules.parse_alias, b"symbol a b\nalias a\nalias a b c\n# alias a b\n"),
+        (modules.parse_softdep, b"softdep\n \nalias a pre: b\nsoftdep a post: b\n"),
+    ],
+)
+def test_lines_that_say_nothing(parse: Callable[[bytes], object], data: bytes) -> None:
+    assert not parse(data)
+
+
+def test_the_directory_of_the_running_kernel(
+    kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first that has an index; without any, the first, for messages."""
+    release = os.uname().release
+    monkeypatch.setattr(modules, "ROOTS", [f"{tmp_path}/usr", f"{tmp_path}/lib"])
+    assert Modules().root == f"{tmp_path}/usr/{release}"
+    second = tmp_path / "lib" / release
+    second.mkdir(parents=True)
+    assert Modules().root == f"{tmp_path}/usr/{release}"
+    (second / "modules.dep").write_bytes(b"")
+    assert Modules().root == str(second)
+    first = tmp_path / "usr" / release
+    first.mkdir(parents=True)
+    (first / "modules.dep").write_bytes(b"")
+    assert Modules().root == str(first)
+
+
+def test_a_need_without_a_line_of_its_own(kernel: Kernel, root: Path) -> None:
+    (root / "modules.dep").write_bytes(b"a.ko: b.ko\n")
+    (root / "a.ko").write_bytes(b"")
+    Modules(str(root)).load("a")
+    assert kernel.names == ["a.ko"]
+
+
+def test_a_file_elsewhere(kernel: Kernel, root: Path, tmp_path: Path) -> None:
+    """depmod writes whole paths where it was given another directory."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/a.ko").write_bytes(b"")
+    (root / "modules.dep").write_text(f"{tmp_path}/out/a.ko:\n")
+    Modules(str(root)).load("a")
+    assert kernel.names == ["a.ko"]
+
+
+@pytest.mark.parametrize(
+    ("file", "error", "told"),
+    [
+        ("fat.ko.xz", errno.EOPNOTSUPP, True),
+        ("fat.ko.xz", errno.ENODEV, False),
+        ("jbd2.ko", errno.EOPNOTSUPP, False),
+    ],
+)
+def test_only_a_packed_one_is_said_to_be_packed(
+    kernel: Kernel, root: Path, file: str, error: int, told: bool
+) -> None:
+    kernel.errors[file] = error
+    said = refusal(Modules(str(root)), file.partition(".")[0])
+    assert ("this kernel cannot unpack" in said) is told
+
+
+def test_the_whole_alias_counts(kernel: Kernel, root: Path) -> None:
+    (root / "modules.alias").write_bytes(b"alias pci:v1d*bc02 jbd2\n")
+    made = Modules(str(root))
+    assert "not there" in refusal(made, "pci:v1d5bc03")
+    made.load("pci:v1d5bc02")
+    assert kernel.names == ["jbd2.ko"]
+
+
+def test_an_index_that_cannot_be_read_is_named(kernel: Kernel, tmp_path: Path) -> None:
+    (tmp_path / "modules.dep").mkdir()
+    with pytest.raises(Refused, match=rf"store: {tmp_path}/modules.dep: .*EISDIR"):
+        Modules(str(tmp_path))
+
+
+def test_each_index_is_read_once(
+    kernel: Kernel, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    real = files.read
+
+    def count(path: str, most: int) -> bytes:
+        read.append(path)
+        return real(path, most)
+
+    monkeypatch.setattr(files, "read", count)
+    made = Modules(str(root))
+    for _ in range(3):
+        made.load("erofs")
+    assert sorted(os.path.basename(path) for path in read) == [
+        "modules.alias", "modules.builtin", "modules.dep", "modules.softdep",
+    ]  # fmt: skip
+
+
+def test_no_name_is_no_module(kernel: Kernel, root: Path, tmp_path: Path) -> None:
+    """Lines end with a newline: after the last one there is nothing. Nor is there an identity in an
+    empty line."""
+    assert "not there" in refusal(Modules(str(root)), "")
+    device = tmp_path / "sys/bus/pci/devices/one"
+    device.mkdir(parents=True)
+    (device / "modalias").write_text("\n\n")
+    (root / "modules.alias").write_bytes(b"alias * jbd2\n")
+    assert Modules(str(root)).coldplug() == 0
 
 
 @given(st.dictionaries(st.integers(0, 12), st.lists(st.integers(0, 12), max_size=5)))
