@@ -61,13 +61,13 @@ class Area:
 
     def layers(self, template: str, image: int) -> tuple[Entry, int, int]:
         """The entry, upper and work directory of an overlay above the image's directory `image`."""
-        entry = self._find(template, lambda new: copying.attributes(_path(image, "."), new))
+        entry = self._find(template, lambda new: copying.attributes(_path(image), new))
         refuse = self._settings.state_missing == "refuse"
         try:
             if not _exists(entry.fd, "upper"):
                 if refuse:
                     raise Refused("state", entry.path + "/upper", "missing", "a directory")
-                _create(entry.fd, "upper", lambda new: copying.attributes(_path(image, "."), new))
+                _create(entry.fd, "upper", lambda new: copying.attributes(_path(image), new))
             if not _exists(entry.fd, "work"):
                 _create(entry.fd, "work", _nothing)
             upper = _cfs.open_beneath(entry.fd, "upper", _DIRECTORY)
@@ -90,7 +90,7 @@ class Area:
             copying.own(parent, 0o755)  # ours alone, whoever has prepared it
             self._stage.leftovers = parent, name
             if not _exists(parent, name):
-                _create(parent, name, lambda new: copying.attributes(_path(image, "."), new))
+                _create(parent, name, lambda new: copying.attributes(_path(image), new))
                 entry.created = True
             entry.fd = _cfs.open_beneath(parent, name, _DIRECTORY)
         except OSError as error:
@@ -176,8 +176,8 @@ class Area:
             raise Refused("state", path, f"an image file of {size} bytes", expected)
 
 
-def _path(fd: int, name: str = "") -> str:
-    return f"/proc/self/fd/{fd}/{name}" if name else f"/proc/self/fd/{fd}"
+def _path(fd: int, name: str = ".") -> str:
+    return f"/proc/self/fd/{fd}/{name}"
 
 
 def _exists(parent: int, name: str) -> bool:
