@@ -5,13 +5,139 @@ calls failing once in tests/vm/faults/test_init_faults.py."""
 import errno
 import os
 import posix
+import signal
 
 import pytest
 
+from pyinit.initrd import boot
+from pyinit.initrd.handover import announce, ending
+from pyinit.initrd.kernel import interfaces
 from pyinit.initrd.programs import init
-from pyinit.initrd.report.errors import CfsError
+from pyinit.initrd.report import traceback
+from pyinit.initrd.report.errors import EXIT_USAGE, CfsError, Refused
+from pyinit.initrd.source import cmdline, config
 from pyinit.initrd.source.cmdline import CommandLine
 from pyinit.initrd.source.config import Config
+from tests.initrd.harness import in_child
+
+REFUSED = Refused("open", "/x", "missing")
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the kernel's log would get."""
+    lines: list[str] = []
+    monkeypatch.setattr(traceback, "log_lines", lines.extend)
+    return lines
+
+
+@pytest.mark.parametrize(("pid", "done"), [(1, ["mounts", "boots", "ends"]), (2, [])])
+def test_no_process_but_pid_1_touches_the_machine(
+    monkeypatch: pytest.MonkeyPatch, logged: list[str], pid: int, done: list[str]
+) -> None:
+    seen: list[str] = []
+
+    def come_up(_settings: Config) -> None:
+        seen.append("boots")
+        raise REFUSED
+
+    monkeypatch.setattr(posix, "getpid", lambda: pid)
+    monkeypatch.setattr(interfaces, "mount_all", lambda: seen.append("mounts"))
+    monkeypatch.setattr(config, "load", Config)
+    monkeypatch.setattr(init, "come_up", come_up)
+    monkeypatch.setattr(posix, "execv", lambda *_: seen.append("shell"))
+    monkeypatch.setattr(ending, "end", lambda *_: seen.append("ends"))
+    assert init.main([]) == EXIT_USAGE
+    assert seen == done
+    assert logged == ([str(REFUSED)] if done else [])
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "in_log"),
+    [
+        (REFUSED, [f"init: {REFUSED}"], [str(REFUSED)]),
+        (ValueError("x"), ["ValueError: x"], ["ValueError: x"]),
+        (init.Told(), [], []),
+    ],
+)
+def test_a_failure_is_told_once(
+    logged: list[str],
+    capfd: pytest.CaptureFixture[str],
+    error: Exception,
+    said: list[str],
+    in_log: list[str],
+) -> None:
+    """To who sits there, and to the kernel's log; by a child process, which is not PID 1, too."""
+    init.tell(error)
+    assert capfd.readouterr().err.splitlines() == said
+    assert logged == in_log
+
+
+def compose(patch: pytest.MonkeyPatch, line: bytes, end: str = "") -> tuple[int, str]:
+    """How compose_in_child() ends where the child does so, and what both say on stderr."""
+
+    def setup(*_: object, root: str, **__: object) -> str:
+        if end == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if end:
+            raise REFUSED
+        return f"record of {root!r}"
+
+    def run() -> int:
+        try:
+            init.compose_in_child(Config(), cmdline.parse(line), (), None)  # type: ignore[arg-type]
+        except init.Told:
+            return 8
+        except CfsError as error:
+            os.write(2, str(error).encode())
+            return error.code
+        return 7
+
+    patch.setattr(boot, "setup", setup)
+    patch.setattr(announce, "announce", lambda *given: os.write(2, given[1].encode()))
+    return in_child(run)
+
+
+@pytest.mark.parametrize(("line", "root"), [(b"root=UUID=1", "UUID=1"), (b"quiet", "")])
+def test_a_child_composes_the_root_and_announces_it(
+    monkeypatch: pytest.MonkeyPatch, line: bytes, root: str
+) -> None:
+    """Without `root=` as well the disk is one that it mounts itself: "", and not None."""
+    assert compose(monkeypatch, line) == (7, f"record of {root!r}")
+
+
+def test_a_child_that_fails_stops_the_boot(
+    monkeypatch: pytest.MonkeyPatch, logged: list[str]
+) -> None:
+    """What it was refused, it has said; of what killed it, it could say nothing."""
+    assert compose(monkeypatch, b"", "refused") == (8, f"init: {REFUSED}\n")
+    assert logged == []  # of this process
+    said = "refused: attach: /sysroot: killed by signal 9, expected a composed root"
+    assert compose(monkeypatch, b"", "killed") == (Refused.code, said)
+
+
+@pytest.mark.parametrize(
+    ("failure", "executed"), [("reboot", []), ("poweroff", []), ("shell", ["/bin/sh"])]
+)
+def test_a_shell_only_where_the_configuration_says_so(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], failure: str,
+    executed: list[str],
+) -> None:  # fmt: skip
+    """And where there is none, the machine ends after all."""
+    asked: list[str] = []
+    ended: list[str] = []
+
+    def execv(path: str, _arguments: list[str]) -> None:
+        asked.append(path)
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(posix, "execv", execv)
+    monkeypatch.setattr(ending, "end", lambda _, settings: ended.append(settings.failure))
+    settings = Config()
+    settings.failure = failure
+    assert init.give_up(settings) != 0
+    assert (asked, ended) == (executed, [failure])
+    assert ("No such file" in capfd.readouterr().err) == bool(executed)
 
 
 @pytest.mark.parametrize(
