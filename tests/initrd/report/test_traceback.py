@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """The traceback of the frozen executable, against the standard library's."""
 
+import os
 import traceback
+from pathlib import Path
 
 import pytest
 
+from pyinit.initrd.report import traceback as ours
+from pyinit.initrd.report.errors import EXIT_INTERNAL
 from pyinit.initrd.report.traceback import format_exception
+from tests.initrd.harness import opens
 
 
 class Multi(Exception):
@@ -22,10 +27,12 @@ def fail(kind: str) -> None:
             raise Multi("second")  # noqa: B904
         if kind == "hidden":
             raise Multi("second") from None
+        if kind == "without words":
+            raise Multi from None
         raise
 
 
-@pytest.mark.parametrize("kind", ["cause", "context", "hidden", "plain"])
+@pytest.mark.parametrize("kind", ["cause", "context", "hidden", "without words", "plain"])
 def test_it_says_what_the_standard_library_says(kind: str) -> None:
     """Frame by frame, less the lines of source, which an initrd does not hold."""
     with pytest.raises((Multi, ValueError)) as raised:
@@ -52,3 +59,57 @@ def test_nothing_of_it_can_drive_a_terminal() -> None:
     (line,) = format_exception(ValueError("a\nb\x1b[2J\udcff\u2028"))
     assert line == "ValueError: a\\nb\\x1b[2J\\udcff\\u2028"
     assert line.isascii()
+
+
+def test_a_recursion_without_end_keeps_both_ends() -> None:
+    """Where it came from, and where it stopped."""
+
+    def sink(depth: int) -> None:
+        if depth:
+            sink(depth - 1)
+        raise Multi
+
+    with pytest.raises(Multi) as raised:
+        sink(99)
+    frames = format_exception(raised.value)[1:-1]
+    assert len(frames) == 64 + 1
+    assert frames[0].endswith("in test_a_recursion_without_end_keeps_both_ends")
+    assert frames[32] == "  [37 frames left out]"
+    assert frames[-1].endswith("in sink")
+
+
+@pytest.fixture
+def kmsg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file in place of the kernel's log."""
+    path = tmp_path / "kmsg"
+    path.touch()
+    monkeypatch.setattr(ours, "_KMSG", str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("pid", "boot", "in_log"), [(2, False, False), (2, True, True), (1, False, True)]
+)
+def test_the_log_of_the_kernel_is_for_boots(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], kmsg: Path, pid: int,
+    boot: bool, in_log: bool,
+) -> None:  # fmt: skip
+    """On the console it is told in any case."""
+    monkeypatch.setattr("posix.getpid", lambda: pid)
+    assert ours.report(ValueError("x"), boot) == EXIT_INTERNAL
+    assert capfd.readouterr().err == "ValueError: x\n"
+    assert kmsg.read_text() == ("<2>cfs-init: ValueError: x\n" if in_log else "")
+
+
+def test_a_line_is_a_record_that_the_kernel_takes_whole(kmsg: Path) -> None:
+    with opens() as seen:
+        ours.log_lines(["\xe9" * 2000, "second"])
+    assert kmsg.read_bytes() == b"<2>cfs-init: ".ljust(960, b"?") + b"\n<2>cfs-init: second\n"
+    # a terminal that is opened there does not become the one that controls us
+    assert seen == {str(kmsg): os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY}
+
+
+def test_without_that_log_it_goes_on(kmsg: Path) -> None:
+    kmsg.unlink()
+    ours.log_lines(["first"])
+    assert not kmsg.exists()
