@@ -3,11 +3,14 @@
 
 import errno
 import os
+import posix
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
-from pyinit.initrd.kernel.mounting import NOEXEC, RDONLY
+from pyinit.initrd.kernel.mounting import NODEV, NOEXEC, NOSUID, RDONLY
+from pyinit.initrd.report.errors import Refused, SystemFailure
 from pyinit.initrd.root import stage
 from pyinit.initrd.root.stage import Stage
 
@@ -86,11 +89,11 @@ def test_a_disk_that_was_writable_stays_so(
 
 
 class Calls:
-    """What a stage asks of the kernel: the names, and the arguments by name."""
+    """What a stage asks of the kernel: the names, and by name the arguments of each call."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.names: list[str] = []
-        self.arguments: dict[str, tuple[int, ...]] = {}
+        self.arguments: dict[str, list[tuple[int, ...]]] = {}
         for name, answer in {
             "namespace_enter": lambda: (0, 0, 0),
             "namespace_leave": lambda: None,
@@ -104,23 +107,96 @@ class Calls:
     def _note(self, name: str, answer: Callable[[], object]) -> Callable[..., object]:
         def call(*arguments: int) -> object:
             self.names.append(name)
-            self.arguments.setdefault(name, arguments)
+            self.arguments.setdefault(name, []).append(arguments)
             return answer()
 
         return call
 
 
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    return Calls(monkeypatch)
+
+
 @pytest.mark.parametrize("lifted", [0, NOEXEC])
-def test_a_disk_of_ours_is_seen_in_the_stage_only(
-    monkeypatch: pytest.MonkeyPatch, lifted: int
-) -> None:
+def test_a_disk_of_ours_is_seen_in_the_stage_only(calls: Calls, lifted: int) -> None:
     """And what is shown from it may execute programs again."""
-    calls = Calls(monkeypatch)
     with Stage("/dev", 4711, lifted) as made:
         assert calls.names == ["namespace_enter", "mount_attach"]
-        disk, directory = calls.arguments["mount_attach"]
+        [(disk, directory)] = calls.arguments["mount_attach"]
         assert disk == 4711
         assert os.stat(directory).st_ino == os.stat("/dev").st_ino
         made.disk()
-    assert calls.arguments["mount_set"][1:] == (0, RDONLY | lifted, False)
+    assert calls.arguments["mount_set"][0][1:] == (0, RDONLY | lifted, False)
     assert calls.names[-2:] == ["mount_attach", "namespace_leave"]
+
+
+def test_a_disk_of_others_is_left_where_it_is(calls: Calls) -> None:
+    with Stage("/dev"):
+        pass
+    assert calls.names == ["namespace_enter", "namespace_leave"]
+
+
+def test_a_stage_that_cannot_be_set_is_left_again(calls: Calls) -> None:
+    """Else the program would say why in a namespace that nobody else sees."""
+    with pytest.raises(Refused, match="attach: /dev/none: No such file"), Stage("/dev/none"):
+        pass
+    assert calls.names == ["namespace_enter", "namespace_leave"]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EPERM, r"attach: /dev: Operation not permitted \(EPERM\), expected CAP_SYS_ADMIN"),
+        (errno.ENOSYS, "attach: /dev: this kernel, or a seccomp filter, has no unshare or mount"),
+        (errno.ENOSPC, r"attach: /dev: No space left on device \(ENOSPC\)$"),
+    ],
+)
+def test_no_namespace_is_no_fault_of_the_disk(
+    monkeypatch: pytest.MonkeyPatch, number: int, said: str
+) -> None:
+    def enter() -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("_cfs.namespace_enter", enter)
+    with pytest.raises(SystemFailure, match=said), Stage("/dev"):
+        pass
+
+
+def test_what_a_running_system_forbids_is_lifted_in_the_stage(calls: Calls) -> None:
+    with Stage("/dev") as made:
+        before = made.base
+        made.strip()
+        [(disk, *attributes)] = calls.arguments["mount_set"]
+        assert attributes == [0, RDONLY | NOSUID | NODEV | NOEXEC, False]
+        assert calls.arguments["mount_attach"] == [(disk, before)]
+        assert made.base != before  # what lies there now, and not what it covers
+
+
+def fail(made: Stage) -> None:
+    """Once the disk was wanted twice."""
+    assert made.disk() == made.disk()
+    raise RuntimeError
+
+
+@pytest.mark.parametrize(("flags", "writable"), [(0, []), (os.ST_RDONLY, [True, False])])
+def test_a_disk_that_was_read_only_is_so_after_a_failure(
+    monkeypatch: pytest.MonkeyPatch, calls: Calls, flags: int, writable: list[bool]
+) -> None:
+    found = SimpleNamespace(f_flag=flags | os.ST_NOSUID)
+    monkeypatch.setattr(posix, "fstatvfs", lambda _: found)
+    with pytest.raises(RuntimeError), Stage("/dev") as made:
+        fail(made)
+    assert [asked for _, asked in calls.arguments.get("mount_remount", [])] == writable
+    assert len(calls.arguments["mount_clone"]) == 1
+
+
+def test_descriptors_that_cannot_be_told_are_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is left out would be closed, or stay open."""
+
+    def fstat(_fd: int) -> None:
+        raise OSError(errno.EIO, "x")
+
+    monkeypatch.setattr(posix, "fstat", fstat)
+    with pytest.raises(OSError, match="x"):
+        stage._descriptors()
