@@ -5,13 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from pyinit.initrd.handover import status
+from pyinit.initrd import boot
+from pyinit.initrd.handover import announce, status
 from pyinit.initrd.machine import rootdisk
-from pyinit.initrd.programs import setup_root
+from pyinit.initrd.programs import setup_root, soft_reboot
 from pyinit.initrd.report.errors import EXIT_OK, EXIT_REFUSED, EXIT_SYSTEM, EXIT_USAGE
-from pyinit.initrd.source import config
+from pyinit.initrd.root import compose
+from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.source import cmdline, config, decide
 
 DIGEST = "ab" * 32
+OTHER = "cd" * 32
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_is_an_answer(option: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert setup_root.main([option]) == EXIT_OK
+    assert capfd.readouterr() == (setup_root.USAGE, "")
 
 
 @pytest.mark.parametrize(
@@ -77,3 +87,85 @@ def test_a_disk_of_ours_is_mounted_where_nothing_is(
     monkeypatch.setattr(rootdisk, "find", None)
     assert setup_root.main(["--root", "/dev/vda", "--sysroot", "/proc"]) == EXIT_REFUSED
     assert "refused: attach: /proc: something is mounted there already" in capfd.readouterr().err
+
+
+class Boot:
+    """The boot flow, which does nothing: what it is asked for, in order."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, path: Path) -> None:
+        self.asked: list[object] = []
+        self.carried: list[Digest] | None = None
+        self.line = b""
+        path.write_bytes(config.format(config.Config()))
+        patch.setattr(config, "PATH", str(path))
+        patch.setattr(status, "CONFIG", str(path))
+        patch.setattr(compose, "mounted_at", lambda _: None)
+        patch.setattr(decide, "carried", lambda: self.carried)
+        patch.setattr(cmdline, "load", lambda: cmdline.parse(self.line))
+        patch.setattr(boot, "setup", self._setup)
+        patch.setattr(soft_reboot, "prepare", self._prepare)
+        patch.setattr(announce, "announce", lambda *_: self.asked.append("announce"))
+
+    def _setup(
+        self, _settings: object, _line: object, sysroot: str, moved: object, *, root: str | None
+    ) -> object:
+        self.asked.append((sysroot, moved, root))
+        return {}
+
+    def _prepare(self, _name: str, _settings: object, digest: Digest, sysroot: str) -> int:
+        self.asked.append((digest.hex, sysroot))
+        return EXIT_OK
+
+
+@pytest.fixture
+def flow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Boot:
+    return Boot(monkeypatch, tmp_path / "conf")
+
+
+ALL = ("dev", "proc", "run", "sys")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        ([], [("/sysroot", (), None), "announce"]),
+        (["--sysroot", "/mnt//"], [("/mnt", (), None), "announce"]),
+        (["--root", "/dev/vda"], [("/sysroot", ALL, "/dev/vda"), "announce"]),
+        (["--root=", "--sysroot=/"], [("/", ALL, ""), "announce"]),
+        (["--soft-reboot", DIGEST], [(DIGEST, "/sysroot")]),
+    ],
+)
+def test_what_is_asked_of_the_boot(flow: Boot, arguments: list[str], asked: list[object]) -> None:
+    """Where it mounts the disk itself, the image needs the directories that mounts are moved to."""
+    assert setup_root.main(arguments) == EXIT_OK
+    assert flow.asked == asked
+
+
+@pytest.mark.parametrize(
+    ("carried", "line", "code", "said"),
+    [
+        ([OTHER, DIGEST], b"", EXIT_OK, "is mounted on /sysroot already"),
+        (None, b"composefs=" + DIGEST.encode(), EXIT_OK, "is mounted on /sysroot already"),
+        ([OTHER, OTHER], b"composefs=" + DIGEST.encode(), EXIT_REFUSED,
+         f"is mounted there already, expected sha256:{OTHER} sha256:{OTHER}"),
+        (None, b"", EXIT_REFUSED,
+         "is mounted there already, expected a root that somebody names"),
+    ],
+)  # fmt: skip
+def test_a_second_run_does_nothing_where_that_root_is_there(
+    flow: Boot,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    carried: list[str] | None,
+    line: bytes,
+    code: int,
+    said: str,
+) -> None:
+    """What the initrd carries goes before the command line, as in the first run."""
+    if carried is not None:
+        flow.carried = [Digest.parse(digest, "") for digest in carried]
+    flow.line = line
+    monkeypatch.setattr(compose, "mounted_at", lambda _: Digest.parse(DIGEST, ""))
+    assert setup_root.main([]) == code
+    assert capfd.readouterr().err.endswith(f"sha256:{DIGEST} {said}\n")
+    assert flow.asked == []
