@@ -14,10 +14,10 @@ class Mount:
 
     def __init__(self, line: bytes) -> None:
         """ValueError: no line of mountinfo."""
-        left, dash, right = line.partition(b" - ")
+        left, _, right = line.partition(b" - ")
         fields = left.split(b" ")
         tail = right.split(b" ")
-        if not dash or len(fields) < 6 or len(tail) < 3:
+        if len(fields) < 6 or len(tail) < 3:
             raise ValueError(line)
         self.id = int(fields[0])
         self.target = unescape(fields[4])
@@ -40,8 +40,8 @@ def read() -> list[Mount]:
 def mount_id(fd: int) -> int:
     """The id of the mount that a descriptor lies on (the line mnt_id of its fdinfo)."""
     for line in files.read(f"/proc/self/fdinfo/{fd}", 65536).split(b"\n"):
-        key, colon, value = line.partition(b":")
-        if key == b"mnt_id" and colon:
+        key, _, value = line.partition(b":")
+        if key == b"mnt_id":
             return int(value)
     raise ValueError(f"no mnt_id for descriptor {fd}")
 

@@ -186,6 +186,12 @@ def test_the_last_look_is_not_before_the_time_is_over(
     assert list(clock) == [99.0]
 
 
+def test_the_disk_of_each(machine: Machine) -> None:
+    machine.disk("vda", b"")
+    machine.partition("vda", "vda1", 1, 6)
+    assert [devices.disk_of(name) for name in ("vda", "vda1")] == ["vda", "vda"]
+
+
 def test_by_name(machine: Machine) -> None:
     machine.disk("vda", b"")
     assert devices.find(f"{machine.dev}/vda", 0) == f"{machine.dev}/vda"
