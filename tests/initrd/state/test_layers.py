@@ -3,6 +3,7 @@
 The mounts themselves, made by kernels, are in tests/vm/test_state.py."""
 
 import _cfs
+import errno
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,9 +16,11 @@ from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.source.config import Config
 from pyinit.initrd.state import copying, layers
 from pyinit.initrd.state.area import Entry
+from tests.initrd.harness import opens
 
 RDONLY, NOSUID, NODEV, NOEXEC = 1, 2, 4, 8
 STACKED = "rw,redirect_dir=nofollow,index=off"
+DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Kernel:
@@ -25,10 +28,13 @@ class Kernel:
 
     def __init__(self, patch: pytest.MonkeyPatch, path: Path) -> None:
         self.made: list[tuple[str, int, int]] = []
+        self.cloned: list[int] = []
+        self.attached: list[int] = []
         self._path = path
         self._clone = 0
 
-        def clone(_fd: int, _recursive: bool) -> int:
+        def clone(fd: int, _recursive: bool) -> int:
+            self.cloned.append(fd)
             self._clone = self._new()
             return self._clone
 
@@ -48,7 +54,7 @@ class Kernel:
         patch.setattr(_cfs, "mount_set", set_attributes)
         patch.setattr(_cfs, "overlay_mount", overlay)
         patch.setattr(_cfs, "fs_mount", fs)
-        patch.setattr(_cfs, "mount_attach", lambda *_: None)
+        patch.setattr(_cfs, "mount_attach", lambda _, at: self.attached.append(at))
         patch.setattr(mountinfo, "PATH", str(path / "mountinfo"))
         patch.setattr(mountinfo, "mount_id", lambda _fd: 77)
         self.shows(STACKED)
@@ -61,6 +67,9 @@ class Kernel:
         line = f"77 1 0:40 / /mnt rw - overlay cfs-etc {options}\n"
         (self._path / "mountinfo").write_text(line)
 
+    def shows_nothing(self) -> None:
+        (self._path / "mountinfo").write_text("")
+
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Kernel:
@@ -71,16 +80,21 @@ class Area:
     """State that is there: the directory itself."""
 
     def __init__(self, fd: int) -> None:
-        self._entry = Entry("/state")
-        self._entry.fd = fd
+        self._fd = fd
+
+    def _entry(self, path: str) -> Entry:
+        entry = Entry(path)
+        entry.fd = self._fd
+        return entry
 
     def bind(self, _template: str, _image: int) -> Entry:
-        return self._entry
+        return self._entry("/state")
 
-    fresh = bind
+    def fresh(self, _template: str, _image: int) -> Entry:
+        return self._entry("/fresh")
 
-    def layers(self, _template: str, _image: int) -> tuple[Entry, int, int]:
-        return self._entry, self._entry.fd, self._entry.fd
+    def layers(self, template: str, image: int) -> tuple[Entry, int, int]:
+        return self.bind(template, image), self._fd, self._fd
 
 
 @pytest.fixture
@@ -108,15 +122,27 @@ def test_nothing_over_the_root_has_devices_or_set_user_id(
     kernel: Kernel, root: Any, mode: str
 ) -> None:
     """Who writes the disk has no program in it that runs as root, and no device."""
-    over(root, var=mode).var()
+    state = over(root, var=mode)
+    assert state.var() == {"transient": "tmpfs"}.get(mode, mode)
     kind = {"overlay": "overlay", "transient": "tmpfs"}.get(mode, "clone")
     assert kernel.made == [(kind, NOSUID | NODEV, 0)]
+    path = "/fresh" if mode == "transient-disk" else "/state"
+    place = {"path": path, "kind": "directory", "created": False}
+    assert state.places == ({} if mode == "transient" else {"var": place})
+
+
+def test_nothing_is_laid_over_the_root_where_none_is_asked_for(kernel: Kernel, root: Any) -> None:
+    state = over(root, etc="none", var="none")
+    assert (state.etc(), state.var()) == ("none", "none")
+    assert (kernel.made, kernel.attached, state.places) == ([], [], {})
 
 
 def test_a_transient_etc(kernel: Kernel, root: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copying, "attributes", lambda *_: None)
     kernel.shows("rw,verity=require")
-    assert over(root, etc="transient").etc() == "transient"
+    with opens() as seen:
+        assert over(root, etc="transient").etc() == "transient"
+    assert [seen[name] for name in ("etc", "upper", "work")] == [DIRECTORY] * 3
     assert kernel.made == [("tmpfs", NOSUID | NODEV, 0), ("overlay", NOSUID | NODEV, 0)]
     for name in ("upper", "work"):
         os.rmdir(f"/proc/self/fd/{root.mount}/{name}")
@@ -125,13 +151,89 @@ def test_a_transient_etc(kernel: Kernel, root: Any, monkeypatch: pytest.MonkeyPa
         over(root, etc="transient").etc()
 
 
+def test_a_writable_root_has_its_changes_in_memory(
+    kernel: Kernel, root: Any, tmp_path: Path
+) -> None:
+    """And looks like the image's."""
+    stage = SimpleNamespace(bring_in=lambda _: None)
+    settings = Config()
+    assert layers.root_layers(stage, settings) is None  # type: ignore[arg-type]
+    settings.root = "transient"
+    made = layers.root_layers(stage, settings)  # type: ignore[arg-type]
+    assert made is not None
+    tmp_path.chmod(0o710)
+    for fd, name in zip(made(root.mount), ("upper", "work"), strict=True):
+        assert os.path.samestat(os.fstat(fd), (tmp_path / name).stat())
+    assert (tmp_path / "upper").stat().st_mode & 0o7777 == 0o710
+    assert kernel.made == [("tmpfs", NOSUID | NODEV, 0)]
+
+
+def test_what_is_laid_over_is_a_directory_of_the_image(
+    kernel: Kernel, root: Any, tmp_path: Path
+) -> None:
+    with opens() as seen:
+        over(root, etc="bind").etc()
+    assert seen["etc"] == DIRECTORY | os.O_PATH
+    (tmp_path / "etc").rmdir()
+    (tmp_path / "etc").symlink_to("var")
+    with pytest.raises(Refused, match=r"state: /etc: Not a .*expected a directory in the image"):
+        over(root, etc="bind").etc()
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "etc", "said"),
+    [
+        ("mount_clone", errno.EIO, "bind", r"/state: .*\(EIO\)"),
+        ("mount_attach", errno.EIO, "bind", r"/etc: .*\(EIO\)"),
+        ("overlay_mount", errno.EIO, "overlay", r"/state: .*\(EIO\)"),
+        ("overlay_mount", errno.EBUSY, "overlay", "/state: .*that no other overlay is using"),
+        ("fs_mount", errno.EIO, "transient", r"/etc: .*\(EIO\)"),
+    ],
+)
+def test_what_the_kernel_does_not_mount_is_refused(
+    kernel: Kernel, root: Any, monkeypatch: pytest.MonkeyPatch,
+    call: str, number: int, etc: str, said: str,
+) -> None:  # fmt: skip
+    def fail(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    assert kernel
+    monkeypatch.setattr(_cfs, call, fail)
+    with pytest.raises(Refused, match=f"state: {said}$"):
+        over(root, etc=etc).etc()
+
+
 @pytest.mark.parametrize(("readonly", "more"), [(True, RDONLY), (False, 0)])
 def test_the_disk_is_shown_and_nothing_on_it_runs(
-    kernel: Kernel, root: Any, readonly: bool, more: int
+    kernel: Kernel, root: Any, monkeypatch: pytest.MonkeyPatch, readonly: bool, more: int
 ) -> None:
-    stage = SimpleNamespace(base=root.mount, disk=lambda: root.mount)
-    layers.show_disk(stage, root, readonly)  # type: ignore[arg-type]
+    stage: Any = SimpleNamespace(base=101, disk=lambda: 102)
+    with opens() as seen:
+        said = layers.show_disk(stage, root, readonly)
+    assert said == ("read-only" if readonly else "writable")
+    assert seen == {"sysroot": DIRECTORY | os.O_PATH}
     assert kernel.made == [("clone", NOSUID | NODEV | NOEXEC | more, 0)]
+    assert kernel.cloned == [101 if readonly else 102]
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(_cfs, "mount_set", fail)
+    with pytest.raises(Refused, match="state: /sysroot: Input/output error"):
+        layers.show_disk(stage, root, readonly)
+
+
+def test_a_disk_without_a_place_is_not_shown(kernel: Kernel, root: Any, tmp_path: Path) -> None:
+    stage: Any = SimpleNamespace(base=root.mount)
+    (tmp_path / "sysroot").rmdir()
+    said = [layers.show_disk(stage, root, True)]
+    (tmp_path / "sysroot").symlink_to("var")
+    said.append(layers.show_disk(stage, root, True))
+    assert said == ["not shown: no such directory in the image"] * 2
+    assert kernel.made == []
+    root.mount = -1
+    with pytest.raises(Refused, match=r"state: /sysroot: .*\(EBADF\)"):
+        layers.show_disk(stage, root, True)
 
 
 @pytest.mark.parametrize(
@@ -153,4 +255,7 @@ def test_an_overlay_of_the_disks_is_read_back(
         assert over(root, etc="overlay").etc() == "overlay"
         return
     with pytest.raises(Refused, match=f"check: /etc: .*{said}"):
+        over(root, etc="overlay").etc()
+    kernel.shows_nothing()
+    with pytest.raises(Refused, match=r"check: /etc: .*redirect_dir=nofollow"):
         over(root, etc="overlay").etc()

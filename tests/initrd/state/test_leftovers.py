@@ -27,9 +27,9 @@ def test_all_but_this_boots_goes_by_a_process_that_nobody_waits_for(
     child = os.fork()
     if child == 0:
         leftovers.remove_later(parent, "this-boot")
-        os._exit(0)
+        os._exit(7)  # the boot goes on
     os.close(writer)
-    assert os.waitpid(child, 0)[1] == 0
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     assert os.read(reader, 1) == b""
     os.close(reader)
     end = time.monotonic() + 60
