@@ -267,6 +267,14 @@ def test_section_alignment(core: Core, value: int) -> None:
     assert (result, pe.section_alignment) == (0, value)
 
 
+@pytest.mark.parametrize("pointer", [HEADERS_SIZE + 1, CERTIFICATES - 1])
+def test_a_section_without_data_overlaps_none(core: Core, pointer: int) -> None:
+    """Wherever it points to: into the one before it in the table, or the one after."""
+    result, pe, why = core.pe_parse(with_section(GOOD, BSS, PointerToRawData=pointer))
+    assert (result, why) == (0, None)
+    assert pe.sections[BSS].raw_pointer == pointer
+
+
 def test_every_rule_has_a_case() -> None:
     source = (CSRC / "parse" / "pe.c").read_text()
     parser = source[: source.index("\nint cfs_pe_find(")]
