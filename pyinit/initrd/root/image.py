@@ -140,11 +140,11 @@ def _measure_fault(error: OSError) -> str:
 
 
 def _read_header(fd: int, path: str) -> bool:
-    """May ACLs be switched off? mkcomposefs says whether the image has any."""
+    """May ACLs be switched off? Only where mkcomposefs says that the image has none."""
     try:
-        composefs, _version, has_acl, _magic, _size = _cfs.image_header(fd)
+        _composefs, _version, has_acl, _magic, _size = _cfs.image_header(fd)
     except OSError as error:
         if error.errno not in _HEADER_FAULTS:
             raise failure("erofs", path, error, "an EROFS image") from None
         raise Refused("erofs", path, _HEADER_FAULTS[error.errno], "an EROFS image") from None
-    return composefs and not has_acl
+    return not has_acl

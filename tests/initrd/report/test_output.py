@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pyinit.initrd.report import output, traceback
+from tests.initrd.harness import no_disk, opens
 
 
 def stream(difference: int = 0) -> bytes:
@@ -42,6 +43,15 @@ def test_whoever_else_reads_stderr_sees_the_line_alone(
     assert capfd.readouterr().err == "refused\n" * 2
 
 
+def test_the_journal_is_asked_for_only_where_systemd_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(posix.environ, b"JOURNAL_STREAM", raising=False)
+    with no_disk() as said:
+        output.error("refused\n")
+    assert said[2] == "refused\n"
+
+
 def test_without_a_stderr_there_is_no_journal(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,9 +74,13 @@ def test_the_last_line_goes_where_the_machine_does_not_outrun_it(
     kernel.touch()
     monkeypatch.setattr(output, "_KMSG", str(kernel))
     monkeypatch.setitem(posix.environ, b"JOURNAL_STREAM", stream(0 if journal else 1))
-    output.last("name: reboot in 0 s\n")
+    with opens() as seen:
+        output.last("name: reboot in 0 s\n")
     said = "name: reboot in 0 s\n"
     assert kernel.read_text() == ("<2>" + said if journal else "")
+    # a terminal that is opened there does not become the one that controls us
+    flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY
+    assert seen == ({str(kernel): flags} if journal else {})
     assert capfd.readouterr().err == ("" if journal else said)
 
 
@@ -77,3 +91,15 @@ def test_without_a_log_of_the_kernel_the_journal_gets_it(
     monkeypatch.setitem(posix.environ, b"JOURNAL_STREAM", stream())
     output.last("reboot\n")
     assert capfd.readouterr().err == "reboot\n"
+
+
+def test_an_answer_that_nobody_gets_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a line for people that nobody gets is none."""
+
+    def full(_fd: int, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(posix, "write", full)
+    with pytest.raises(output.StdoutError, match=r"error: standard output: No space .*ENOSPC"):
+        output.out("answer\n")
+    output.err("line\n")

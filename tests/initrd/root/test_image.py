@@ -184,11 +184,18 @@ def test_what_the_system_lacks_is_no_fault_of_the_store(
     def fail(*_arguments: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    for name in ("store_open", "store_open_image", "image_open"):
+    attempts: dict[str, tuple[str, Callable[[], object]]] = {
+        "store_open": ("/s", lambda: Store("/s")),
+        "store_open_image": (f"{path}/{D.hex}", lambda: store.open_image(D)),
+        "image_open": ("/i", lambda: open_file("/i")),
+        "verity_measure": ("/i", lambda: VerifiedImage(-1, "/i", D)),
+        "image_header": ("/i", lambda: UnmeasuredImage(-1, "/i", D)),
+    }
+    for name, (where, attempt) in attempts.items():
         monkeypatch.setattr(_cfs, name, fail)
-    for attempt in (lambda: Store("/s"), lambda: store.open_image(D), lambda: open_file("/i")):
-        with pytest.raises(SystemFailure, match=errno.errorcode[number]):
+        with pytest.raises(SystemFailure, match=errno.errorcode[number]) as caught:
             attempt()
+        assert caught.value.path == where
 
 
 def test_a_sealed_file_on_a_kernel_without_verity(monkeypatch: pytest.MonkeyPatch) -> None:

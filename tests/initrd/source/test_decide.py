@@ -126,6 +126,10 @@ def test_what_is_said() -> None:
     assert refusal(config("require"), [A], None, "") == (
         "refused: source: UKI: no such partition, expected its section to compare"
     )
+    unread = uki_with(None)
+    unread.path = "/dev/vda1:/a.efi"
+    with pytest.raises(Refused, match=r"source: /dev/vda1:/a.efi: no such partition, expected its"):
+        sources.decide(config("require"), [A], unread, cmdline.parse(b""))
     assert "verification off" in refusal(config(), [A], None, LINES["insecure"][0])
 
 
