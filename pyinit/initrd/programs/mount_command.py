@@ -97,8 +97,9 @@ def _already(name: str, wanted: MountOptions, mounted: Digest, digest: Digest) -
 
 
 def _upper(wanted: MountOptions) -> "Callable[[int], tuple[int, int]] | None":
-    if wanted.upperdir is None or wanted.workdir is None:
+    if wanted.upperdir is None:
         return None
+    assert wanted.workdir is not None  # they belong together: MountOptions.finish()
     layers = mounting.open_directory(wanted.upperdir), mounting.open_directory(wanted.workdir)
     return lambda _lower: layers
 

@@ -301,11 +301,13 @@ def test_dry_run_attaches_nothing(kernel: Kernel, capfd: pytest.CaptureFixture[s
 
 def test_the_record(kernel: Kernel, capfd: pytest.CaptureFixture[str]) -> None:
     upper = ["--upperdir", "/u", "--workdir", "/w"]
-    assert mount_command.main("cfs-mount", [*BASE, *upper, "--json", "/t"]) == 0
+    assert mount_command.main("cfs-mount", [*BASE, *upper, "--json", "-v", "/t"]) == 0
     assert kernel.upper is not None
     assert kernel.upper(0) == (hash("/u"), hash("/w"))
     assert kernel.attributes == 0
-    assert json.loads(capfd.readouterr().out) == {
+    out, err = capfd.readouterr()
+    assert err == f"cfs-mount: /s/ab/cd (sha256:{D}, verity=require) mounted on /t\n"
+    assert json.loads(out) == {
         "digest": f"sha256:{D}",
         "verity": "require",
         "store": "/s",
@@ -358,6 +360,7 @@ def test_run_twice(kernel: Kernel, capfd: pytest.CaptureFixture[str]) -> None:
     kernel.has_upper = True
     assert mount_command.main("cfs-mount", [*BASE, "/t"]) == EXIT_REFUSED
     assert "with an upper layer" in capfd.readouterr().err
+    kernel.has_upper = False
     kernel.mounted = Digest.parse(OTHER, "")
     assert mount_command.main("cfs-mount", [*BASE, "/t"]) == EXIT_REFUSED
     assert f"attach: /t: sha256:{OTHER} is mounted there already" in capfd.readouterr().err

@@ -170,10 +170,17 @@ def test_mount_attributes(option: str, attribute: int) -> None:
     assert found.attributes == attribute | mounting.RDONLY
 
 
-def test_as_mount_calls_its_helper() -> None:
-    found = parse_helper(["/s", "/t", "-sfnv", "-t", "cfs", "-o", f"rw,odd,digest={D}", "-o", "ro"])
+@pytest.mark.parametrize("letters", ["-sfnv", "-vnfs"])
+def test_as_mount_calls_its_helper(letters: str) -> None:
+    options = ["-t", "cfs", "-o", f"rw,odd,digest={D}", "-o", "ro"]
+    found = parse_helper(["/s", "/t", letters, *options])
     assert (found.store, found.target, str(found.digest)) == ("/s", "/t", f"sha256:{D}")
     assert (found.dry_run, found.verbose, found.writable, found.json) == (True, True, False, False)
+
+
+def test_a_dash_is_a_name_to_the_helper() -> None:
+    found = parse_helper(["-", "/t", "-o", f"digest={D}"])
+    assert (found.store, found.target) == ("-", "/t")
 
 
 def test_fstab_words_of_others_are_passed_over() -> None:
