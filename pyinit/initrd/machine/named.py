@@ -103,7 +103,7 @@ def _superblocks(
     """The superblocks on the device, read once. A disk with partitions has none of its own."""
     if name.startswith(_NOT_LOOKED_AT):
         return []
-    if event.get("DEVTYPE") == "disk" and devices.has_partitions(name):
+    if devices.has_partitions(name):
         return []
     if name not in known:
         flags = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """Against a made-up /sys and /dev; a boot from such a name is in tests/vm/test_init.py."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from pyinit.initrd.machine import devices, named, superblock
 from pyinit.initrd.report.errors import Refused
+from tests.initrd.harness import opens
 from tests.initrd.machine.test_devices import Machine
 from tests.initrd.machine.test_superblock import EXT4, FAT, UUID, block
 
@@ -79,9 +81,20 @@ def test_what_is_not_there(machine: Machine) -> None:
 
 
 def test_what_hinders_is_said(machine: Machine) -> None:
+    """What went away between two looks hinders nothing."""
     (machine.dev / "vdb").unlink()
+    assert "vdb:" not in refusal("LABEL=other")
     (machine.dev / "vdb").mkdir()
     assert "vdb: Is a directory (EISDIR)" in refusal("LABEL=other")
+
+
+def test_a_disk_that_goes_away_meanwhile_hinders_nobody(machine: Machine) -> None:
+    (machine.devices / "vda/vda1/uevent").unlink()
+    with opens() as seen:
+        assert find("LABEL=root") == str(machine.dev / "vda2")
+    assert str(machine.dev / "vda1") not in seen
+    # a drive whose medium is not ready is not waited for
+    assert seen[str(machine.dev / "vda2")] == os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def test_of_two_the_one_on_the_booted_disk_counts(machine: Machine) -> None:

@@ -97,8 +97,11 @@ def test_a_wish_for_noexec_holds_for_state_too(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_list_of_file_systems_is_gone_through(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Kernel(monkeypatch, ext4=errno.EINVAL, btrfs=0)
-    assert rootdisk.mount("/dev/vda", "tmpfs,f2fs,,ext4,btrfs", "", None)[0] == 77
-    assert [asked[0] for asked in kernel.asked] == ["f2fs", "ext4", "btrfs"]
+    loaded: list[str] = []
+    modules = Modules("/nowhere")
+    monkeypatch.setattr(modules, "load_filesystem", loaded.append)
+    assert rootdisk.mount("/dev/vda", "tmpfs,f2fs,,ext4,btrfs", "", modules)[0] == 77
+    assert [asked[0] for asked in kernel.asked] == loaded == ["f2fs", "ext4", "btrfs"]
 
 
 def test_a_disk_that_fails_is_no_reason_to_try_another(monkeypatch: pytest.MonkeyPatch) -> None:
