@@ -36,17 +36,17 @@ static PyObject *initramfs_empty(PyObject *module, PyObject *args)
 
 static PyObject *switch_root(PyObject *module, PyObject *args)
 {
-	PyObject *path, *bytes = NULL;
+	PyObject *path;
 	const char *name;
 	int error;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "O:switch_root", &path) || !PyUnicode_FSConverter(path, &bytes))
+	if (!PyArg_ParseTuple(args, "O&:switch_root", PyUnicode_FSConverter, &path))
 		return NULL;
-	name = PyBytes_AsString(bytes);
+	name = PyBytes_AsString(path);
 	UNLOCKED(error, cfs_switch_root(name));
-	Py_DECREF(bytes);
-	return none_or_fail(error, NULL, path);
+	Py_DECREF(path);
+	return none_or_fail(error, NULL, PyTuple_GetItem(args, 0));
 }
 
 static PyObject *outlive_initrd(PyObject *module, PyObject *args)

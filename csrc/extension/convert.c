@@ -45,7 +45,7 @@ int to_u64(PyObject *object, void *out)
 {
 	unsigned long long value = PyLong_AsUnsignedLongLong(object);
 
-	if (value == (unsigned long long)-1 && PyErr_Occurred())
+	if (PyErr_Occurred())
 		return 0;
 	*(uint64_t *)out = value;
 	return 1;

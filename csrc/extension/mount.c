@@ -27,43 +27,45 @@ static PyObject *namespace_leave(PyObject *module, PyObject *args)
 	return none_or_fail(cfs_namespace_leave(&saved), NULL, NULL);
 }
 
-/* The options as the core takes them; `keep` gets the bytes that they point into. */
-static Py_ssize_t to_options(PyObject *list, struct cfs_option *options, PyObject *keep)
+/* The bytes of a str, which the list `keep` holds. NULL with an exception set. */
+static const char *kept(PyObject *text, PyObject *keep)
 {
-	Py_ssize_t count = PyList_Size(list);
+	PyObject *bytes = NULL;
+	int error;
 
-	if (count < 0)
-		return -1;
+	if (!PyUnicode_FSConverter(text, &bytes))
+		return NULL;
+	error = PyList_Append(keep, bytes);
+	Py_DECREF(bytes);
+	return error < 0 ? NULL : PyBytes_AsString(bytes);
+}
+
+/* The options as the core takes them; `keep` gets the bytes that they point into. */
+static Py_ssize_t to_options(PyObject *pairs, struct cfs_option *options, PyObject *keep)
+{
+	Py_ssize_t count = PyTuple_Size(pairs);
+
 	if (count > OPTIONS_MAX) {
 		PyErr_SetString(PyExc_ValueError, "too many mount options");
 		return -1;
 	}
 	for (Py_ssize_t i = 0; i < count; i++) {
-		PyObject *key, *value, *item = PyList_GetItem(list, i);
-		PyObject *key_bytes = NULL, *value_bytes = NULL;
-		int error;
+		PyObject *key, *value, *pair = PyTuple_GetItem(pairs, i);
 
-		if (!item || !PyTuple_Check(item)) {
+		if (!PyTuple_Check(pair)) {
 			PyErr_SetString(PyExc_TypeError, "an option is a pair (key, value)");
 			return -1;
 		}
-		if (!PyArg_ParseTuple(item, "OO:option", &key, &value) ||
-		    !PyUnicode_FSConverter(key, &key_bytes))
+		if (!PyArg_ParseTuple(pair, "OO:option", &key, &value))
 			return -1;
-		options[i].key = PyBytes_AsString(key_bytes);
-		error = PyList_Append(keep, key_bytes);
-		Py_DECREF(key_bytes);
-		if (error < 0)
+		options[i].key = kept(key, keep);
+		if (!options[i].key)
 			return -1;
 		options[i].value = NULL;
 		if (value == Py_None)
 			continue;
-		if (!PyUnicode_FSConverter(value, &value_bytes))
-			return -1;
-		options[i].value = PyBytes_AsString(value_bytes);
-		error = PyList_Append(keep, value_bytes);
-		Py_DECREF(value_bytes);
-		if (error < 0)
+		options[i].value = kept(value, keep);
+		if (!options[i].value)
 			return -1;
 	}
 	return count;
@@ -73,7 +75,7 @@ static PyObject *fs_mount(PyObject *module, PyObject *args)
 {
 	struct cfs_option options[OPTIONS_MAX];
 	struct cfs_log log = { "" };
-	PyObject *list, *keep, *result = NULL;
+	PyObject *list, *pairs, *keep, *result = NULL;
 	uint64_t attributes;
 	const char *type;
 	Py_ssize_t count;
@@ -83,15 +85,18 @@ static PyObject *fs_mount(PyObject *module, PyObject *args)
 	if (!PyArg_ParseTuple(args, "sO!O&:fs_mount", &type, &PyList_Type, &list, to_u64,
 			      &attributes))
 		return NULL;
-	keep = PyList_New(0);
-	if (!keep)
+	/* A copy: what converts a key may run code that changes the list. */
+	pairs = PyList_AsTuple(list);
+	if (!pairs)
 		return NULL;
-	count = to_options(list, options, keep);
+	keep = PyList_New(0);
+	count = keep ? to_options(pairs, options, keep) : -1;
 	if (count >= 0) {
 		UNLOCKED(fd, cfs_fs_mount(type, options, (size_t)count, attributes, &log));
 		result = int_or_fail(fd, log.text, NULL);
 	}
-	Py_DECREF(keep);
+	Py_XDECREF(keep);
+	Py_DECREF(pairs);
 	return result;
 }
 
@@ -190,24 +195,20 @@ static PyObject *mount_detach(PyObject *module, PyObject *args)
 
 static PyObject *mount_move(PyObject *module, PyObject *args)
 {
-	PyObject *source, *target, *from = NULL, *to = NULL;
+	PyObject *from, *to;
 	const char *old_name, *new_name;
 	int error;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "OO:mount_move", &source, &target) ||
-	    !PyUnicode_FSConverter(source, &from))
+	if (!PyArg_ParseTuple(args, "O&O&:mount_move", PyUnicode_FSConverter, &from,
+			      PyUnicode_FSConverter, &to))
 		return NULL;
-	if (!PyUnicode_FSConverter(target, &to)) {
-		Py_DECREF(from);
-		return NULL;
-	}
 	old_name = PyBytes_AsString(from);
 	new_name = PyBytes_AsString(to);
 	UNLOCKED(error, cfs_mount_move(old_name, new_name));
 	Py_DECREF(from);
 	Py_DECREF(to);
-	return none_or_fail(error, NULL, target);
+	return none_or_fail(error, NULL, PyTuple_GetItem(args, 1));
 }
 
 static PyObject *loop_attach(PyObject *module, PyObject *args)

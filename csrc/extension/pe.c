@@ -21,15 +21,10 @@ static int pe_from(PyObject *source, struct cfs_pe *pe)
 	const char *why = NULL;
 	Py_ssize_t size;
 	char *data;
-	long fd;
-	int error;
+	int fd, error;
 
-	if (!PyBytes_Check(source)) {
-		fd = PyLong_AsLong(source);
-		if (fd == -1 && PyErr_Occurred())
-			return -1;
-		return pe_from_fd(fd < 0 || fd > INT_MAX ? -1 : (int)fd, pe);
-	}
+	if (!PyBytes_Check(source))
+		return PyArg_Parse(source, "i", &fd) ? pe_from_fd(fd, pe) : -1;
 	if (PyBytes_AsStringAndSize(source, &data, &size) < 0)
 		return -1;
 	error = cfs_pe_parse_buffer(data, (size_t)size, pe, &why);
@@ -129,7 +124,7 @@ static PyObject *pe_section_read(PyObject *module, PyObject *args)
 	if (length >= 0)
 		result = PyBytes_FromStringAndSize((const char *)room, length);
 	else
-		fail(length, *why ? why : NULL, PyTuple_GetItem(args, 1));
+		fail(length, why, PyTuple_GetItem(args, 1));
 	PyMem_Free(room);
 	return result;
 }

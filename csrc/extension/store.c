@@ -20,20 +20,19 @@ static PyObject *image_header(PyObject *module, PyObject *args)
 
 static PyObject *store_open(PyObject *module, PyObject *args)
 {
-	PyObject *path, *bytes = NULL;
+	PyObject *path;
 	struct cfs_store store;
 	const char *name;
 	int dir_fd, error;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "iO:store_open", &dir_fd, &path) ||
-	    !PyUnicode_FSConverter(path, &bytes))
+	if (!PyArg_ParseTuple(args, "iO&:store_open", &dir_fd, PyUnicode_FSConverter, &path))
 		return NULL;
-	name = PyBytes_AsString(bytes);
+	name = PyBytes_AsString(path);
 	UNLOCKED(error, cfs_store_open(dir_fd, name, &store));
-	Py_DECREF(bytes);
+	Py_DECREF(path);
 	if (error < 0)
-		return fail(error, NULL, path);
+		return fail(error, NULL, PyTuple_GetItem(args, 1));
 	return Py_BuildValue("iii", store.root, store.objects, (int)store.layout);
 }
 
@@ -63,34 +62,33 @@ static PyObject *store_open_image(PyObject *module, PyObject *args)
 
 static PyObject *image_open(PyObject *module, PyObject *args)
 {
-	PyObject *path, *bytes = NULL;
+	PyObject *path;
 	const char *name;
 	int dir_fd, fd;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "iO:image_open", &dir_fd, &path) ||
-	    !PyUnicode_FSConverter(path, &bytes))
+	if (!PyArg_ParseTuple(args, "iO&:image_open", &dir_fd, PyUnicode_FSConverter, &path))
 		return NULL;
-	name = PyBytes_AsString(bytes);
+	name = PyBytes_AsString(path);
 	UNLOCKED(fd, cfs_image_open(dir_fd, name));
-	Py_DECREF(bytes);
-	return int_or_fail(fd, NULL, path);
+	Py_DECREF(path);
+	return int_or_fail(fd, NULL, PyTuple_GetItem(args, 1));
 }
 
 static PyObject *open_beneath(PyObject *module, PyObject *args)
 {
-	PyObject *path, *bytes = NULL;
+	PyObject *path;
 	const char *name;
 	int dir_fd, flags, fd;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "iOi:open_beneath", &dir_fd, &path, &flags) ||
-	    !PyUnicode_FSConverter(path, &bytes))
+	if (!PyArg_ParseTuple(args, "iO&i:open_beneath", &dir_fd, PyUnicode_FSConverter, &path,
+			      &flags))
 		return NULL;
-	name = PyBytes_AsString(bytes);
+	name = PyBytes_AsString(path);
 	UNLOCKED(fd, cfs_open_beneath(dir_fd, name, flags));
-	Py_DECREF(bytes);
-	return int_or_fail(fd, NULL, path);
+	Py_DECREF(path);
+	return int_or_fail(fd, NULL, PyTuple_GetItem(args, 1));
 }
 
 static PyObject *inherited_clear(PyObject *module, PyObject *args)

@@ -91,6 +91,15 @@ WRAP(sys_openat, int dir_fd, const char *path, int flags)
 	return answer() < 0 ? answer() : __real_sys_openat(dir_fd, path, flags);
 }
 
+WRAP(sys_openat2, int dir_fd, const char *path, uint64_t flags, uint64_t resolve)
+{
+	if (!account_on)
+		return __real_sys_openat2(dir_fd, path, flags, resolve);
+	account("openat2 %s %#llx %#llx\n", path, (unsigned long long)flags,
+		(unsigned long long)resolve);
+	return answer() < 0 ? answer() : __real_sys_openat2(dir_fd, path, flags, resolve);
+}
+
 WRAP(sys_fstat, int fd, struct stat *out)
 {
 	int r = account_on && account_no_stat ? -account_error : __real_sys_fstat(fd, out);
@@ -284,12 +293,36 @@ WRAP(sys_sigaction, int number, const struct sigaction *action)
 	return answer();
 }
 
-WRAP(sys_fspick, int mount_fd)
+WRAP(sys_reboot, unsigned int command)
 {
 	if (!account_on)
-		return __real_sys_fspick(mount_fd);
-	account("fspick\n");
-	return something();
+		return __real_sys_reboot(command);
+	account("reboot %#x\n", command);
+	return answer();
+}
+
+/* Of the C library, which says an error by errno. */
+static int from_library(int result)
+{
+	errno = result < 0 ? -result : errno;
+	return result < 0 ? -1 : result;
+}
+
+WRAP(move_mount, int mount_fd, const char *from, int directory_fd, const char *to,
+     unsigned int flags)
+{
+	if (!account_on)
+		return __real_move_mount(mount_fd, from, directory_fd, to, flags);
+	account("move_mount %#x%s%s\n", flags, from, to);
+	return from_library(answer());
+}
+
+WRAP(fspick, int mount_fd, const char *path, unsigned int flags)
+{
+	if (!account_on)
+		return __real_fspick(mount_fd, path, flags);
+	account("fspick %#x%s\n", flags, path);
+	return from_library(something());
 }
 
 WRAP(sys_open_tree, int directory_fd, unsigned int flags)

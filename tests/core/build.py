@@ -14,7 +14,9 @@ BUILD = ROOT / "build" / "test"
 CSRC = ROOT / "csrc"
 HERE = Path(__file__).resolve().parent
 CORE = [*sorted(CSRC.glob("parse/*.c")), *sorted(CSRC.glob("system/*.c"))]
-_WRAPPED = re.compile(r"^(?:WRAP\(|int __wrap_)(\w+)[,(].*", re.MULTILINE)
+IN_FRONT = [HERE / "fault.c", HERE / "account.c"]
+ALLOCATION = ROOT / "tests" / "vm" / "faults" / "allocation.c"
+_WRAPPED = re.compile(r"^(?:WRAP\(|LIBC\(|int __wrap_)(\w+)[,(].*", re.MULTILINE)
 
 CC = os.environ.get("CC", "gcc")
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -31,17 +33,14 @@ def runtime() -> str:
 
 def core() -> Path:
     """libcfs.so: the core, and fault.c and account.c in front of its system calls."""
-    sources = [HERE / "fault.c", HERE / "account.c"]
-    wrapped = {name for path in sources for name in _WRAPPED.findall(path.read_text())}
-    hook = [f"-Wl,--wrap={name}" for name in sorted(wrapped)]
-    return _build("libcfs.so", [*CORE, *sources], hook)
+    return _build("libcfs.so", [*CORE, *IN_FRONT], _hooks())
 
 
 def extension() -> Path:
-    """_cfs.abi3.so."""
+    """_cfs.abi3.so: the same, and allocations that can fail."""
     include = f"-I{sysconfig.get_path('include')}"
-    sources = [*CORE, *sorted((CSRC / "extension").glob("*.c"))]
-    return _build("_cfs.abi3.so", sources, [], (include,))
+    sources = [*CORE, *IN_FRONT, ALLOCATION, *sorted((CSRC / "extension").glob("*.c"))]
+    return _build("_cfs.abi3.so", sources, _hooks(), (include,))
 
 
 def declarations() -> str:
@@ -49,6 +48,12 @@ def declarations() -> str:
     lines = (CSRC / "cfs.h").read_text().splitlines()
     source = "\n".join(line for line in lines if not line.startswith("#include"))
     return _run(CC, "-E", "-P", "-", text=source)
+
+
+def _hooks() -> list[str]:
+    """For the linker: what stands in front of the core is called in its place."""
+    wrapped = {name for path in IN_FRONT for name in _WRAPPED.findall(path.read_text())}
+    return [f"-Wl,--wrap={name}" for name in sorted(wrapped)]
 
 
 def _build(name: str, sources: list[Path], link: list[str], include: tuple[str, ...] = ()) -> Path:

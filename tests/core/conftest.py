@@ -10,6 +10,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -50,7 +51,13 @@ if hasattr(ctypes.CDLL(None), "__asan_init"):
 
 @pytest.fixture(scope="session")
 def core() -> Core:
-    return Core()
+    return Core(build.core())
+
+
+@pytest.fixture(scope="session")
+def cfs_core(cfs: ModuleType) -> Core:
+    """The core within the extension module."""
+    return Core(Path(cfs.__file__ or ""))
 
 
 @pytest.fixture(scope="session")

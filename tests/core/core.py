@@ -4,6 +4,7 @@
 import contextlib
 import errno
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import cffi
@@ -12,21 +13,24 @@ from . import build
 
 
 class Core:
-    """`lib` has the functions and constants of cfs.h, `ffi` its types."""
+    """`lib` has the functions and constants of cfs.h, `ffi` its types. The library is the core's,
+    or the extension module, which has the core in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, library: Path) -> None:
         self.ffi = ffi = cffi.FFI()
         ffi.cdef(build.declarations())
         ffi.cdef("extern int (*fault_sys_ioctl)(int, unsigned long, void *);")
         ffi.cdef("extern int fault_parser, fault_descriptor;")
         ffi.cdef("extern unsigned long fault_file_system;")
+        ffi.cdef("extern const char *fault_call; extern int fault_call_times, fault_call_error;")
+        ffi.cdef("extern int fault_call_after; extern size_t fault_read_most;")
         ffi.cdef("extern int account_on, account_filter_to; extern char account_text[16384];")
         ffi.cdef("extern unsigned long account_elsewhere;")
         ffi.cdef("extern char account_messages[1024];")
         ffi.cdef("extern int account_no_loop, account_no_stat, account_no_stream;")
         ffi.cdef("void account_begin(int fail_at, int error);")
         ffi.cdef("void *malloc(size_t); void free(void *);")
-        self.lib = ffi.dlopen(str(build.core()))
+        self.lib = ffi.dlopen(str(library))
         # ASan's malloc: a byte too far is a report. The memory of ffi.new() and of bytes objects
         # has a tail.
         allocator = ffi.dlopen(None)
@@ -65,6 +69,18 @@ class Core:
         finally:
             self.lib.account_on = 0
             said += self.ffi.string(self.lib.account_text).decode("ascii").splitlines()
+
+    @contextlib.contextmanager
+    def failing(self, name: str, error: int, times: int = 1, after: int = 0) -> Iterator[None]:
+        """The C library's function `name` has that error, so many times after so many calls."""
+        text = self.ffi.new("char[]", name.encode())
+        self.lib.fault_call_after = after
+        self.lib.fault_call_times, self.lib.fault_call_error = times, error
+        self.lib.fault_call = text
+        try:
+            yield
+        finally:
+            self.lib.fault_call = self.ffi.NULL
 
     def each_call_fails(self, run: Callable[[], int], *ignored: str) -> list[str]:
         """The calls that `run` makes. Each in its turn has an error, which has to be the result and

@@ -11,9 +11,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -49,6 +52,100 @@ int __wrap_sys_fstatfs(int fd, struct statfs *out)
 	return 0;
 }
 
+/* The C library's function of this name has that error, so many times after so many calls. */
+const char *fault_call;
+int fault_call_after, fault_call_times, fault_call_error;
+/* Bytes that one read gives; 0: as many as there are. */
+size_t fault_read_most;
+
+#define LIBC(name, type, ...)            \
+	type __real_##name(__VA_ARGS__); \
+	type __wrap_##name(__VA_ARGS__); \
+	type __wrap_##name(__VA_ARGS__)
+
+/* An error that is over stays in errno, as it may from any call before. */
+static int fails(const char *name)
+{
+	static int calls;
+
+	if (fault_call == NULL || strcmp(name, fault_call) != 0) {
+		calls = 0;
+		return 0;
+	}
+	if (fault_call_after > 0) {
+		fault_call_after--;
+		return 0;
+	}
+	if (++calls > 100) /* no end of it */
+		abort();
+	errno = fault_call_error;
+	return fault_call_times-- > 0;
+}
+
+LIBC(openat, int, int dir_fd, const char *path, int flags, ...)
+{
+	return fails("openat") ? -1 : __real_openat(dir_fd, path, flags);
+}
+
+LIBC(syscall, long, long number, ...)
+{
+	long a[4];
+	va_list arguments;
+
+	va_start(arguments, number);
+	for (size_t i = 0; i < 4; i++)
+		a[i] = va_arg(arguments, long);
+	va_end(arguments);
+	return fails("syscall") ? -1 : __real_syscall(number, a[0], a[1], a[2], a[3]);
+}
+
+LIBC(fstatfs, int, int fd, struct statfs *out)
+{
+	return fails("fstatfs") ? -1 : __real_fstatfs(fd, out);
+}
+
+LIBC(read, ssize_t, int fd, void *buffer, size_t length)
+{
+	if (fault_read_most > 0 && length > fault_read_most)
+		length = fault_read_most;
+	return fails("read") ? -1 : __real_read(fd, buffer, length);
+}
+
+LIBC(pread, ssize_t, int fd, void *buffer, size_t length, off_t offset)
+{
+	return fails("pread") ? -1 : __real_pread(fd, buffer, length, offset);
+}
+
+LIBC(write, ssize_t, int fd, const void *data, size_t length)
+{
+	return fails("write") ? -1 : __real_write(fd, data, length);
+}
+
+LIBC(pipe2, int, int *ends, int flags)
+{
+	return fails("pipe2") ? -1 : __real_pipe2(ends, flags);
+}
+
+LIBC(fork, pid_t, void)
+{
+	return fails("fork") ? -1 : __real_fork();
+}
+
+LIBC(waitpid, pid_t, pid_t child, int *status, int options)
+{
+	return fails("waitpid") ? -1 : __real_waitpid(child, status, options);
+}
+
+LIBC(setrlimit, int, __rlimit_resource_t resource, const struct rlimit *limit)
+{
+	return fails("setrlimit") ? -1 : __real_setrlimit(resource, limit);
+}
+
+LIBC(prctl, int, int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
+{
+	return fails("prctl") ? -1 : __real_prctl(option, a, b, c, d);
+}
+
 enum {
 	FAULT_NONE,
 	FAULT_OPEN,
@@ -64,6 +161,8 @@ enum {
 	FAULT_SHORT,
 	FAULT_TOO_LONG,
 	FAULT_ERRNO,
+	FAULT_MORE,
+	FAULT_LESS,
 	FAULT_LATE,
 };
 
@@ -107,6 +206,8 @@ int __wrap_cfs_pe_parse(cfs_pe_read read, void *context, uint64_t file_size, str
 	case FAULT_SHORT: answer(0, 3); return 0;
 	case FAULT_TOO_LONG: answer(CFS_CONFINED_MAX, 4 + CFS_WHY_MAX + CFS_CONFINED_MAX); return 0;
 	case FAULT_ERRNO: answer(INT32_MIN, 4 + CFS_WHY_MAX); return 0;
+	case FAULT_MORE: answer(0, 4 + CFS_WHY_MAX + 50); return 0;
+	case FAULT_LESS: answer(50, 4 + CFS_WHY_MAX + 49); return 0;
 	case FAULT_LATE: /* a whole answer, and then a failure */
 		(void)!write(fault_descriptor, (char[4 + CFS_WHY_MAX]){ 0 }, 4 + CFS_WHY_MAX);
 		sys_exit(7);

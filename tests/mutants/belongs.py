@@ -14,6 +14,7 @@ SOURCES = ("pyinit/initrd", "csrc")
 _NOT = ("csrc/runtime", "pyinit/initrd/importer.py")
 # Where the near tests have another name.
 _NEAR = {
+    "csrc/system/image_file.c": ("test_image",),
     "csrc/system/sys.c": ("test_sys", "test_store", "test_boot", "test_confined", "test_pe_file"),
     "csrc/system/sys_mount.c": ("test_mount",),
     "csrc/system/sys_process.c": ("test_sys", "test_confined"),
@@ -40,7 +41,7 @@ def near(name: str) -> list[str]:
     """The files of tests of that name; the far ones where there are none."""
     [room] = far(name)
     if name.startswith("csrc/extension/"):
-        stems: tuple[str, ...] = ("test_extension",)
+        stems: tuple[str, ...] = ("test_extension*",)
     else:
         stems = _NEAR.get(name, (f"test_{Path(name).stem}",))
     found = [

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tests.core import pe_builder
 from tests.core.build import CSRC
+from tests.core.core import Core
 from tests.core.pe_builder import Section
 
 AT_FDCWD = -100
@@ -58,9 +59,13 @@ def test_number_of_arguments(cfs: ModuleType, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, count in FUNCTIONS.items() if count])
-def test_wrong_types(cfs: ModuleType, name: str) -> None:
-    with pytest.raises(TypeError):
-        getattr(cfs, name)(*[object()] * FUNCTIONS[name])
+def test_wrong_types(cfs: ModuleType, cfs_core: Core, name: str) -> None:
+    """They do not come to the core."""
+    with cfs_core.account(0, errno.ENOENT) as said:
+        cfs_core.lib.account_no_stat = 1
+        with pytest.raises(TypeError):
+            getattr(cfs, name)(*[object()] * FUNCTIONS[name])
+    assert said == []
 
 
 @pytest.mark.parametrize(
@@ -69,7 +74,6 @@ def test_wrong_types(cfs: ModuleType, name: str) -> None:
         lambda cfs: cfs.verity_measure(-1),
         lambda cfs: cfs.verity_enable(-1, 1, 4096),
         lambda cfs: cfs.pe_parse(-1),
-        lambda cfs: cfs.pe_parse(1 << 40),
         lambda cfs: cfs.pe_find(-1, ".text", -1),
         lambda cfs: cfs.pe_section_read(-1, ".text", -1, 100),
         lambda cfs: cfs.image_header(-1),
@@ -126,6 +130,8 @@ def test_numbers_are_never_cut(cfs: ModuleType, algorithm: int) -> None:
         cfs.verity_enable(-1, 1, (1 << 32) + 4096)
     with pytest.raises(OverflowError):
         cfs.mount_set(-1, 1 << 64, 0, False)
+    with pytest.raises(OverflowError):
+        cfs.pe_parse(1 << 40)
 
 
 def test_text_of_a_digest(cfs: ModuleType) -> None:
@@ -147,6 +153,8 @@ def test_pe(cfs: ModuleType, tmp_path: Path) -> None:
         with pytest.raises(OSError, match="Message too long") as caught:
             cfs.pe_section_read(fd, ".cfsdig", cfs.PE_BASE, 6)
         assert caught.value.errno == errno.EMSGSIZE
+        with pytest.raises(OSError, match="Message too long"):
+            cfs.pe_section_read(fd, ".cfsdig", cfs.PE_BASE, -1)
         with pytest.raises(FileNotFoundError):
             cfs.pe_section_read(fd, ".cfsdig", 0, 6)
         assert cfs.pe_section_read(fd, ".cfsdig", cfs.PE_BASE, sys.maxsize) == b"payload"
@@ -162,7 +170,14 @@ def test_pe(cfs: ModuleType, tmp_path: Path) -> None:
     assert set(headers) == fields - {"sections[CFS_PE_SECTIONS_MAX]"}
 
 
-def test_pe_error_names_the_rule(cfs: ModuleType) -> None:
+def test_pe_error_names_the_rule(cfs: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "uki").write_bytes(b"X" + UKI[1:])
+    with (tmp_path / "uki").open("rb") as file:
+        fd = file.fileno()
+        with pytest.raises(OSError, match="DOS header: no MZ"):
+            cfs.pe_parse(fd)
+        with pytest.raises(OSError, match="DOS header: no MZ"):
+            cfs.pe_section_read(fd, ".cfsdig", cfs.PE_BASE, 100)
     with pytest.raises(OSError, match="DOS header: no MZ") as caught:
         cfs.pe_parse(b"X" + UKI[1:])
     assert caught.value.errno == errno.EBADMSG
@@ -218,10 +233,26 @@ def test_store(cfs: ModuleType, tmp_path: Path) -> None:
     assert invalid.value.filename == str(root)
 
 
-@pytest.mark.parametrize("name", ["store_open", "image_open"])
-def test_path_with_nul(cfs: ModuleType, name: str) -> None:
-    with pytest.raises(ValueError, match="null"):
-        getattr(cfs, name)(AT_FDCWD, "a\0b")
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda cfs, path: cfs.store_open(AT_FDCWD, path),
+        lambda cfs, path: cfs.image_open(AT_FDCWD, path),
+        lambda cfs, path: cfs.open_beneath(-1, path, 0),
+        lambda cfs, path: cfs.switch_root(path),
+        lambda cfs, path: cfs.mount_move(path, "/no/b"),
+        lambda cfs, path: cfs.mount_move("/no/a", path),
+    ],
+)
+def test_path_that_is_none(
+    cfs: ModuleType, cfs_core: Core, call: Callable[[Any, Any], object]
+) -> None:
+    with cfs_core.account() as said:
+        with pytest.raises(ValueError, match="null"):
+            call(cfs, "a\0b")
+        with pytest.raises(TypeError):
+            call(cfs, 1)
+    assert said == []
 
 
 def test_no_reference_is_lost(cfs: ModuleType) -> None:

@@ -12,6 +12,7 @@ import pytest
 from tests.core.core import Core
 
 RDONLY, NOSUID, NODEV = 1, 2, 4
+PICKED = "fspick 0xd"  # FSPICK_CLOEXEC, _NO_AUTOMOUNT, _EMPTY_PATH
 
 
 def overlay(
@@ -107,11 +108,13 @@ def test_each_failure_is_told(core: Core) -> None:
     core.each_call_fails(lambda: closed(lib.cfs_erofs_mount(40, True, False, used_loop, log)))
     core.each_call_fails(lambda: closed(lib.cfs_erofs_mount(40, True, True, used_loop, log)))
     assert core.each_call_fails(lambda: lib.cfs_mount_remount(40, True, log)) == [
-        "fspick", "rw", "reconfigure",
+        PICKED, "rw", "reconfigure",
     ]  # fmt: skip
     assert core.each_call_fails(lambda: lib.cfs_mount_remount(40, False, log))[1] == "ro"
     assert core.each_call_fails(lambda: lib.cfs_mount_detach(40)) == ["umount 0x2"]  # MNT_DETACH
     assert core.each_call_fails(lambda: lib.cfs_mount_move(b"/a", b"/b")) == ["move /a to /b"]
+    # MOVE_MOUNT_F_EMPTY_PATH, _T_EMPTY_PATH
+    assert core.each_call_fails(lambda: lib.cfs_mount_attach(40, 41)) == ["move_mount 0x44"]
 
 
 def test_an_option_that_is_refused_is_named(core: Core) -> None:
