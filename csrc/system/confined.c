@@ -109,7 +109,7 @@ static int read_section(int fd, uint64_t file_size, const char *name, int profil
 		r = cfs_pe_find(&pe, name, profile, &why);
 	if (r >= 0)
 		r = cfs_pe_section_read_fd(fd, &pe, (uint32_t)r, answer->data, capacity);
-	if (r < 0 && why != NULL)
+	if (why != NULL)
 		(void)snprintf(answer->why, sizeof(answer->why), "%s", why);
 	return r;
 }
@@ -126,14 +126,14 @@ static void child(int in, int out, uint64_t file_size, const char *name, int pro
 	sys_exit(sys_write_exact(out, &answer, ANSWER_HEAD + (r > 0 ? (size_t)r : 0)) < 0);
 }
 
-/* To the end of the pipe. */
+/* To the end of the pipe, or of the answer's room: a read of no bytes is an end too. */
 static int receive(int fd, struct answer *answer)
 {
 	uint8_t *to = (uint8_t *)answer;
 	size_t got = 0;
 	int n = 1;
 
-	while (n > 0 && got < sizeof(*answer)) {
+	while (n > 0) {
 		n = sys_read(fd, to + got, sizeof(*answer) - got);
 		if (n < 0)
 			return n;
@@ -145,7 +145,8 @@ static int receive(int fd, struct answer *answer)
 static int accept_answer(const struct answer *answer, int got, size_t capacity, void *buffer,
 			 char why[CFS_WHY_MAX])
 {
-	if (got < (int)ANSWER_HEAD || answer->result < -ERRNO_MAX ||
+	/* less than a head is no length, and so equal to none */
+	if (answer->result < -ERRNO_MAX ||
 	    (answer->result > 0 ? answer->result : 0) != got - (int)ANSWER_HEAD ||
 	    (answer->result > 0 && (size_t)answer->result > capacity))
 		return -EPROTO;
@@ -160,7 +161,7 @@ int cfs_pe_section_read_confined(int fd, const char *name, int profile, void *bu
 				 size_t capacity, char why[CFS_WHY_MAX])
 {
 	int ends[2];
-	struct answer answer;
+	struct answer answer = { 0 };
 	struct stat status;
 	int got, exited, r;
 	pid_t pid;

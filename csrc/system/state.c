@@ -17,8 +17,7 @@
 int cfs_open_beneath(int dir_fd, const char *path, int flags)
 {
 	return sys_openat2(dir_fd, path, (uint64_t)flags,
-			   RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS |
-				   RESOLVE_NO_XDEV);
+			   RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV);
 }
 
 /* The flags that a new file or directory gets from its parent, on one file system or another. The

@@ -20,7 +20,7 @@
 #include <sys/stat.h>
 
 static const uint64_t BENEATH = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
-static const uint64_t DIRECTORY = O_RDONLY | O_DIRECTORY | O_NOCTTY;
+static const uint64_t DIRECTORY = O_RDONLY | O_DIRECTORY;
 
 /* Is there something of that name, if only a dangling link? 1, 0 or -errno. */
 static int is_there(int dir_fd, const char *name)
@@ -79,7 +79,7 @@ static int why_not(int dir_fd, const char *name, uint64_t resolve, int error)
 	int fd scope_fd = sys_openat2(dir_fd, name, O_PATH, resolve);
 	struct stat status;
 
-	if (fd >= 0 && sys_fstat(fd, &status) >= 0 && !S_ISREG(status.st_mode))
+	if (sys_fstat(fd, &status) >= 0 && !S_ISREG(status.st_mode))
 		return -EINVAL;
 	return error;
 }

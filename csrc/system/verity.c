@@ -73,5 +73,5 @@ int cfs_verity_enable(int fd, uint16_t algorithm, uint32_t block_size)
 	do {
 		error = sys_ioctl(fd, FS_IOC_ENABLE_VERITY, &argument);
 	} while (error == -EINTR);
-	return error < 0 ? error : 0;
+	return error;
 }

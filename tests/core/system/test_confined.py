@@ -20,7 +20,7 @@ UKI = pe_builder.build([Section(b".text", b"t" * 700), Section(b".cfsdig", PAYLO
 # The order of fault.c.
 FAULTS = (
     "none open socket fork kill memory read-other write-other crash loop silent short too-long "
-    "errno late"
+    "errno more less late"
 ).split()
 FORBIDDEN = ["open", "socket", "fork", "kill", "memory", "read-other", "write-other"]
 SIGSYS = 31
@@ -165,13 +165,34 @@ def test_an_endless_parser_is_ended(faulty: Core, uki: int) -> None:
     assert time.monotonic() - start < 60
 
 
+@pytest.mark.parametrize("call", ["pipe2", "fork", "waitpid", "setrlimit", "prctl", "read"])
+def test_a_call_that_fails_on_the_way(core: Core, uki: int, call: str) -> None:
+    """Without a limit or the filter nothing is read."""
+    with core.failing(call, errno.EDOM):
+        assert read(core, uki) == (-errno.EDOM, "")
+    if call == "waitpid":
+        os.waitpid(-1, 0)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_an_answer_that_comes_in_pieces(core: Core, uki: int) -> None:
+    core.lib.fault_read_most = 100
+    try:
+        assert read(core, uki) == (PAYLOAD, "")
+        with core.failing("read", errno.EDOM, after=1):
+            assert read(core, uki)[0] == -errno.EDOM
+    finally:
+        core.lib.fault_read_most = 0
+
+
 @pytest.mark.parametrize("fault", ["crash", "silent"])
 def test_a_parser_that_dies_is_no_answer(faulty: Core, uki: int, fault: str) -> None:
     faulty.lib.fault_parser = FAULTS.index(fault)
     assert read(faulty, uki)[0] == -errno.EPROTO
 
 
-@pytest.mark.parametrize("fault", ["short", "too-long", "errno", "late"])
+@pytest.mark.parametrize("fault", ["short", "too-long", "errno", "more", "less", "late"])
 def test_an_impossible_answer_is_not_believed(faulty: Core, uki: int, fault: str) -> None:
     """The pipe's two ends are the first two numbers that are free."""
     faulty.lib.fault_parser = FAULTS.index(fault)

@@ -4,7 +4,7 @@
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -161,6 +161,30 @@ def test_objects_missing(core: Core, repository: Store) -> None:
     (repository.root / "images" / HEX).write_bytes(CONTENT)
     assert open_store(core, repository.root) == (0, OBJECTS)
     assert open_image(core, repository.root)[:2] == (-errno.ENOENT, OBJECT)
+
+
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+PLACE, ITSELF = os.O_PATH | os.O_DIRECTORY, os.O_PATH | os.O_NOFOLLOW
+NO_MAGIC, NO_LINK, BENEATH = 0x2, 0x4, 0x8  # RESOLVE_...
+WITHIN, WALK = BENEATH | NO_MAGIC, BENEATH | NO_MAGIC | NO_LINK
+IMAGE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+
+
+def opened(name: str | Path, flags: int, resolve: int) -> str:
+    """As account.c writes it."""
+    return f"openat2 {name} {flags:#x} {resolve:#x}".replace(" 0x0", " 0")
+
+
+def test_every_directory_is_opened_within_the_store(core: Core, store: Store) -> None:
+    """And a failure is told: no other layout is taken for it."""
+    said = core.each_call_fails(lambda: open_store(core, store.root)[0])
+    objects = [opened("objects", DIRECTORY, WALK)] * (store.layout != OBJECTS)
+    others = {
+        OBJECTS: [opened("objects", DIRECTORY, WALK)],
+        REPOSITORY: [opened("config", ITSELF, WITHIN)],
+        OSTREE: [opened("config", ITSELF, WITHIN), opened("refs", ITSELF, WITHIN)],
+    }[store.layout]
+    assert said == [opened(store.root, DIRECTORY, 0), *objects, *others]
 
 
 # ---- the image's name
@@ -330,6 +354,52 @@ def test_directory_on_the_way_is_a_link(core: Core, repository: Store, parent: s
 def test_no_digest(core: Core, store: Store, algorithm: int, size: int) -> None:
     store.path.write_bytes(CONTENT)
     assert open_image(core, store.root, bytes(size), algorithm) == (-errno.EINVAL, "", b"")
+
+
+@pytest.fixture
+def find(core: Core, store: Store) -> Iterator[Callable[[], int]]:
+    """Opens the image: 0 or -errno."""
+    out = core.ffi.new("struct cfs_store *")
+    assert core.lib.cfs_store_open(AT_FDCWD, os.fsencode(store.root), out) == 0
+    name = core.ffi.new("char[]", core.lib.CFS_IMAGE_NAME_MAX)
+    digest = core.digest(SHA256, VALUE)
+
+    def find() -> int:
+        fd: int = core.lib.cfs_store_open_image(out, digest, name)
+        if fd >= 0:
+            os.close(fd)
+        return min(fd, 0)
+
+    yield find
+    os.close(out.root)
+    os.close(out.objects)
+
+
+def test_every_name_is_opened_within_the_store(
+    core: Core, store: Store, find: Callable[[], int]
+) -> None:
+    store.path.write_bytes(CONTENT)
+    with core.account() as said:
+        assert find() == 0
+    assert said[-2:] == [
+        opened(Path(store.name).parent, PLACE, WALK),
+        opened(store.name, IMAGE, WITHIN),
+    ]
+    with core.account(0, errno.EDOM):
+        core.lib.account_no_stat = 1
+        assert find() == -errno.EDOM
+
+
+def test_a_name_that_cannot_be_looked_at(core: Core, find: Callable[[], int]) -> None:
+    """It is not absent: no other name is tried."""
+    with core.account() as said:
+        assert find() == -errno.ENOENT
+    for number, call in enumerate(said, 1):
+        with core.account(number, errno.EDOM):
+            result = find()
+        # what asks why a name cannot be opened finds no other reason then
+        why = call.endswith(f" {os.O_PATH:#x} {WITHIN:#x}")
+        assert result == -(errno.ENOENT if why else errno.EDOM)
 
 
 # ---- an image outside of a store
