@@ -163,6 +163,7 @@ def test_a_change_may_use_its_copy(cell: Path) -> None:
         ("def test_it(): assert False", 500, True, "a test failed"),
         ("import no_such_module", 500, True, "not importable"),
         ("import os\ndef test_it(): os.kill(os.getpid(), 9)", 500, True, "ended by signal 9"),
+        ("import os\ndef test_it(): os._exit(0)", 500, True, "exit 0 before the end"),
         ("import time\ndef test_it(): time.sleep(600)", 5, True, "not ended after 5 s"),
     ],
 )

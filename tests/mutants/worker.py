@@ -27,6 +27,8 @@ _OPTIONS = (
 )  # fmt: skip
 # Exit codes of pytest: failed tests, and a source that cannot even be imported.
 _NOTICED = {1: "a test failed", 2: "not importable", 3: "pytest broke", 4: "not importable"}
+# And what a process that ends by itself, in the midst of the tests, does not exit with.
+_TO_THE_END = 100
 _CLONE_NEWNS = 0x20000
 _MEMORY = 8 << 30
 _FILE = 1 << 30
@@ -58,7 +60,7 @@ def _child(tests: list[str], log: int) -> None:
         _own_mounts()
         import pytest
 
-        code = int(pytest.main([*_OPTIONS, *tests]))
+        code = _TO_THE_END + int(pytest.main([*_OPTIONS, *tests]))
     except BaseException:
         traceback.print_exc()
     finally:
@@ -79,10 +81,13 @@ def _run(tests: list[str], seconds: float, log: Path) -> tuple[bool, str]:
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
             code = os.waitstatus_to_exitcode(status)
-            if code == 0:
-                return False, ""
             if code < 0:
                 return True, f"ended by signal {-code}"
+            if code < _TO_THE_END:
+                return True, f"exit {code} before the end"
+            code -= _TO_THE_END
+            if code == 0:
+                return False, ""
             if code == 5:
                 raise RuntimeError(f"no test in {tests}")
             return True, _NOTICED.get(code, f"exit {code}")
