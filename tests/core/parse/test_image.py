@@ -97,6 +97,11 @@ def test_short(core: Core, tmp_path: Path, size: int) -> None:
     assert read(core, tmp_path / "image")[0] == -errno.EMSGSIZE
 
 
+def test_what_cannot_be_read(core: Core) -> None:
+    out = core.ffi.new("struct cfs_image_header *")
+    assert core.lib.cfs_image_header_read(-1, out) == -errno.EBADF
+
+
 def test_what_mkcomposefs_writes(core: Core, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
