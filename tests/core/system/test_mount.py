@@ -140,6 +140,11 @@ def test_what_the_kernel_says_of_a_mount(core: Core) -> None:
         core.ffi.memmove(core.lib.account_messages, messages, len(messages))
         assert core.lib.cfs_fs_mount(b"x", core.ffi.NULL, 0, 0, log) == -errno.EINVAL
     assert core.ffi.string(log.text) == b"first; second; ; x"
+    for fails_at, said in ((0, b""), (3, b"first; second; ; x")):
+        with core.account(fails_at, errno.EINVAL):
+            core.ffi.memmove(core.lib.account_messages, messages, len(messages))
+            core.lib.cfs_mount_remount(40, False, log)
+        assert core.ffi.string(log.text) == said
 
 
 def test_an_image_that_needs_a_loop_device_where_there_is_none(core: Core) -> None:
