@@ -82,6 +82,10 @@ BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         lambda d: pe_builder.build([Section(b".%d" % i) for i in range(97)]),
         "PE header: not 1 to 96 sections",
     ),
+    "optional-header-none": (
+        lambda d: with_field(d, "SizeOfOptionalHeader", 0),
+        "optional header: impossible size",
+    ),
     "optional-header-small": (
         lambda d: with_field(d, "SizeOfOptionalHeader", 95),
         "optional header: impossible size",
