@@ -279,6 +279,14 @@ def test_a_section_without_data_overlaps_none(core: Core, pointer: int) -> None:
     assert pe.sections[BSS].raw_pointer == pointer
 
 
+def test_the_data_may_lie_in_another_order_than_the_table(core: Core) -> None:
+    first = with_section(GOOD, OURS, PointerToRawData=HEADERS_SIZE, SizeOfRawData=512)
+    swapped = with_section(first, TEXT, PointerToRawData=HEADERS_SIZE + 512, SizeOfRawData=1024)
+    result, pe, why = core.pe_parse(swapped)
+    assert (result, why) == (0, None)
+    assert pe.sections[OURS].raw_pointer < pe.sections[TEXT].raw_pointer
+
+
 def test_every_rule_has_a_case() -> None:
     source = (CSRC / "parse" / "pe.c").read_text()
     parser = source[: source.index("\nint cfs_pe_find(")]
