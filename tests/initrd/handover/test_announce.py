@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """What the booted system finds of us in /run, and the line on the console."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,32 @@ def test_announce_leaves_record_configuration_and_link(
     assert capfd.readouterr().err.splitlines() == [
         "cfs-setup-root: root is /i (d, carried), /etc bind, /var tmpfs"
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "full"), "name: warning: /run/x: full (ENOSPC)\n"),
+        (MemoryError(), "warning: /run/x: out of memory\n"),
+    ],
+)
+def test_what_cannot_be_left_is_told_and_stops_no_boot(
+    capfd: pytest.CaptureFixture[str], error: Exception, said: str
+) -> None:
+    def fail() -> None:
+        raise error
+
+    announce.leave("name", "/run/x", fail)
+    assert capfd.readouterr().err == said
+
+
+def test_no_memory_for_the_line_on_the_console(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(announce, "leave", lambda *_: None)
+    monkeypatch.setattr(announce, "say", fail)
+    announce.announce("name", {"device": None}, config.Config())
+    assert capfd.readouterr().err == "warning: out of memory\n"

@@ -105,3 +105,16 @@ def test_the_initramfs_is_emptied_when_the_program_is_known_to_be_good(
     monkeypatch.setattr(posix, "execv", fail)
     with pytest.raises(Refused, match="switch-root: /sbin/init: Exec format error"):
         switch_root.switch("init", "/sysroot", Config(), CommandLine([]))
+
+
+def test_an_initramfs_that_is_not_emptied_stops_no_boot(
+    machine: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_root: int) -> None:
+        raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr(switch_root, "check_program", lambda _: None)
+    monkeypatch.setattr(_cfs, "initramfs_empty", fail)
+    switch_root.switch("init", "/sysroot", Config(), CommandLine([]))
+    assert machine[-1] == "/sbin/init"
+    assert capfd.readouterr().err == "init: warning: initramfs not emptied: no (EIO)\n"

@@ -60,4 +60,6 @@ def test_another_link_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for number in ("8:1", "8:2"):
         volatile_root.link(f"/dev/block/{number}")
         assert os.readlink(link) == f"/dev/block/{number}"
+    Path(f"{link}.new").symlink_to("/left by one that was killed")
+    volatile_root.link("/dev/block/8:3")
     assert os.listdir(link.parent) == [link.name]
