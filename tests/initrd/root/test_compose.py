@@ -9,6 +9,7 @@ import errno
 import os
 import posix
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,10 +75,11 @@ class Stage:
     target = "/sysroot"
 
     def __init__(self) -> None:
+        self.brought_in: list[int] = []
         self.attached: list[int] = []
 
-    def bring_in(self, _layer: int) -> None:
-        pass
+    def bring_in(self, layer: int) -> None:
+        self.brought_in.append(layer)
 
     def attach(self, root: int) -> None:
         self.attached.append(root)
@@ -95,8 +97,10 @@ def test_what_is_mounted_and_what_is_read(kernel: Kernel, image: VerifiedImage) 
     assert kernel.overlays == [(*sealed, 1)]
     assert kernel.read == (8, 9, "/sysroot")
     kernel.overlays.clear()
-    root = compose.compose(Stage(), image, 7, 2, upper=lambda lower: (lower, 5))  # type: ignore[arg-type]
+    stage: Any = Stage()
+    root = compose.compose(stage, image, 7, 2, upper=lambda lower: (lower, 5))
     assert root.mount == 9
+    assert (stage.brought_in, stage.attached) == ([8], [9])
     assert kernel.overlays == [(f"composefs:{HEX}", 8, 7, 8, 5, True, 2), (*sealed, RDONLY)]
     assert kernel.read == (8, 10, "/sysroot")
 
