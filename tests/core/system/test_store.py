@@ -178,13 +178,16 @@ def opened(name: str | Path, flags: int, resolve: int) -> str:
 def test_every_directory_is_opened_within_the_store(core: Core, store: Store) -> None:
     """And a failure is told: no other layout is taken for it."""
     said = core.each_call_fails(lambda: open_store(core, store.root)[0])
-    objects = [opened("objects", DIRECTORY, WALK)] * (store.layout != OBJECTS)
+    objects = opened("objects", DIRECTORY, WALK)
     others = {
-        OBJECTS: [opened("objects", DIRECTORY, WALK)],
+        OBJECTS: [],
         REPOSITORY: [opened("config", ITSELF, WITHIN)],
         OSTREE: [opened("config", ITSELF, WITHIN), opened("refs", ITSELF, WITHIN)],
     }[store.layout]
-    assert said == [opened(store.root, DIRECTORY, 0), *objects, *others]
+    assert said == [opened(store.root, DIRECTORY, 0), objects, *others]
+    with core.account(2, errno.EDOM) as failing:
+        assert open_store(core, store.root)[0] == -errno.EDOM
+    assert failing == said[:2]
 
 
 # ---- the image's name
@@ -385,6 +388,8 @@ def test_every_name_is_opened_within_the_store(
         opened(Path(store.name).parent, PLACE, WALK),
         opened(store.name, IMAGE, WITHIN),
     ]
+    with core.account(len(said), errno.EDOM):
+        assert find() == -errno.EDOM
     with core.account(0, errno.EDOM):
         core.lib.account_no_stat = 1
         assert find() == -errno.EDOM
