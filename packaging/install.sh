@@ -46,7 +46,8 @@ done
 # Not where initramfs-tools takes it for every initrd: the hook decides for which.
 put 644 /usr/share/cfs/initramfs-tools dracut-module/initramfs-tools/boot-script
 put 644 /usr/share/cfs/mkosi dracut-module/mkosi/mkosi.conf
-put 755 /usr/share/cfs/mkosi dracut-module/mkosi/mkosi.finalize dracut-module/mkosi/seal-disk
+put 755 /usr/share/cfs/mkosi dracut-module/mkosi/mkosi.finalize
+put 755 /usr/bin dracut-module/mkosi/cfs-seal-disk
 put 644 /usr/share/cfs/mkosi/mkosi.repart dracut-module/mkosi/mkosi.repart/*.conf
 
 put 644 /usr/share/cfs pyinit/host/config/setup-root-conf.toml pyinit/host/config/setup-root-conf.schema.json

@@ -211,15 +211,15 @@ def test_every_key_of_the_configuration_is_explained() -> None:
 
 @pytest.mark.parametrize(
     ("argument", "said"),
-    [(word, "usage: seal-disk DISK") for word in ("-h", "--help", "help")]
-    + [("--version", f"seal-disk {VERSION}")],
+    [(word, "usage: cfs-seal-disk DISK") for word in ("-h", "--help", "help")]
+    + [("--version", f"cfs-seal-disk {VERSION}")],
 )
 def test_seal_disk_answers(argument: str, said: str, tmp_path: Path) -> None:
     program = tmp_path / "cfs-store"
     program.write_text(f"#!/bin/sh\n[ $1 = --version ] && echo cfs-store {VERSION}\n")
     program.chmod(0o755)
     done = subprocess.run(
-        ["sh", ROOT / "dracut-module/mkosi/seal-disk", argument],
+        ["sh", ROOT / "dracut-module/mkosi/cfs-seal-disk", argument],
         capture_output=True, text=True, check=True, timeout=600,
         env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
     )  # fmt: skip

@@ -3,11 +3,12 @@
 
 mkosi and the kernel are Debian stable's (25 and 6.12 in November 2026); what is built is kept for
 the same sources and configuration.
-The machine that builds may have no fs-verity: seal-disk is run in a guest, as its users may do.
+The machine that builds may have no fs-verity: cfs-seal-disk is run in a guest, as its users may do.
 A second disk has the store of the test fixture; the root's /etc/fstab mounts an image of it.
 """
 
 import functools
+import re
 import shutil
 import subprocess
 import tempfile
@@ -17,44 +18,27 @@ from pathlib import Path
 import pefile
 
 from tests.demo.guest_python import python_files
+from tests.docs.blocks import blocks
 
 from . import disk_watch, machine
 from .apt import keyring, machine_acquire_settings, machine_mirror
 from .bundle import bundle
 from .cases import Case, run_cases
 from .guest import Console, Disk, Firmware, boot
-from .once import BUILD, STAMP, made_once
+from .once import BUILD, REPOSITORY, STAMP, made_once
 from .store import make_store
 from .toolbox import Toolbox
 
 _CACHE = BUILD / "vm-cache"
 
-# The package cache is for the tests that are run again.
-CONFIGURATION = """
-[Include]
-Include=/usr/share/cfs/mkosi
-
-[Distribution]
-Distribution=debian
-Release={suite}
-
-[Output]
-ImageId=sealed
-
+# What the tests need beside what the page tells people to write. The package cache is for tests
+# that are run again.
+MORE = """
 [Content]
-Bootloader=uki
 Packages=
-        linux-image-cloud-amd64
-        systemd
-        systemd-boot-efi
-        systemd-sysv
-        udev
-        dbus
-        bash
-        kmod
         mount
         util-linux
-KernelCommandLine=console=ttyS0 no_timer_check
+KernelCommandLine=no_timer_check
 
 [Build]
 Incremental=yes
@@ -114,7 +98,7 @@ Signed-By: {keyring}
 
 @dataclass(frozen=True)
 class Built:
-    """What mkosi left, and the disk after seal-disk."""
+    """What mkosi left, and the disk after cfs-seal-disk."""
 
     directory: Path
     sealed: Path
@@ -141,12 +125,20 @@ class Part:
     text: str
 
 
+def configuration() -> str:
+    """That of the page for users, for Debian stable."""
+    page = (REPOSITORY / "docs/howto/mkosi.md").read_text()
+    [text] = [block.text for block in blocks(page) if block.kind == "ini"]
+    return re.sub(r"(?m)^Release=\w+$", f"Release={machine.SUITE}", text)
+
+
 @functools.cache
 def built(toolbox: Toolbox, parts: str) -> Built:
     """The disk whose report has `parts` too. The slow way is walked once."""
     store = make_store(toolbox)
     files = {
-        "mkosi.conf": CONFIGURATION.format(suite=machine.SUITE),
+        "mkosi.conf": configuration(),
+        "mkosi.conf.d/test.conf": MORE,
         "mkosi.sandbox/etc/apt/sources.list.d/mkosi.sources":
             SOURCES.format(
                 mirror=machine_mirror(), suite=machine.SUITE, keyring=keyring()
@@ -200,7 +192,7 @@ def _write_project(project: Path, files: dict[str, str], tree: Path) -> None:
 
 
 def _seal(toolbox: Toolbox, tree: Path, directory: Path) -> Path:
-    script = tree / "usr/share/cfs/mkosi/seal-disk"
+    script = tree / "usr/bin/cfs-seal-disk"
 
     def make(target: Path) -> None:
         disk = target / "disk.raw"
@@ -209,17 +201,24 @@ def _seal(toolbox: Toolbox, tree: Path, directory: Path) -> Path:
             ["cp", "--sparse=always", directory / "sealed.raw", disk], check=True, timeout=600
         )
         cases = [
-            Case("seal", "seal-disk /dev/vda", limit=400, stdout=r"^[1-9]\d* objects: [1-9]\d* se"),
-            Case("again", "seal-disk /dev/vda", limit=200, stdout=r"objects: 0 sealed, [1-9]"),
-            Case("no-disk", "seal-disk /dev/vdz", code=2, stderr="/dev/vdz: not there"),
+            Case(
+                "seal",
+                "cfs-seal-disk /dev/vda",
+                limit=400,
+                stdout=r"^[1-9]\d* objects: [1-9]\d* se",
+            ),
+            Case("again", "cfs-seal-disk /dev/vda", limit=200, stdout=r"objects: 0 sealed, [1-9]"),
+            Case("no-disk", "cfs-seal-disk /dev/vdz", code=2, stderr="/dev/vdz: not there"),
         ]
         results = run_cases(
             toolbox, toolbox.kernel("stable"), cases, disks=[Disk(disk)], memory=1024, cpus=2,
             files={
                 **python_files(toolbox),
                 **bundle("blkid", "usr/sbin/blkid", tree),
+                **bundle("losetup", "usr/sbin/losetup", tree),
+                **bundle("partx", "usr/bin/partx", tree),
                 "usr/bin/cfs-store": '#!/usr/bin/busybox sh\nexec python cfs-store "$@"\n',
-                "usr/bin/seal-disk": script,
+                "usr/bin/cfs-seal-disk": script,
             },
         )  # fmt: skip
         for case in cases:

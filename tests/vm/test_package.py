@@ -12,20 +12,21 @@ from .once import REPOSITORY
 
 # Where each system looks.
 EXPECTED = (
-    "/usr/bin/cfs-init-config", "/usr/bin/cfs-mount", "/usr/bin/cfs-setup-root",
-    "/usr/bin/cfs-store", "/usr/bin/cfs-uki", "/usr/sbin/mount.cfs",
+    "/usr/bin/cfs-init-config", "/usr/bin/cfs-mount", "/usr/bin/cfs-seal-disk",
+    "/usr/bin/cfs-setup-root", "/usr/bin/cfs-store", "/usr/bin/cfs-uki", "/usr/sbin/mount.cfs",
     "/usr/lib/composefs/cfs-init", "/usr/lib/dracut/modules.d/90cfs/module-setup.sh",
     "/usr/lib/systemd/system/cfs-failure.service",
     "/usr/lib/systemd/system/cfs-setup-root.service",
     "/usr/lib/systemd/system/soft-reboot.target.wants/cfs-soft-reboot.service",
     "/usr/share/bash-completion/completions/cfs-uki",
     "/usr/share/cfs/mkosi/mkosi.conf", "/usr/share/cfs/mkosi/mkosi.finalize",
-    "/usr/share/cfs/mkosi/seal-disk", "/usr/share/cfs/setup-root-conf.toml",
+    "/usr/share/cfs/setup-root-conf.toml",
     "/usr/share/initramfs-tools/hooks/cfs",
     "/usr/share/initramfs-tools/scripts/init-top/cfs",
     "/usr/share/initramfs-tools/scripts/panic/cfs", "/usr/share/cfs/initramfs-tools/boot-script",
     "/usr/share/man/man5/setup-root-conf.toml.5.gz", "/usr/share/man/man8/cfs-init.8.gz",
-    "/usr/share/man/man8/mount.cfs.8.gz", "/usr/share/zsh/vendor-completions/_cfs",
+    "/usr/share/man/man8/cfs-seal-disk.8.gz", "/usr/share/man/man8/mount.cfs.8.gz",
+    "/usr/share/zsh/vendor-completions/_cfs",
 )  # fmt: skip
 
 
@@ -50,6 +51,16 @@ def test_files_are_where_they_are_looked_for() -> None:
     assert not [name for name in found if re.search(r"/tests?/|/fuzz|\.c$", name)]
 
 
+def test_links_of_the_pages_lead_somewhere(tree: Path) -> None:
+    """README.md is for the sources: it links to them."""
+    place = tree / "usr/share/doc/pyinit"
+    pages = list(place.rglob("*.md"))
+    assert len(pages) > 15
+    for page in pages:
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.relative_to(place)}: {link}"
+
+
 def test_lintian_finds_no_error() -> None:
     said = (machine.package() / "lintian").read_text().splitlines()
     # There is no bug to close: nobody has asked for the package there.
@@ -62,14 +73,14 @@ def test_commands_run(tree: Path) -> None:
         tree,
         "set -e\nfor name in cfs-mount mount.cfs cfs-setup-root; do $name --version; done\n"
         "for name in cfs-store cfs-uki cfs-init-config; do $name help | head -n 1; done\n"
-        "for name in cfs-store cfs-uki cfs-init-config /usr/share/cfs/mkosi/seal-disk; do"
+        "for name in cfs-store cfs-uki cfs-init-config cfs-seal-disk; do"
         " $name --version; done\n"
         "cfs-init-config check /usr/share/cfs/setup-root-conf.toml",
     )
     assert re.fullmatch(
         r"cfs-mount \d\S*\nmount\.cfs \d\S*\ncfs-setup-root \d\S*\n"
         r"usage: cfs-store .*\nusage: cfs-uki .*\nusage: cfs-init-config .*\n"
-        r"cfs-store \d\S*\ncfs-uki \d\S*\ncfs-init-config \d\S*\nseal-disk \d\S*\n", said,
+        r"cfs-store \d\S*\ncfs-uki \d\S*\ncfs-init-config \d\S*\ncfs-seal-disk \d\S*\n", said,
     )  # fmt: skip
 
 
@@ -86,7 +97,7 @@ def test_shell_scripts(tree: Path, source: dict[Path, str]) -> None:
     assert not machine.run(
         tree,
         "cd /source && shellcheck dracut-module/initramfs-tools/* packaging/install.sh"
-        " dracut-module/mkosi/mkosi.finalize dracut-module/mkosi/seal-disk"
+        " dracut-module/mkosi/mkosi.finalize dracut-module/mkosi/cfs-seal-disk"
         " && shellcheck -s bash completions/cfs.bash",
         source,
     )
