@@ -192,10 +192,13 @@ def guest(toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> LazyRes
             files={
                 **python_files(toolbox),
                 **bundle("blkid", "usr/sbin/blkid"),
+                # The shell of busybox prefers its own losetup.
+                **bundle("dash", "usr/bin/dash"),
                 **bundle("losetup", "usr/sbin/losetup"),
                 **bundle("partx", "usr/bin/partx"),
                 "usr/bin/cfs-store": '#!/usr/bin/busybox sh\nexec python cfs-store "$@"\n',
-                "usr/bin/cfs-seal-disk": REPOSITORY / "dracut-module/mkosi/cfs-seal-disk",
+                "opt/seal-disk": REPOSITORY / "dracut-module/mkosi/cfs-seal-disk",
+                "usr/bin/cfs-seal-disk": '#!/usr/bin/busybox sh\nexec dash /opt/seal-disk "$@"\n',
             },
         )
     )
