@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _LOG = "/dev/kmsg"
 _NOTHING = "/dev/null"
 _DESCRIPTORS_MAX = 65536  # none is open beyond
+# systemd ends the service that has started us once its root is switched: the root has no unit file
+# for it that would say KillMode=process. In the topmost control group are no service's processes.
+# There, and in a session of our own, niceness counts within the session; autogroup is for all.
+_MOVES = (("/sys/fs/cgroup/cgroup.procs", b"0"), ("/proc/self/autogroup", b"10"))
 
 
 def remove_later(parent: int, kept: str) -> None:
@@ -49,6 +53,8 @@ def _alone(parent: int) -> int:
     """
     _cfs.outlive_initrd()
     posix.nice(10)
+    for path, text in _MOVES:
+        _move(path, text)
     null = posix.open(_NOTHING, posix.O_RDWR)
     try:
         log = posix.open(_LOG, posix.O_WRONLY)
@@ -58,6 +64,14 @@ def _alone(parent: int) -> int:
         posix.dup2(descriptor, number)
     posix.closerange(4, _DESCRIPTORS_MAX)
     return 3
+
+
+def _move(path: str, text: bytes) -> None:
+    try:
+        fd = posix.open(path, posix.O_WRONLY)
+        posix.write(fd, text)
+    except OSError:
+        return  # there is none, in an initrd without systemd or on another kernel
 
 
 def remove(parent: int, kept: str) -> None:

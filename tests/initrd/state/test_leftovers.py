@@ -39,6 +39,26 @@ def test_all_but_this_boots_goes_by_a_process_that_nobody_waits_for(
     assert (tmp_path / "this-boot" / "below").exists()
 
 
+def test_no_service_is_left_that_systemd_would_end(
+    parent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen with systemd 257: after the switch it stopped the unit of the initrd, and the removal
+    with it. Not there: no reason to stay."""
+    names = [path for path, _ in leftovers._MOVES]
+    assert names == ["/sys/fs/cgroup/cgroup.procs", "/proc/self/autogroup"]
+    files = [tmp_path / "this-boot" / name for name in ("none", "procs", "group")]
+    for file in files[1:]:
+        file.touch()
+    texts = (b"?", *(text for _, text in leftovers._MOVES))
+    monkeypatch.setattr(leftovers, "_MOVES", list(zip(map(str, files), texts, strict=True)))
+    leftovers.remove_later(parent, "this-boot")
+    end = time.monotonic() + 60
+    while os.listdir(tmp_path) != ["this-boot"]:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert [file.read_bytes() for file in files[1:]] == [b"0", b"10"]
+
+
 def test_no_process_where_there_is_nothing_to_remove(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
