@@ -234,5 +234,6 @@ def test_the_command_line_of_init() -> None:
 
 def test_every_command_has_a_page() -> None:
     assert {path.name for path in (ROOT / "man").iterdir()} == {
-        *(f"{name}.8" for name in (*HOST, *IN_INITRD, "cfs-init", "cfs-seal-disk")), "setup-root-conf.toml.5",
+        *(f"{name}.8" for name in (*HOST, *IN_INITRD, "cfs-init", "cfs-seal-disk")),
+        "setup-root-conf.toml.5",
     }  # fmt: skip
