@@ -33,9 +33,9 @@ PACKAGES = (
 )
 # What a package is made of.
 _SOURCES = (
-    "completions", "csrc", "debian", "dracut-module", "man", "packaging", "pyinit",
-    "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "MANIFEST.in", "README.md", "pyproject.toml",
-    "setup.py",
+    "completions", "csrc", "debian", "docs", "dracut-module", "man", "packaging", "pyinit",
+    "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "MANIFEST.in", "README.md", "SECURITY.md",
+    "pyproject.toml", "setup.py",
 )  # fmt: skip
 _CACHE = BUILD / "vm-cache"
 # Counted up when the code below makes something else of the same.

@@ -229,7 +229,10 @@ def test_nothing_beside_a_uki_changes_what_boots(
 _VARIABLE = "HibernateLocation-8cf2644b-4b0b-428f-9387-6d876050dc67"
 # As systemd writes it before it hibernates; the partition of the root plays the swap's part.
 PLANT = f"""
-location="{{\\"uuid\\":\\"$(findmnt -n -o UUID /sysroot)\\",\\"offset\\":\\"0\\"}}"
+. /etc/os-release
+location="{{\\"uuid\\":\\"$(findmnt -n -o UUID /sysroot)\\",\\"offset\\":0"
+location="$location,\\"kernelVersion\\":\\"$(uname -r)\\""
+location="$location,\\"osReleaseId\\":\\"$ID\\",\\"osReleaseVersionId\\":\\"$VERSION_ID\\"}}"
 {{ printf '\\007\\000\\000\\000'; printf %s "$location" | iconv -t UTF-16LE; printf '\\000\\000'
 }} >/run/variable
 cat /run/variable >/sys/firmware/efi/efivars/{_VARIABLE}
@@ -237,7 +240,7 @@ echo "planted: $location"
 """
 RESUMED = f"""
 echo "variable: $(ls /sys/firmware/efi/efivars | grep -c {_VARIABLE})"
-journalctl -b --no-pager -o short | grep systemd-hibernate-resume | sed 's/^/journal: /'
+journalctl -b --no-pager -o short | grep hibernate-resume-generator | sed 's/^/journal: /'
 """
 
 
@@ -274,4 +277,4 @@ def test_a_variable_of_the_firmware_resumes_nothing(
     lines = re.findall(r"^journal: .*\]: (.*)$", said, re.MULTILINE)
     assert set(lines) == {"Found 'noresume' on the kernel command line, exiting."}
     control = start("control", "", RESUMED)
-    assert re.search(r"^journal: .*systemd-hibernate-resume\[", control, re.MULTILINE), control
+    assert re.search(r"^journal: .*: Reported hibernation image: ", control, re.MULTILINE), control
