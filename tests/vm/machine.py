@@ -69,6 +69,7 @@ apt-get -q update
 apt-get -q -y install --no-install-recommends -t {suite} composefs
 """
 _BUILD = """
+rm -rf /tmp/pyinit*  # of a build that failed
 cp -a /sources /tmp/pyinit
 cd /tmp/pyinit
 dpkg-buildpackage -b -us -uc
