@@ -69,6 +69,10 @@ def test_a_server_that_answers_for_the_kernel_is_not_believed(core: Core, file_s
     assert (result, found.size) == (-errno.EOPNOTSUPP, 0)
 
 
+def test_a_file_system_that_cannot_be_asked_what_it_is(core: Core) -> None:
+    assert measure(core, SHA256, 32, bytes(32), file_system=(1 << 64) - 1)[0] == -errno.EDOM
+
+
 @pytest.mark.parametrize(("algorithm", "size"), [(SHA256, 32), (SHA512, 64)])
 def test_measured(core: Core, algorithm: int, size: int) -> None:
     value = bytes(range(size))
