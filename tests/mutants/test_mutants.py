@@ -2,13 +2,14 @@
 """The changes are those that are meant; the cell holds; what a test notices counts."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from . import belongs, c_changes, python_changes
+from . import belongs, c_changes, python_changes, worker
 from .cell import command
 from .change import exceptions
 from .worker import _run
@@ -164,7 +165,7 @@ def test_a_change_may_use_its_copy(cell: Path) -> None:
         ("import no_such_module", 500, True, "not importable"),
         ("import os\ndef test_it(): os.kill(os.getpid(), 9)", 500, True, "ended by signal 9"),
         ("import os\ndef test_it(): os._exit(0)", 500, True, "exit 0 before the end"),
-        ("import time\ndef test_it(): time.sleep(600)", 5, True, "not ended after 5 s"),
+        ("import time\ndef test_it(): time.sleep(600)", 2, True, "not ended after 8 s"),
     ],
 )
 def test_what_counts_as_noticed(
@@ -173,6 +174,17 @@ def test_what_counts_as_noticed(
     (tmp_path / "conftest.py").write_text("from tests import conftest")
     (tmp_path / "test_it.py").write_text(body)
     assert _run([str(tmp_path / "test_it.py")], seconds, tmp_path / "log") == (noticed, how)
+
+
+def test_what_goes_round_is_ended_by_its_use_of_the_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not by the clock: on a busy machine that would end others too."""
+    monkeypatch.setattr(worker, "_BUSY", 500)
+    (tmp_path / "conftest.py").write_text("from tests import conftest")
+    (tmp_path / "test_it.py").write_text("def test_it():\n    while True: pass")
+    expected = (True, f"ended by signal {int(signal.SIGXCPU)}")
+    assert _run([str(tmp_path / "test_it.py")], 1, tmp_path / "log") == expected
 
 
 def test_no_test_is_no_verdict(tmp_path: Path) -> None:
