@@ -126,14 +126,14 @@ static void child(int in, int out, uint64_t file_size, const char *name, int pro
 	sys_exit(sys_write_exact(out, &answer, ANSWER_HEAD + (r > 0 ? (size_t)r : 0)) < 0);
 }
 
-/* To the end of the pipe, or of the answer's room: a read of no bytes is an end too. */
+/* To the end of the pipe, or of the answer's room. */
 static int receive(int fd, struct answer *answer)
 {
 	uint8_t *to = (uint8_t *)answer;
 	size_t got = 0;
 	int n = 1;
 
-	while (n > 0) {
+	while (n > 0 && got < sizeof(*answer)) {
 		n = sys_read(fd, to + got, sizeof(*answer) - got);
 		if (n < 0)
 			return n;
@@ -145,8 +145,7 @@ static int receive(int fd, struct answer *answer)
 static int accept_answer(const struct answer *answer, int got, size_t capacity, void *buffer,
 			 char why[CFS_WHY_MAX])
 {
-	/* less than a head is no length, and so equal to none */
-	if (answer->result < -ERRNO_MAX ||
+	if (got < (int)ANSWER_HEAD || answer->result < -ERRNO_MAX ||
 	    (answer->result > 0 ? answer->result : 0) != got - (int)ANSWER_HEAD ||
 	    (answer->result > 0 && (size_t)answer->result > capacity))
 		return -EPROTO;

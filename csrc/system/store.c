@@ -79,7 +79,7 @@ static int why_not(int dir_fd, const char *name, uint64_t resolve, int error)
 	int fd scope_fd = sys_openat2(dir_fd, name, O_PATH, resolve);
 	struct stat status;
 
-	if (sys_fstat(fd, &status) >= 0 && !S_ISREG(status.st_mode))
+	if (fd >= 0 && sys_fstat(fd, &status) >= 0 && !S_ISREG(status.st_mode))
 		return -EINVAL;
 	return error;
 }

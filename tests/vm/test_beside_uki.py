@@ -5,7 +5,6 @@ the ESP, what the firmware hands to systemd, and what the boots before have left
 systemd-sysext is in the initrd, which dracut puts there for those only who want it.
 """
 
-import base64
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ import pytest
 from tests.demo.command import product
 
 from . import dracut
+from .credentials import NO_CREDENTIALS, by_fw_cfg, by_smbios, credentials, unit
 from .disks import overlay
 from .dracut import TOML, initrd
 from .guest import COMMAND_LINE, Disk, Firmware, boot, sign
@@ -33,17 +33,8 @@ ROOT = "cf500000-0000-4000-8000-000000000022"
 LIMIT = 480
 ADDON_STUB = "usr/lib/systemd/boot/efi/addonx64.efi.stub"
 WORD = "bait=addon"
-NO_CREDENTIALS = "systemd.import_credentials=no"
 CONFIGURATION = '[etc]\nmount = "transient"\n[var]\nmount = "transient-disk"\n'
 
-_UNIT = """[Unit]
-DefaultDependencies=no
-Before=sysinit.target
-[Service]
-Type=oneshot
-ExecStart=/bin/sh -c 'echo bait: {name} >/dev/console'
-"""
-# Short: QEMU takes no longer name.
 FSTAB = {"fstab.extra": "tmpfs /run/bait tmpfs x-initrd.mount 0 0\n"}
 # In a directory of an earlier boot; so many that they take longer than the switch of the root.
 DIRECTORIES, NAMES = 100, 200
@@ -61,33 +52,6 @@ echo "command line: $(cat /proc/cmdline)"
 echo "mounted: $(findmnt -n /run/bait)"
 journalctl -b --no-pager -o cat | sed 's/^/journal: /'
 """
-
-
-def credentials(name: str) -> dict[str, str]:
-    """Those that run a unit before all others."""
-    return {
-        f"systemd.extra-unit.bait-{name}.service": _UNIT.format(name=name),
-        f"systemd.unit-dropin.sysinit.target~{name}": f"[Unit]\nWants=bait-{name}.service\n",
-    }
-
-
-def by_smbios(texts: Mapping[str, str]) -> list[str]:
-    """QEMU's arguments for strings in the firmware's tables."""
-    arguments = []
-    for name, text in texts.items():
-        encoded = base64.b64encode(text.encode()).decode()
-        arguments += ["-smbios", f"type=11,value=io.systemd.credential.binary:{name}={encoded}"]
-    return arguments
-
-
-def by_fw_cfg(texts: Mapping[str, str], directory: Path) -> list[str]:
-    """QEMU's arguments for files of its own device."""
-    arguments = []
-    for name, text in texts.items():
-        path = directory / name
-        path.write_text(text)
-        arguments += ["-fw_cfg", f"name=opt/io.systemd.credentials/{name},file={path}"]
-    return arguments
 
 
 def for_esp(texts: Mapping[str, str], directory: Path) -> dict[str, Path]:
@@ -110,7 +74,7 @@ def extension(toolbox: Toolbox, directory: Path, kind: str, place: str) -> dict[
     name = f"bait-{kind}"
     members = [
         Member(f"{place}/extension-release.d/extension-release.{name}", b"ID=_any\n"),
-        Member(f"{place}/systemd/system/{name}.service", _UNIT.format(name=kind).encode()),
+        Member(f"{place}/systemd/system/{name}.service", unit(kind).encode()),
     ]
     file = f"{name}.{kind}.raw"
     return {file: erofs(toolbox, directory / file, members)}

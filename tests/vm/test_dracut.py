@@ -5,7 +5,6 @@ One disk goes through all boots, in the order of the file; each test needs what 
 has what others would read of a bare disk, and partitions that nobody asked for: see bait.py.
 """
 
-import base64
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from pyinit.host.uki.cpio import write_cpio
 from tests.demo.command import product
 
 from . import bait, disk_watch, dracut
+from .credentials import NO_CREDENTIALS, by_smbios, credentials
 from .disks import MIB, overlay
 from .dracut import CARRIED, SYSTEMD_MODULES, TOML, DracutError, initrd
 from .guest import COMMAND_LINE, Console, Disk, Firmware, boot
@@ -45,29 +45,6 @@ MODULE_SETUP = REPOSITORY / "dracut-module/90cfs/module-setup.sh"
 TRANSIENT = '[etc]\nmount = "transient"\n[var]\nmount = "transient"\n'
 LINKED = TRANSIENT + "[sysroot]\nvolatile-root-link = true\n"
 PERSISTENT = '[etc]\nmount = "overlay"\n[var]\nmount = "bind"\n'
-
-# A unit by SMBIOS strings, which who configures a virtual machine, or writes the firmware's tables,
-# chooses: with systemd since 256, in the initrd.
-NO_CREDENTIALS = "systemd.import_credentials=no"
-_UNIT = """[Unit]
-DefaultDependencies=no
-Before=sysinit.target
-[Service]
-Type=oneshot
-ExecStart=/bin/sh -c 'echo bait: credential >/dev/console'
-"""
-
-
-def smbios(name: str, text: str) -> list[str]:
-    """A credential, for QEMU."""
-    encoded = base64.b64encode(text.encode()).decode()
-    return ["-smbios", f"type=11,value=io.systemd.credential.binary:{name}={encoded}"]
-
-
-CREDENTIALS = (
-    *smbios("systemd.extra-unit.bait.service", _UNIT),
-    *smbios("systemd.unit-dropin.sysinit.target", "[Unit]\nWants=bait.service\n"),
-)
 
 # With definitions in the initrd systemd-repart runs there: not with those of the disk.
 REPART = {"usr/lib/repart.d/10-root.conf": "[Partition]\nType=root\n"}
@@ -323,7 +300,7 @@ def test_a_refusal_ends_as_configured(
     shell = 'action = "shell"' in files.get(TOML, "")
     console = machine.direct(
         "refused", REPORT, by, "stable", append, files, until=EMERGENCY if shell else None,
-        arguments=CREDENTIALS,
+        arguments=tuple(by_smbios(credentials("smbios"))),
     )  # fmt: skip
     assert not console.timed_out, console.tail
     assert not console.results
@@ -333,7 +310,7 @@ def test_a_refusal_ends_as_configured(
     assert re.search(f"cfs-setup-root: {end}", console.text), console.tail
     assert shell or not re.search(EMERGENCY, console.text)
     if by == dracut.STABLE:
-        ran = re.search(r"bait: credential|Finished \S*bait\.service", console.text)
+        ran = re.search(r"bait: smbios|Finished \S*bait-smbios\.service", console.text)
         assert bool(ran) == (NO_CREDENTIALS not in append)
     assert "<3>" not in console.text  # for the journal, and taken away by it
     assert "Switch Root" not in console.text

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 _LOG = "/dev/kmsg"
 _NOTHING = "/dev/null"
 _DESCRIPTORS_MAX = 65536  # none is open beyond
-# systemd ends the service that has started us once its root is switched: the root has no unit file
-# for it that would say KillMode=process. In the topmost control group are no service's processes.
-# There, and in a session of our own, niceness counts within the session; autogroup is for all.
-_MOVES = (("/sys/fs/cgroup/cgroup.procs", b"0"), ("/proc/self/autogroup", b"10"))
+# The topmost control group, to which no service belongs. After the switch of the root systemd stops
+# cfs-setup-root.service and ends all of its control group: the new root has no unit file that says
+# KillMode=process (seen with systemd 257).
+_TOPMOST_GROUP = "/sys/fs/cgroup/cgroup.procs"
+# The niceness of a session. Where the kernel shares the processor out by sessions, that of a
+# process counts within its own session only.
+_SESSION_NICENESS = "/proc/self/autogroup"
 
 
 def remove_later(parent: int, kept: str) -> None:
@@ -53,8 +56,8 @@ def _alone(parent: int) -> int:
     """
     _cfs.outlive_initrd()
     posix.nice(10)
-    for path, text in _MOVES:
-        _move(path, text)
+    _write(_TOPMOST_GROUP, b"0")
+    _write(_SESSION_NICENESS, b"10")
     null = posix.open(_NOTHING, posix.O_RDWR)
     try:
         log = posix.open(_LOG, posix.O_WRONLY)
@@ -66,12 +69,12 @@ def _alone(parent: int) -> int:
     return 3
 
 
-def _move(path: str, text: bytes) -> None:
+def _write(path: str, text: bytes) -> None:
     try:
         fd = posix.open(path, posix.O_WRONLY)
         posix.write(fd, text)
     except OSError:
-        return  # there is none, in an initrd without systemd or on another kernel
+        return  # an initrd without systemd mounts no control groups; not every kernel has the other
 
 
 def remove(parent: int, kept: str) -> None:

@@ -19,6 +19,14 @@ def parent(tmp_path: Path) -> int:
     return os.open(tmp_path, os.O_RDONLY)
 
 
+def until_alone(place: Path) -> None:
+    """Waits until only the directory of this boot is left."""
+    end = time.monotonic() + 60
+    while os.listdir(place) != ["this-boot"]:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def test_all_but_this_boots_goes_by_a_process_that_nobody_waits_for(
     parent: int, tmp_path: Path
 ) -> None:
@@ -32,31 +40,32 @@ def test_all_but_this_boots_goes_by_a_process_that_nobody_waits_for(
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     assert os.read(reader, 1) == b""
     os.close(reader)
-    end = time.monotonic() + 60
-    while os.listdir(tmp_path) != ["this-boot"]:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until_alone(tmp_path)
     assert (tmp_path / "this-boot" / "below").exists()
 
 
 def test_no_service_is_left_that_systemd_would_end(
     parent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seen with systemd 257: after the switch it stopped the unit of the initrd, and the removal
-    with it. Not there: no reason to stay."""
-    names = [path for path, _ in leftovers._MOVES]
-    assert names == ["/sys/fs/cgroup/cgroup.procs", "/proc/self/autogroup"]
-    files = [tmp_path / "this-boot" / name for name in ("none", "procs", "group")]
-    for file in files[1:]:
+    """Seen with systemd 257: it stopped the unit of the initrd, and the removal with it."""
+    assert leftovers._TOPMOST_GROUP == "/sys/fs/cgroup/cgroup.procs"
+    assert leftovers._SESSION_NICENESS == "/proc/self/autogroup"
+    group, session = files = [tmp_path / "this-boot" / name for name in ("group", "session")]
+    for file in files:
         file.touch()
-    texts = (b"?", *(text for _, text in leftovers._MOVES))
-    monkeypatch.setattr(leftovers, "_MOVES", list(zip(map(str, files), texts, strict=True)))
+    monkeypatch.setattr(leftovers, "_TOPMOST_GROUP", str(group))
+    monkeypatch.setattr(leftovers, "_SESSION_NICENESS", str(session))
     leftovers.remove_later(parent, "this-boot")
-    end = time.monotonic() + 60
-    while os.listdir(tmp_path) != ["this-boot"]:
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    assert [file.read_bytes() for file in files[1:]] == [b"0", b"10"]
+    until_alone(tmp_path)
+    assert (group.read_bytes(), session.read_bytes()) == (b"0", b"10")
+
+
+def test_no_control_groups_are_no_reason_to_leave_it(
+    parent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leftovers, "_TOPMOST_GROUP", str(tmp_path / "this-boot/nothing"))
+    leftovers.remove_later(parent, "this-boot")
+    until_alone(tmp_path)
 
 
 def test_no_process_where_there_is_nothing_to_remove(
