@@ -25,18 +25,18 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> VerbParser:
     parser = VerbParser(NAME, "Checks and compiles setup-root-conf.toml.")
 
-    verb = parser.add_verb("compile", _compile, "write what the initrd reads")
-    verb.add_argument("file", metavar="FILE", type=Path)
+    verb = parser.add_verb("compile", _compile, "write the compiled form, which the initrd reads")
+    verb.add_argument("file", metavar="FILE", type=Path, help="the TOML")
     verb.add_argument(
         "-o",
         "--output",
         metavar="OUT",
         type=Path,
-        help=f"compiled form (else stdout; in an initrd {config.PATH})",
+        help=f"file for the compiled form (default: stdout; in an initrd: {config.PATH})",
     )
 
-    verb = parser.add_verb("check", _check, "say what is wrong, and nothing else")
-    verb.add_argument("file", metavar="FILE", type=Path)
+    verb = parser.add_verb("check", _check, "print what is wrong, and write nothing")
+    verb.add_argument("file", metavar="FILE", type=Path, help="the TOML")
     return parser
 
 
@@ -57,7 +57,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _read(path: Path) -> Config | None:
-    """None: what is wrong has been said."""
+    """The configuration; None where it is wrong, after every mistake was printed."""
     with path.open("rb") as file:
         data = file.read(setup_root_conf.MAX + 1)
     if len(data) > setup_root_conf.MAX:

@@ -30,8 +30,9 @@ def _parser() -> VerbParser:
         "add",
         _add,
         "put files into a store, each under its digest",
-        description="Prints the digest of each FILE and --image, one a line, in that order. DIR is "
-        "another store: all its objects are taken over, and their names checked.",
+        description="Puts files into a store. The digest of each FILE and then of each --image is "
+        "printed, one a line. A DIR is another store: all its objects are added, and each is "
+        "compared with its name.",
     )
     verb.add_argument("--object-store", metavar="DIR", type=Path, required=True, help="the store")
     verb.add_argument("--create", action="store_true", help="make a repository if there is none")
@@ -44,7 +45,7 @@ def _parser() -> VerbParser:
         "--verity",
         choices=["auto", "require", "off"],
         default="auto",
-        help="enable fs-verity where the file system has it (auto, the default), or else fail",
+        help="enable fs-verity where the file system has it (auto, the default), always, or never",
     )
     verb.add_argument(
         "--image",
@@ -53,12 +54,16 @@ def _parser() -> VerbParser:
         type=Path,
         action="append",
         default=[],
-        help="an image: added, and in a repository linked from images/",
+        help="an image: it is added, and a repository gets a link to it in images/",
     )
-    verb.add_argument("paths", metavar="FILE|DIR", type=Path, nargs="*")
+    verb.add_argument(
+        "paths", metavar="FILE|DIR", type=Path, nargs="*", help="a file, or another store"
+    )
 
-    verb = parser.add_verb("seal", _seal, "enable fs-verity on all of a store, and check the names")
-    verb.add_argument("store", metavar="DIR", type=Path)
+    verb = parser.add_verb(
+        "seal", _seal, "enable fs-verity on every object, and compare each with its name"
+    )
+    verb.add_argument("store", metavar="DIR", type=Path, help="the store")
     return parser
 
 

@@ -39,27 +39,31 @@ def _parser() -> VerbParser:
 
     verb = parser.add_verb("seal", _seal, "write the digest into a UKI, before it is signed")
     add_digests(verb)
-    verb.add_argument("--replace", action="store_true", help="take over from an earlier sealing")
+    verb.add_argument("--replace", action="store_true", help="replace the digests of a sealed UKI")
     verb.add_argument(
         "--unsigned-command-line",
         action="store_true",
-        help="accept a UKI without a command line: who starts it chooses the program that is PID 1",
+        help="accept a UKI without a command line: whoever starts it chooses PID 1",
     )
-    verb.add_argument("input", metavar="IN.efi", type=Path)
+    verb.add_argument("input", metavar="IN.efi", type=Path, help="the UKI to seal")
     verb.add_argument(
         "-o", "--output", metavar="OUT.efi", type=Path, required=True, help="the sealed UKI"
     )
 
-    verb = parser.add_verb("payload", _payload, "write what ukify needs to build a sealed UKI")
+    verb = parser.add_verb(
+        "payload", _payload, "write the files from which ukify builds a sealed UKI"
+    )
     add_digests(verb)
-    verb.add_argument("directory", metavar="DIR", type=Path)
+    verb.add_argument("directory", metavar="DIR", type=Path, help="where they are written")
 
-    verb = parser.add_verb("show", _show, "sections, digests and command line of a UKI")
+    verb = parser.add_verb("show", _show, "print sections, digests and command line of a UKI")
     verb.add_argument("--json", action="store_true", help="print JSON")
-    verb.add_argument("file", metavar="FILE", type=Path)
+    verb.add_argument("file", metavar="FILE", type=Path, help="the UKI")
 
-    verb = parser.add_verb("digests", _digests, "every digest that UKIs refer to, one a line")
-    verb.add_argument("paths", metavar="FILE|DIR", type=Path, nargs="+")
+    verb = parser.add_verb("digests", _digests, "print every digest that UKIs name, one a line")
+    verb.add_argument(
+        "paths", metavar="FILE|DIR", type=Path, nargs="+", help="a UKI, or a directory with UKIs"
+    )
     return parser
 
 

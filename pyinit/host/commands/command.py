@@ -55,7 +55,7 @@ class VerbParser(Parser):
         super().__init__(prog=name, description=description)
         self.add_argument("--version", action=_Version, help="show the version and exit")
         self._verbs = self.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
-        verb = self.add_verb("help", self._help, "show the usage, of a verb too")
+        verb = self.add_verb("help", self._help, "show the usage of the command, or of one verb")
         # The dictionary itself: the verbs are added later.
         verb.add_argument("verb", metavar="VERB", nargs="?", choices=self._verbs.choices)
 
@@ -159,7 +159,7 @@ def add_digests(parser: argparse.ArgumentParser) -> None:
         metavar="DIGEST",
         action="append",
         required=True,
-        help="fs-verity digest of the image; again for further candidates, the preferred first",
+        help="fs-verity digest of the image; given several times, with the preferred image first",
     )
 
 

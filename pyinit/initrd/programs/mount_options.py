@@ -9,17 +9,17 @@ USAGE = """\
 usage: cfs-mount --object-store DIR --digest DIGEST [options] TARGET
 
   --object-store DIR     the store (objects directory, or repository with objects/)
-  --digest DIGEST        fs-verity digest of the image: 64 or 128 lower-case hex digits, also
-                         after sha256:, sha512:, fsverity-sha256-12:, fsverity-sha512-12:
-  --image FILE           the image, where it lies outside the store (checked all the same)
+  --digest DIGEST        fs-verity digest of the image: 64 or 128 lower-case hex digits. A prefix
+                         may be sha256:, sha512:, fsverity-sha256-12: or fsverity-sha512-12:
+  --image FILE           the image, where it lies outside the store (it is measured too)
   --upperdir DIR         upper layer of a writable root
   --workdir DIR          an empty directory on the same file system
   --ro                   read-only (default without --upperdir)
   --rw                   writable
-  --verity require|off   what is checked (off: nothing, and no fs-verity is needed)
-  --dry-run              everything up to the mount
-  --json                 the status record on stdout
-  -v, --verbose          say what was done
+  --verity require|off   what is checked (require, the default: all; off: nothing)
+  --dry-run              do everything except attaching the mount
+  --json                 print the status record
+  -v, --verbose          print what was done
   -h, --help             this text
   --version              the version
 """
@@ -29,8 +29,8 @@ usage: mount.cfs STORE DIR [-sfnv] [-N NAMESPACE] -o digest=DIGEST[,OPTION...]
   -o OPTIONS             mount options: digest=DIGEST, image=FILE, upperdir=DIR, workdir=DIR,
                          verity=require|off, ro, rw, and those of mount(8)
   -s                     ignore unknown mount options
-  -f                     everything up to the mount
-  -v                     say what was done
+  -f                     do everything except attaching the mount
+  -v                     print what was done
   -n                     ignored
   -t TYPE                ignored
   -N NAMESPACE           refused
