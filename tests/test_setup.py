@@ -158,6 +158,8 @@ def test_its_commands_run(wheel: Path, tmp_path: Path) -> None:
         assert run(str(tmp_path / "bin" / name), "--version") == f"{name} {pyinit.VERSION}\n"
     for name in ("cfs-uki", "cfs-store"):
         assert (tmp_path / "bin" / name).exists()
+    for page in (ROOT / "man").iterdir():
+        assert (tmp_path / f"share/man/man{page.suffix[1:]}" / page.name).exists()
     # Nothing else is installed there: no library is needed to check a configuration.
     run(
         str(tmp_path / "bin" / "cfs-init-config"),

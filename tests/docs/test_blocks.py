@@ -120,6 +120,15 @@ def test_a_boot_ends_with_what_success_looks_like(page: str) -> None:
         assert word in text
 
 
+def test_nothing_that_is_pasted_asks_or_takes_a_mirror_by_chance() -> None:
+    """apt-get without -y ends a paste: it reads the lines that follow as its answer."""
+    readme = (DOCS.parent / "README.md").read_text()
+    for text in (readme, *(block.text for _, block in BLOCKS)):
+        for line in re.findall(r"^\s*apt(?:-get)? .*$", text, re.MULTILINE):
+            assert re.search(r" update$| -y ", line), line
+        assert "indextargets" not in text
+
+
 def test_no_page_writes_a_configuration_into_the_machine_that_builds() -> None:
     """Hooks take it for a wish for that machine's own initrd."""
     for page in PAGES:
