@@ -50,8 +50,8 @@ def setup(
         uki = esp.look(modules, _ESP_SECONDS, settings.uki != "off")
     if uki.command_line is False:
         output.err(
-            f"warning: {printable(uki.path)} has no .cmdline: who started it chose init= and its "
-            "arguments; seal one that has (cfs-uki seal)\n"
+            f"warning: {printable(uki.path)} has no .cmdline: whoever started it chose init= and "
+            "its arguments; build it with one (ukify build --cmdline=...)\n"
         )
     decision = decide.decide(settings, decide.carried(), uki, line)
     disk, lifted = -1, 0

@@ -88,7 +88,7 @@ _NO_CREDENTIALS = "systemd.import_credentials=no"
 _CREDENTIALS = (
     "where systemd is in the initrd or the root, what lies beside the UKI adds units to it"
 )
-_UNSIGNED = "who starts the UKI chooses init= and its arguments"
+_UNSIGNED = "whoever starts the UKI chooses init= and its arguments"
 
 
 def _takes_credentials(command_line: str) -> bool:

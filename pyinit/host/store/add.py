@@ -43,8 +43,8 @@ class Adder:
             raise UsageError("usage", str(self.store.path), "an ostree repository: use ostree")
 
     def add(self, path: Path, expected: Digest | None = None) -> Digest:
-        """One file. Refused: no regular file, not what `expected` says, or another content is there
-        already under its name."""
+        """Adds one file. Refused: it is not a regular file, or not what `expected` says, or another
+        content is there already under its name."""
         try:
             fd = os.open(path, _FLAGS)
             try:
@@ -61,7 +61,7 @@ class Adder:
         for names in other.walk():
             if names.strange:
                 strange = names.directory / names.strange[0]
-                raise Refused("store", str(strange), "a name that is no digest")
+                raise Refused("store", str(strange), "a name that is not a digest")
             for name, digits in names.named:
                 expected = Digest.parse(digits, str(names.directory / name))
                 jobs.append((names.directory / name, expected))
@@ -84,7 +84,7 @@ class Adder:
             images.mkdir(exist_ok=True)
             with suppress(FileExistsError):
                 link.symlink_to(target)
-            found = os.readlink(link) if link.is_symlink() else "no link"
+            found = os.readlink(link) if link.is_symlink() else "not a link"
         except OSError as error:
             raise system_failure(error, str(link), "store") from None
         if found != target:
@@ -98,7 +98,7 @@ class Adder:
 
     def _add(self, fd: int, path: Path, expected: Digest | None) -> Digest:
         if not S_ISREG(os.fstat(fd).st_mode):
-            raise Refused("store", str(path), "no regular file")
+            raise Refused("store", str(path), "not a regular file")
         algorithm = self.algorithm if expected is None else expected.algorithm
         if self.store.algorithm not in (None, algorithm):
             allowed = ALGORITHMS[self.store.algorithm or 0]
@@ -135,7 +135,7 @@ class Adder:
     def _check_present(self, target: Path, digest: Digest) -> None:
         """Never replaced: another process may have it mounted. Never trusted by its name either."""
         if target.is_symlink() or not target.is_file():
-            raise Refused("store", str(target), "no regular file", "an object")
+            raise Refused("store", str(target), "not a regular file", "an object")
         self._seal(target, target, digest)
 
     def _seal(self, path: Path, named: Path, digest: Digest) -> None:

@@ -26,7 +26,7 @@ _THREADS = min(32, 4 * (os.cpu_count() or 1))
 _BATCH = 64
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _NO_NAME = "not named by a digest"
-_NO_FILE = "no regular file"
+_NO_FILE = "not a regular file"
 
 
 @dataclass

@@ -71,7 +71,7 @@ class Uki:
         try:
             self.fields, table = _cfs.pe_parse(self.data)
         except OSError as error:
-            raise self.refused(f"no valid PE file ({error.strerror})", "a UKI") from None
+            raise self.refused(f"not a valid PE file ({error.strerror})", "a UKI") from None
         self.sections = [
             Section(
                 name=row[0].rstrip(b"\0").decode("ascii", "backslashreplace"),
@@ -212,7 +212,7 @@ def _read(path: Path) -> bytes:
         with open(fd, "rb") as file:
             status = os.fstat(fd)
             if not S_ISREG(status.st_mode):
-                raise Refused("source", str(path), "no regular file", "a UKI")
+                raise Refused("source", str(path), "not a regular file", "a UKI")
             if status.st_size > SIZE_MAX:
                 raise Refused("source", str(path), f"{status.st_size} bytes", "at most 512 MiB")
             return file.read()

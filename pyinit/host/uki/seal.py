@@ -57,7 +57,7 @@ def seal(
     _check(uki, replace)
     if uki.command_line() is None and not unsigned_command_line:
         raise uki.refused(
-            f"no {COMMAND_LINE} section: who starts it would choose init= and its arguments",
+            f"no {COMMAND_LINE} section: whoever starts it would choose init= and its arguments",
             "one (ukify build --cmdline=...), or --unsigned-command-line",
         )
     data = format_digests(digests)

@@ -36,6 +36,6 @@ def of_device(path: str) -> str:
         raise Refused("store", path, os_error(error)) from None
     if len(found) != 1:
         known = ", ".join(name for name, _, _ in _MAGIC)
-        what = f"signs of {' and '.join(found)}" if found else "no file system that is known here"
+        what = f"signs of {' and '.join(found)}" if found else "no known file system"
         raise Refused("store", path, what, f"one of {known}, or rootfstype= to say which")
     return found[0]

@@ -8,7 +8,7 @@ By hand: the codec is Python code, which a core-only interpreter does not have.
 def decode(data: bytes) -> str:
     """The text of a whole number of units. ValueError: a lone surrogate, half a unit."""
     if len(data) % 2:
-        raise ValueError(f"{len(data)} bytes: no UTF-16")
+        raise ValueError(f"{len(data)} bytes: not UTF-16")
     result = []
     high = 0
     for at in range(0, len(data), 2):

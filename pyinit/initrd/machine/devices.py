@@ -54,7 +54,7 @@ def find(
         raise Refused("store", "root=", "not on the kernel command line", EXPECTED)
     name = path.removeprefix(f"{DEV}/")
     if name == path or {"", ".", ".."} & set(name.split("/")):
-        raise Refused("store", spec, "no form that is known here", EXPECTED)
+        raise Refused("store", spec, "a form that is not known here", EXPECTED)
     if name.startswith("disk/") and not links:
         raise Refused("store", spec, "a link that udev makes, and there is none here", EXPECTED)
     return wait(spec, seconds, each, lambda _: node(path))
@@ -92,7 +92,7 @@ def find_partition(uuid: str, seconds: int, each: "Callable[[], object] | None" 
     wanted = uuid.lower()
     if not _is_uuid(wanted):
         expected = "a UUID, or an 8-digit signature and 2 digits of hex; no /PARTNROFF"
-        raise Refused("store", spec, "no partition UUID", expected)
+        raise Refused("store", spec, "not a partition UUID", expected)
     return wait(spec, seconds, each, lambda problems: _partition(spec, wanted, problems))
 
 
@@ -154,7 +154,7 @@ def node(path: str) -> str | None:
             return None
         raise Refused("store", path, os_error(error)) from None
     if inode.kind(status) != inode.BLOCK:
-        raise Refused("store", path, "no block device")
+        raise Refused("store", path, "not a block device")
     return path
 
 

@@ -31,7 +31,7 @@ def text(data: bytes) -> str:
     """A volatile variable that is UTF-16LE with its one NUL at the end. ValueError, as parse()."""
     value = parse(data)
     if len(value) % 2:
-        raise ValueError(f"{len(value)} bytes: no UTF-16")
+        raise ValueError(f"{len(value)} bytes: not UTF-16")
     if value[-2:] != b"\0\0":
         raise ValueError("no NUL at the end")
     decoded = utf16.decode(value[:-2])

@@ -110,7 +110,7 @@ def components(identifier: str) -> list[str]:
     r"""Of `\\EFI\\BOOT\\BOOTX64.EFI`: names below the partition's root, none of which climbs."""
     names = identifier.removeprefix("\\").split("\\")
     if any(name in ("", ".", "..") or "/" in name for name in names):
-        raise _Absent(f"StubImageIdentifier is {identifier}: no path below the ESP")
+        raise _Absent(f"StubImageIdentifier is {identifier}: not a path below the ESP")
     return names
 
 

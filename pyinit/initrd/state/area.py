@@ -128,7 +128,7 @@ class Area:
         data = posix.pread(image, image_file.NEEDED, 0)
         kinds = filesystem.detect(data)
         if kinds not in (["ext4"], ["btrfs"]):
-            found = " and ".join(kinds) or "no file system that is known here"
+            found = " and ".join(kinds) or "no known file system"
             raise Refused("state", entry.path, found, "ext4 or btrfs in the image file")
         fault = image_file.fault(kinds[0], data)
         if fault is not None:

@@ -187,7 +187,7 @@ def test_what_is_there_is_measured_not_trusted(
     path.unlink()
     path.symlink_to(hello)
     assert main(["add", "--object-store", str(store), str(hello)]) == 32
-    assert "no regular file, expected an object" in capsys.readouterr().err
+    assert "not a regular file, expected an object" in capsys.readouterr().err
 
 
 def test_what_is_there_unsealed_is_sealed(store: Path, hello: Path, kernel: Kernel) -> None:
@@ -329,7 +329,7 @@ def test_unknown_repositories_are_refused(
 def test_only_regular_files(store: Path, tmp_path: Path, kernel: Kernel, capsys: Capture) -> None:
     os.mkfifo(tmp_path / "fifo")
     assert main(["add", "--object-store", str(store), str(tmp_path / "fifo")]) == 32
-    assert "no regular file" in capsys.readouterr().err
+    assert "not a regular file" in capsys.readouterr().err
 
 
 # ---- seal --------------------------------------------------------------------------------------
@@ -433,7 +433,7 @@ def test_what_is_no_object(store: Path, kernel: Kernel, capsys: Capture) -> None
     output = capsys.readouterr()
     assert output.out.startswith("4 objects: 0 sealed, 0 were sealed, 4 not sealed")
     assert "1 not sealed: not named by a digest" in output.err
-    assert "no regular file (ELOOP)" in output.err
+    assert "not a regular file (ELOOP)" in output.err
 
 
 def test_ostree_names_are_no_digests(store: Path, kernel: Kernel) -> None:

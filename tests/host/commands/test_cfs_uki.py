@@ -72,8 +72,8 @@ def test_what_payload_writes_ukify_takes(
     output = capsys.readouterr()
     options = output.out.split()
     assert output.err == (
-        "cfs-uki: the UKI needs a command line too (--cmdline=): without one, who starts the UKI "
-        "chooses init= and its arguments\n"
+        "cfs-uki: the UKI needs a command line too (--cmdline=): without one, whoever starts the "
+        "UKI chooses init= and its arguments\n"
     )
     uki = Uki(uki_parts.ukify(tmp_path / "out.efi", *options))
     assert uki.section_digests() == uki.carried_digests() == [ONE]
@@ -142,7 +142,7 @@ def test_show_says_where_the_command_line_is_not_signed(
     assert main(["show", "--json", str(path)]) == 0
     assert json.loads(capsys.readouterr().out)["unsigned_command_line"] is unsigned
     assert main(["show", str(path)]) == 0
-    said = "UNSIGNED: who starts the UKI chooses init= and its arguments\n"
+    said = "UNSIGNED: whoever starts the UKI chooses init= and its arguments\n"
     assert (said in capsys.readouterr().out) is unsigned
 
 
@@ -177,7 +177,7 @@ def test_seal_warns_of_credentials(
 def test_seal_without_a_command_line(tmp_path: Path, capsys: Capture) -> None:
     path = write(tmp_path / "a.efi", OPAQUE)
     assert seal_said(path, capsys)[0] == 32
-    warning = f"{path}: no .cmdline: who starts the UKI chooses init= and its arguments\n"
+    warning = f"{path}: no .cmdline: whoever starts the UKI chooses init= and its arguments\n"
     said = (0, f"cfs-uki: warning: {warning}")
     assert seal_said(path, capsys, "--unsigned-command-line") == said
 
@@ -244,7 +244,7 @@ def test_digests_before_what_is_refused_are_named(tmp_path: Path, capsys: Captur
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        (b"no PE", "no valid PE file"),
+        (b"no PE", "not a valid PE file"),
         # An add-on of the stub that may hold a digest
         (Image([(".text", b"add-on"), OPAQUE]).build(), "no .linux section"),
         (Image([(".text", b"add-on"), sealed_section(TWO)]).build(), "no .linux section"),
@@ -307,7 +307,7 @@ def test_digests_of_a_directory_without_a_uki_are_not_none(
 def test_digests_does_not_wait_for_a_fifo(tmp_path: Path, capsys: Capture) -> None:
     os.mkfifo(tmp_path / "fifo.efi")
     assert main(["digests", str(tmp_path)]) == 32
-    assert "no regular file" in capsys.readouterr().err
+    assert "not a regular file" in capsys.readouterr().err
 
 
 def test_an_impossible_alignment_is_refused(tmp_path: Path, capsys: Capture) -> None:

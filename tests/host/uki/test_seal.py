@@ -240,8 +240,8 @@ def test_who_starts_it_must_not_choose_what_pid_1_is(tmp_path: Path) -> None:
     with pytest.raises(Refused) as caught:
         seal(source, target, [ONE])
     assert str(caught.value) == (
-        f"refused: source: {source}: no .cmdline section: who starts it would choose init= and its "
-        "arguments, expected one (ukify build --cmdline=...), or --unsigned-command-line"
+        f"refused: source: {source}: no .cmdline section: whoever starts it would choose init= and "
+        "its arguments, expected one (ukify build --cmdline=...), or --unsigned-command-line"
     )
     assert list(tmp_path.iterdir()) == [source]
     seal(source, target, [ONE], unsigned_command_line=True)

@@ -259,7 +259,7 @@ def test_a_broken_file_is_refused(firmware: Firmware, error: int | bytes, words:
 )
 def test_paths_that_climb_or_are_none(firmware: Firmware, text: str) -> None:
     firmware.set("StubImageIdentifier", text)
-    assert "no path below the ESP" in why_not()
+    assert "not a path below the ESP" in why_not()
 
 
 def test_links_are_not_followed(firmware: Firmware) -> None:

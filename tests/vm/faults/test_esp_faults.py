@@ -151,8 +151,8 @@ def test_a_uki_without_a_command_line_is_told_and_recorded(guest: LazyResults) -
     """Who started it chose init= and its arguments."""
     result = guest.check("no-command-line")
     assert result.stderr.startswith(
-        "warning: /dev/vda1:/EFI/BOOT/BOOTX64.EFI has no .cmdline: who started it chose init= and "
-        "its arguments; seal one that has (cfs-uki seal)\n"
+        "warning: /dev/vda1:/EFI/BOOT/BOOTX64.EFI has no .cmdline: whoever started it chose init= "
+        "and its arguments; build it with one (ukify build --cmdline=...)\n"
     )
     record = json.loads(result.stdout)
     assert record["command_line"] == "not in the UKI"

@@ -77,7 +77,7 @@ def images() -> Iterator[Setup]:
         stderr=refusal(
             "state",
             "/images/nothing",
-            "no file system that is known here",
+            "no known file system",
             "ext4 or btrfs in the image file",
             program="cfs-setup-root",
         ),
