@@ -37,11 +37,12 @@ class Parser(argparse.ArgumentParser):
     """argparse with the exit code of mount(8) for wrong use: 1, not 2."""
 
     def error(self, message: str) -> NoReturn:
+        """Prints the usage and `message` on stderr. SystemExit with the code of wrong use."""
         self.print_usage(sys.stderr)
         self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
-        """argparse's own takes no notice of an error."""
+        """As argparse, but StdoutError where stdout takes no more."""
         if file is None:
             say(self.format_help().rstrip("\n"))
         else:
@@ -144,15 +145,17 @@ def _stdout() -> Iterator[None]:
 
 
 def complain(name: str, what: object) -> None:
+    """One line on stderr, after the name of the command."""
     print(f"{name}: {what}", file=sys.stderr)
 
 
 def warn(name: str, text: str) -> None:
+    """A warning on stderr. `text` may have names from a disk: control characters are escaped."""
     complain(name, f"warning: {printable(text)}")
 
 
 def add_digests(parser: argparse.ArgumentParser) -> None:
-    """--digest, once or more: candidates in order of preference."""
+    """Adds --digest to a parser. It is given once or more, with the preferred image first."""
     parser.add_argument(
         "--digest",
         dest="digests",
@@ -164,4 +167,5 @@ def add_digests(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_digests(texts: list[str]) -> list[Digest]:
+    """The digests that were given with --digest, in order. UsageError: one is malformed."""
     return [Digest.parse(text, "--digest") for text in texts]

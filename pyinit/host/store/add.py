@@ -92,6 +92,7 @@ class Adder:
         self._directories |= {images, self.store.path}
 
     def finish(self) -> None:
+        """Makes the new names durable. OSError: the file system does not."""
         for directory in sorted(self._directories):
             sync_directory(directory)
         self._directories.clear()

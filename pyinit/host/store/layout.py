@@ -82,10 +82,12 @@ class Store:
         return ALGORITHM_NAMES[name]
 
     def object_path(self, digest: Digest) -> Path:
+        """Where the object of this digest lies, or would lie."""
         return self.objects / digest.hex[:2] / digest.hex[2:]
 
     @property
     def is_ostree(self) -> bool:
+        """True for an ostree repository, whose object names are not fs-verity digests."""
         return bool(self.layout == _cfs.LAYOUT_OSTREE)
 
     def walk(self) -> Iterator[Names]:

@@ -39,6 +39,7 @@ class Report:
     not_sealed: list[tuple[Path, str]] = field(default_factory=list)
 
     def add(self, other: Report) -> None:
+        """Adds the numbers and the objects of another report to this one."""
         self.sealed += other.sealed
         self.sealed_before += other.sealed_before
         self.wrong += other.wrong
@@ -46,10 +47,12 @@ class Report:
 
     @property
     def total(self) -> int:
+        """All objects that were looked at."""
         return self.sealed + self.sealed_before + len(self.wrong) + len(self.not_sealed)
 
     @property
     def reasons(self) -> Counter[str]:
+        """Why objects are not sealed: each reason, and how many objects it stopped."""
         return Counter(reason for _, reason in self.not_sealed)
 
     def failure(self, path: Path) -> CfsError | None:
@@ -64,7 +67,11 @@ class Report:
 
 
 def seal_store(store: Store, progress: Callable[[int, int], None]) -> Report:
-    """Seals all that can be. `progress(objects done, in all)` is called from this thread."""
+    """Seals every object that can be sealed, and returns what became of them.
+
+    `progress(objects done, objects in all)` is called from this thread. OSError: a directory of
+    the store cannot be read.
+    """
     report = Report()
     batches: list[Names] = []
     for names in store.walk():

@@ -45,6 +45,8 @@ class NotBooting(Refused):
 
 @dataclass(frozen=True)
 class Section:
+    """A row of the section table. All numbers are in bytes."""
+
     name: str
     size: int  # VirtualSize: what the stub sees
     stored: int  # SizeOfRawData: shorter where the rest is zeros, longer by padding
@@ -89,14 +91,17 @@ class Uki:
             raise kind("source", str(path), "no .linux section", "a UKI")
 
     def refused(self, found: str, expected: str = "") -> Refused:
+        """The refusal of this file, to be raised by the caller."""
         return Refused("source", str(self.path), found, expected)
 
     @property
     def signed(self) -> bool:
+        """Does the file have a table of signatures? Whether one is valid is not looked at."""
         return self.fields["certificate_size"] != 0
 
     @property
     def machine(self) -> str:
+        """The architecture's name, or its number in hex where it is not known here."""
         return MACHINES.get(self.fields["machine"], f"{self.fields['machine']:#06x}")
 
     def find(self, name: str, profile: int = _cfs.PE_BASE) -> int | None:
@@ -111,10 +116,12 @@ class Uki:
             raise self.refused(f"section {name}: {error.strerror}") from None
 
     def content(self, index: int) -> bytes:
+        """The bytes of that section in the file, without padding."""
         section = self.sections[index]
         return self.data[section.offset : section.offset + min(section.size, section.stored)]
 
     def read(self, name: str, profile: int = _cfs.PE_BASE) -> bytes | None:
+        """The bytes of the section of that name; None where there is none. Refused, as find()."""
         index = self.find(name, profile)
         return None if index is None else self.content(index)
 
@@ -135,6 +142,7 @@ class Uki:
         return [] if initrd is None else find_carried(initrd)
 
     def carried_digests(self, profile: int = _cfs.PE_BASE) -> list[Digest] | None:
+        """What the copy in the initrd names; None where there is none. CfsError: malformed."""
         copies = self.carried(profile)
         if not copies:
             return None

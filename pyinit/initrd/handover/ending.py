@@ -12,12 +12,12 @@ _RESTART, _POWER_OFF = 0x01234567, 0x4321FEDC  # LINUX_REBOOT_CMD_* of <linux/re
 
 
 def wants_shell(settings: Config) -> bool:
-    """Only the configuration may ask for one, never the command line."""
+    """Does the configuration ask for a shell? The command line cannot."""
     return settings.failure == "shell"
 
 
 def end(name: str, settings: Config) -> None:
-    """Reboots or powers off, and returns only where the kernel refuses that.
+    """Waits as configured, then reboots or powers off. It returns only where the kernel refuses.
 
     A shell that is wanted is the caller's matter: to end after all is to reboot.
     """

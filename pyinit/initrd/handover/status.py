@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def to_json(value: "Value") -> str:
-    """RFC 8259, ASCII, on one line."""
+    """The record as JSON: ASCII, on one line."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -47,12 +47,12 @@ def _character(character: str) -> str:
 
 
 def write(record: dict[str, "Value"], path: str = "") -> None:
-    """To PATH, or another; whole or not at all. OSError as it is: a boot does not stop for it."""
+    """Writes the record to PATH or another path, whole or not at all. OSError: it could not."""
     write_file(path or PATH, (to_json(record) + "\n").encode("ascii"))
 
 
 def write_file(path: str, data: bytes) -> None:
-    """A file of DIRECTORY, like write()."""
+    """Writes a file below DIRECTORY, whole or not at all. OSError: it could not."""
     for directory in ("/run", DIRECTORY):
         try:
             posix.mkdir(directory, 0o755)

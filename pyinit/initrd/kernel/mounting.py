@@ -36,7 +36,7 @@ def mount_refused(kind: str, where: str, error: OSError, expected: str = "") -> 
 
 
 def open_directory(path: str) -> int:
-    """O_PATH descriptor of a mount point. Refused("attach")."""
+    """An O_PATH descriptor of a mount point. Refused("attach"): it cannot be opened."""
     flags = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
     try:
         return posix.open(path, flags)

@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _give_up(name: str, path: str) -> int:
-    """The configured action. 0: it is the caller's shell, and nothing was done."""
+    """Does what the configuration says. Returns 0 where that is a shell, for the caller."""
     settings = Config()
     try:
         settings = config.load(path)
@@ -84,7 +84,7 @@ def _give_up(name: str, path: str) -> int:
 
 
 def _already(name: str, sysroot: str, done: Digest) -> int:
-    """Run twice: the same digest is nothing to do, another one is refused."""
+    """A root is there already. Returns 0 for the same digest. Refused: it is another one."""
     candidates = decide.carried() or cmdline.digests(cmdline.load())
     if done in candidates:
         output.err(f"{name}: {done} is mounted on {sysroot} already\n")

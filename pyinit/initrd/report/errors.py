@@ -31,7 +31,7 @@ STEPS = (
 
 
 class CfsError(Exception):
-    """A step that failed: which, on what path, what was found and what was expected.
+    """A step that failed, with its path, what was found there and what was expected.
 
     `path` is whatever names the object to the reader (a path, a device, an option); `expected` is
     empty where "found" says it all. The text is one line: control characters are escaped, since
@@ -80,7 +80,8 @@ LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def failure(step: str, path: str, error: OSError, expected: str = "", needs: str = "") -> CfsError:
-    """The refusal or system failure that an OSError means for a step.
+    """Returns the error to raise for an OSError in a step: SystemFailure where the machine lacks
+    memory, descriptors or rights, else Refused.
 
     `needs`: the system call that the step uses, and the kernel version that has it.
     """
@@ -124,11 +125,11 @@ class Step:
 
 
 def printable(text: str) -> str:
-    """One line of ASCII that is safe on a serial console."""
+    """The text as one line of ASCII, with control characters escaped: safe on a console."""
     return ascii(text)[1:-1].replace("\\'", "'").replace('\\"', '"')
 
 
 def os_error(error: OSError) -> str:
-    """`No such file or directory (ENOENT)`: the kernel's words, and the name to search for."""
+    """The kernel's words and the error's name, as in `No such file or directory (ENOENT)`."""
     name = errno.errorcode.get(error.errno or 0, f"errno {error.errno}")
     return f"{error.strerror} ({name})"

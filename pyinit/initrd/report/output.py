@@ -9,14 +9,14 @@ _KMSG = "/dev/kmsg"
 
 
 class StdoutError(OSError):
-    """An answer that nobody gets, which is no success."""
+    """What was asked for could not be written to stdout."""
 
     def __str__(self) -> str:
         return f"error: standard output: {os_error(self)}"
 
 
 def out(text: str) -> None:
-    """To stdout. StdoutError where that fails."""
+    """Writes to stdout. StdoutError where that fails."""
     try:
         _write(1, text)
     except OSError as error:
@@ -24,7 +24,7 @@ def out(text: str) -> None:
 
 
 def err(text: str) -> None:
-    """To stderr; a closed stderr does not hide the exit code."""
+    """Writes to stderr. A failure is ignored: the exit code says the same."""
     try:
         _write(2, text)
     except OSError:

@@ -32,7 +32,8 @@ class Digest:
 
     @classmethod
     def parse(cls, text: str | bytes, where: str) -> "Digest":
-        """Strict. `where` (an option, a file) is the path of the UsageError."""
+        """The digest in one of the text forms. UsageError with `where` (an option, a file) as its
+        path: it has none of them."""
         # Any surrogate passes: what it becomes is no hex digit, and that is said below.
         raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
         try:

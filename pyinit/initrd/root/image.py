@@ -36,7 +36,7 @@ class Store:
     __slots__ = ("fds", "path")
 
     def __init__(self, path: str) -> None:
-        """Refused("store"): there is none."""
+        """Opens the store at `path`. Refused("store"): there is none."""
         self.path = path
         try:
             self.fds = _cfs.store_open(AT_FDCWD, path)
@@ -45,7 +45,7 @@ class Store:
 
     @property
     def objects(self) -> int:
-        """Descriptor of the directory with the fan-out directories."""
+        """The descriptor of the directory that has the objects."""
         return self.fds[1]
 
     def open_image(self, digest: Digest) -> tuple[int, str]:
@@ -68,7 +68,7 @@ class ImageMissing(Refused):
 
 
 def open_file(path: str) -> int:
-    """An image outside a store. Refused("open")."""
+    """A descriptor of an image outside a store. Refused("open"): it cannot be opened."""
     try:
         return _cfs.image_open(AT_FDCWD, path)
     except OSError as error:
@@ -106,7 +106,7 @@ class VerifiedImage:
 
     @staticmethod
     def check(fd: int, path: str, digest: Digest) -> None:
-        """FS_IOC_MEASURE_VERITY: algorithm, length and bytes."""
+        """Has the kernel measure the file. Refused("measure"): it is another digest, or none."""
         try:
             found = Digest(*_cfs.verity_measure(fd))
         except OSError as error:

@@ -36,10 +36,12 @@ class CommandLine:
         self.init_args = init_args or []
 
     def all(self, name: str) -> list[str | None]:
+        """Every value of that parameter, in order."""
         wanted = name.replace("-", "_")
         return [value for key, value in self.parameters if key.replace("-", "_") == wanted]
 
     def has(self, name: str) -> bool:
+        """Is the parameter there, with a value or without?"""
         return bool(self.all(name))
 
     def first(self, name: str) -> str | None:

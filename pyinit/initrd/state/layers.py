@@ -32,6 +32,7 @@ class MemoryLayers:
         self._size = size
 
     def __call__(self, lower: int) -> tuple[int, int]:
+        """Descriptors of the upper and the work directory. CfsError: no memory for them."""
         with Step("state", "/"):
             return _memory(self._stage, "root", self._size, lower)
 
