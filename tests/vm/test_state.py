@@ -23,7 +23,7 @@ from .state.etc_var import etc_var
 from .state.failures import attaching, full, in_use, missing
 from .state.hostile import hostile
 from .state.inherited import inherited, leftovers
-from .state.root import root
+from .state.root import medium, root
 from .state.soft_reboot import soft_reboot
 from .state.storage import images, subvolumes
 from .store import Store
@@ -40,8 +40,9 @@ _ANYWHERE = [
     *images(),
     *soft_reboot(),
 ]
-# Filling comes last, and not to btrfs: how that fills up cannot be said beforehand.
-ON_EXT4 = [*_ANYWHERE, *inherited(), *leftovers(), *full()]
+# Filling comes last, and not to btrfs: how that fills up cannot be said beforehand. A medium is a
+# copy of the disk, and two btrfs with one UUID are taken for one.
+ON_EXT4 = [*_ANYWHERE, *inherited(), *leftovers(), *medium(), *full()]
 ON_BTRFS = [*_ANYWHERE, *subvolumes()]
 
 
@@ -102,7 +103,10 @@ def run(
                 **{f"guest/configuration/{s.case.name}": config.format(s.settings) for s in setups},
                 **tools,
             },
-            disks=[Disk(disk(toolbox, made, file_system, directory), discard_writes=True)],
+            disks=[
+                Disk(disk(toolbox, made, file_system, directory), discard_writes=True),
+                *([Disk(made.disk("ext4"), read_only=True)] if file_system == "ext4" else ()),
+            ],
         )
 
     return LazyResults(boot)  # type: ignore[arg-type]

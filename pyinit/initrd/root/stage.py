@@ -14,7 +14,7 @@ import time
 
 from pyinit.initrd.kernel.mounting import NEW_API, NODEV, NOEXEC, NOSUID, RDONLY, open_directory
 from pyinit.initrd.report import output
-from pyinit.initrd.report.errors import Step, SystemFailure, os_error
+from pyinit.initrd.report.errors import Refused, Step, SystemFailure, os_error
 
 # udev looks at each new loop device, and keeps the disk in use a moment longer than we do.
 _ATTEMPTS = 20
@@ -122,10 +122,20 @@ class Stage:
                 _cfs.mount_set(disk, 0, RDONLY | self._lifted, False)
                 self._disk = disk
                 if posix.fstatvfs(disk).f_flag & posix.ST_RDONLY:
-                    _cfs.mount_remount(disk, True)
+                    self._make_writable(disk)
                     self._earlier = earlier
             self.bring_in(disk)
         return self._disk
+
+    def _make_writable(self, disk: int) -> None:
+        try:
+            _cfs.mount_remount(disk, True)
+        except OSError as error:
+            if error.errno != errno.EACCES:
+                raise
+            # The kernel's answer where the block device is read-only. It is no matter of rights.
+            found = f"the disk is write-protected: {os_error(error)}"
+            raise Refused("state", self.target, found, "a disk that can be written to") from None
 
     def bring_in(self, layer: int) -> None:
         """Attaches a layer where overlayfs finds it: before 6.15 it takes no detached one.

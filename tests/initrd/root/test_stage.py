@@ -191,6 +191,29 @@ def test_a_disk_that_was_read_only_is_so_after_a_failure(
     assert len(calls.arguments["mount_clone"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("number", "found"),
+    [
+        (errno.EACCES, r"the disk is write-protected: Permission denied \(EACCES\)"),
+        (errno.EROFS, r"Read-only file system \(EROFS\)"),
+    ],
+)
+def test_a_disk_that_cannot_be_made_writable(
+    monkeypatch: pytest.MonkeyPatch, calls: Calls, number: int, found: str
+) -> None:
+    """And that need not be made read-only again."""
+
+    def remount(_fd: int, writable: bool) -> None:
+        assert writable
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(posix, "fstatvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    monkeypatch.setattr("_cfs.mount_remount", remount)
+    said = f"^refused: state: /dev: {found}, expected a disk that can be written to$"
+    with pytest.raises(Refused, match=said), Stage("/dev") as made:
+        made.disk()
+
+
 def test_descriptors_that_cannot_be_told_are_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is left out would be closed, or stay open."""
 

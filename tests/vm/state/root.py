@@ -3,6 +3,8 @@
 
 from collections.abc import Iterator
 
+from tests.vm.product import refusal
+
 from .case import Setup, case
 
 
@@ -68,4 +70,33 @@ def root() -> Iterator[Setup]:
         "up && echo x >$S/sysroot/state/w && down && cat /disk/state/w",
         sysroot_readonly=False,
         stdout=r"\Ax\n",
+    )
+
+
+def medium() -> Iterator[Setup]:
+    """A medium with a lock: the block device is read-only, whoever asks for what."""
+    mounted = "mkdir -p /medium && mount -t ext4 -o ro /dev/vdb /medium && "
+    yield case(
+        "medium",
+        mounted + "up /medium && touch /medium/etc/x && ! touch /medium/usr/x 2>/dev/null &&"
+        "grep ' /medium/sysroot ro' /proc/self/mountinfo && record",
+        etc="transient",
+        var="transient",
+        stdout='"etc": "transient", "var": "tmpfs"',
+        end="down /medium; umount /medium\n",
+    )
+    yield case(
+        "medium-state",
+        mounted + "up /medium",
+        etc="transient",
+        var="bind",
+        code=32,
+        stderr=refusal(
+            "state",
+            "/medium",
+            r"the disk is write-protected: Permission denied \(EACCES\)",
+            "a disk that can be written to",
+            program="cfs-setup-root",
+        ),
+        end="umount /medium\n",
     )
