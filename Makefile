@@ -3,6 +3,7 @@
 PYTHON ?= /usr/bin/python3
 VENV := build/venv
 RUN := $(VENV)/bin/python
+EXTENSION := build_ext --build-lib build/lib --build-temp build/temp
 IN_GUESTS := $(RUN) -m pytest -n 2 --dist loadfile
 
 .PHONY: frozen check check-all check-fresh lint demo bench fuzz matrix faults mutants completions
@@ -46,9 +47,13 @@ lint: tools $(VENV)/.done
 docs: tools $(VENV)/.docs
 	$(RUN) -m mkdocs --quiet build --strict --clean
 
+# With packages of its own: neither clang nor linters, and nothing by pip
 demo: SPACE := 7000
-demo: space extension frozen
-	$(RUN) -m tests.demo
+demo: space
+	@tests/setup-debian.sh demo
+	$(PYTHON) -W ignore setup.py -q $(EXTENSION)
+	$(PYTHON) -W ignore setup.py -q build_frozen
+	$(PYTHON) -m tests.demo
 
 bench: extension frozen
 	$(RUN) -m tests.bench
@@ -81,7 +86,7 @@ dist: extension
 
 # _cfs, where pytest and the targets above find it
 extension: tools $(VENV)/.done
-	$(RUN) -W ignore setup.py -q build_ext --build-lib build/lib --build-temp build/temp
+	$(RUN) -W ignore setup.py -q $(EXTENSION)
 
 # The MiB that build/ may grow to: the sum of what was seen in November 2026, and a third more
 space:

@@ -1,32 +1,35 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Installs what building and testing need and the machine lacks. The names are those of Debian 12
-# and 13 alike. As an ordinary user it only says what is missing.
+# Installs what building and testing need and the machine lacks; with the argument "demo", what the
+# demo needs. The names are those of Debian 12 and 13 alike. As an ordinary user it only says what
+# is missing.
 set -eu
 
 packages="
-	clang
-	cpio
 	debian-archive-keyring
 	gcc
 	gpg
 	gpg-agent
 	libc6-dev
-	libclang-rt-dev
 	libpython3-dev
 	linux-libc-dev
-	llvm
 	make
 	mmdebstrap
 	mount
-	openssl
 	python3
 	python3-pyelftools
 	python3-setuptools
+	zstd
+"
+[ "${1-}" = demo ] || packages="$packages
+	clang
+	cpio
+	libclang-rt-dev
+	llvm
+	openssl
 	python3-venv
 	shellcheck
 	strace
-	zstd
 "
 
 missing=

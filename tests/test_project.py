@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -136,6 +137,12 @@ def test_contributors_are_told_of_targets_and_files_that_exist(page: str) -> Non
     assert found <= targets()
     for name in re.findall(r"`([a-z-]+/[a-z_/.-]*)`|\]\(([A-Za-z./]+)\)", text):
         assert (ROOT / (name[0] or name[1])).exists(), name
+
+
+def test_the_readme_clones_from_the_home_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    [url] = re.findall(r"^    git clone (\S+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert url.startswith(project["urls"]["Homepage"])
 
 
 def test_contributing_is_one_page() -> None:

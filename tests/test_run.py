@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""./run: make, which it installs where it is missing; and what CI calls."""
+"""./run: make, which it installs where it is missing; what CI calls; what the demo needs."""
 
+import ast
 import os
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -63,3 +66,60 @@ def test_it_can_be_called(name: str) -> None:
 
 def test_ci_checks(tmp_path: Path) -> None:
     assert run(tmp_path, ".ci/run", make=True) == f"make check\n{ROOT}\n0"
+
+
+# ---- what is installed
+
+
+def installed(directory: Path, *arguments: str) -> set[str]:
+    """The packages that setup-debian.sh installs on a machine that has none of them."""
+    directory.mkdir()
+    texts = {"id": "#!/bin/sh\necho 0\n", "dpkg-query": "#!/bin/sh\nexit 1\n"}
+    texts["apt-get"] = _SAYS.format(name="apt-get")
+    for name, text in texts.items():
+        (directory / name).write_text(text)
+        (directory / name).chmod(0o755)
+    done = subprocess.run(
+        ["/bin/sh", ROOT / "tests/setup-debian.sh", *arguments],
+        env={"PATH": str(directory)}, capture_output=True, text=True, timeout=600, check=True,
+    )  # fmt: skip
+    update, install = done.stdout.splitlines()
+    assert update == "apt-get -q update"
+    options = "apt-get -q -y install --no-install-recommends "
+    assert install.startswith(options)
+    return set(install.removeprefix(options).split())
+
+
+def test_the_demo_needs_less_than_the_tests(tmp_path: Path) -> None:
+    demo, everything = installed(tmp_path / "demo", "demo"), installed(tmp_path / "all")
+    assert demo < everything
+    assert {"gcc", "mmdebstrap", "make"} <= demo
+    assert {"clang", "llvm", "shellcheck", "python3-venv"} <= everything - demo
+
+
+def modules(path: Path, found: dict[str, Path]) -> Iterator[str]:
+    """What `path` imports, and what those of ours that it imports do: the others by name."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = path.relative_to(ROOT).parts[: -node.level] if node.level else ()
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        for name in names:
+            ours = ROOT / name.replace(".", "/")
+            file = ours / "__init__.py" if ours.is_dir() else ours.with_suffix(".py")
+            if file.exists() and name not in found:
+                found[name] = file
+                yield from modules(file, found)
+            elif not (ROOT / name.partition(".")[0]).is_dir():
+                yield name.partition(".")[0]
+
+
+def test_the_demo_needs_nothing_by_pip() -> None:
+    """The product's commands, which it starts, import tqdm only for a terminal."""
+    found: dict[str, Path] = {}
+    names = {name for path in (ROOT / "tests/demo").glob("*.py") for name in modules(path, found)}
+    assert "tests.vm.guest" in found
+    assert names - sys.stdlib_module_names == set()
