@@ -266,7 +266,9 @@ int cfs_loop_attach(int fd, bool writable);
 
 /* ---- module.c, boot.c: what only PID 1 needs ------------------------------------------------- */
 
-int cfs_module_load(int fd, bool compressed); /* finit_module; -EEXIST: loaded already */
+/* finit_module; arguments: `parameter=value ...`, which the kernel cuts as its own command line.
+ * -EEXIST: loaded already. */
+int cfs_module_load(int fd, const char *arguments, bool compressed);
 
 /* Is the root file system of this process an initramfs (ramfs or tmpfs) that may be emptied? */
 int cfs_root_is_initramfs(void);

@@ -27,6 +27,7 @@ MAKERS: dict[str, Callable[[], list[bytes]]] = {
     "gpt": binary_seeds.gpt,
     "superblock": binary_seeds.superblock,
     "modules": text_seeds.modules,
+    "modprobe": text_seeds.modprobe,
     "mountinfo": text_seeds.mountinfo,
     "mount_options": text_seeds.mount_options,
 }

@@ -17,7 +17,7 @@ _NO_PARSERS = [
     r"^if TYPE_CHECKING:",
     r"^class Modules:",
     r"^def (load|read|mount_id|of)\(",
-    r"^def (_modaliases|_list|_exists)\(",
+    r"^def (_modaliases|_list|_paths|_exists)\(",
 ]
 
 

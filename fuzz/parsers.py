@@ -55,6 +55,7 @@ PARSERS = {
         Parser("gpt", _python("machine/gpt"), max_length=16384),
         Parser("superblock", _python("machine/superblock", "kernel/utf16")),
         Parser("modules", _python("machine/modules", "machine/modalias")),
+        Parser("modprobe", _python("machine/modprobe"), max_length=6000),
         Parser("mountinfo", _python("kernel/mountinfo")),
         Parser("mount_options", _python("programs/mount_options"), max_length=2048),
     )

@@ -145,6 +145,31 @@ def _tables(
     return b"\n--\n".join((dep, alias, softdep, devices))
 
 
+def modprobe() -> list[bytes]:
+    """Each word with too little, enough and too much behind it; words with a dot in every place."""
+    rests = (
+        b"", b" ", b" a", b" a-b c-d=e", b" a b=1 c", b'  a\tb="c  d" ', b" a b\\\nc", b" a b\0",
+        b" a pre: b-c post: d pre:", b" a pre: post:", b" a /bin/false",
+    )  # fmt: skip
+    verbs = (b"options", b"blacklist", b"install", b"softdep", b"alias", b"#options", b"")
+    found = [verb + rest + b"\n" for verb in verbs for rest in rests]
+    sizes = (4094, 4095, 4096, 5000)
+    found += [b"options a " + b"x" * size + b"\noptions a y\n" for size in sizes]
+    words = (
+        b"a.b", b"a.b=c", b"a-b.c-d=e", b"a.b=c.d", b"a.b.c=d", b".a=b", b"a.=b", b"a.", b".",
+        b"a=b.c",
+        b'a.b="c d"', b'"a.b=c d"', b'"a.b"', b'a.b=c" "d', b'a."b=c"', b'a."b c"=d', b'"a"."b"=c',
+        b'"a b.c=d"', b'""a.b=c', b'"a.b="c""', b'a.b="c d', b"=a.b=c", b"a.--", b"a.--=b",
+        b"a.b -- a.c",
+        b"\xff.\xfe=\xfd", b"a\xa0.b", b"a.\xa0b=c", b"modprobe.blacklist=a,b-c",
+        b"modprobe.blacklist modprobe.blacklist=,,a",
+        b"a.b=1 a.b=2 a-.c",
+        b"a.b=" + b"x" * 4096,
+    )  # fmt: skip
+    found += [b"\n--\n" + word for word in words]
+    return [*found, b"options a b\n--\na.c", b"\n--\n" * 3]
+
+
 def mountinfo() -> list[bytes]:
     """Lines of many file systems; fields that lack, escapes right and wrong."""
     kinds = (

@@ -228,8 +228,8 @@ def test_seal_disk_answers(argument: str, said: str, tmp_path: Path) -> None:
 
 def test_the_command_line_of_init() -> None:
     [line] = re.findall(r"`init` reads (.*?),\s+loads", (ROOT / "README.md").read_text(), re.DOTALL)
-    listed = re.findall(r"^\.It Cm ([a-z]+)", manual("cfs-init.8"), re.MULTILINE)
-    assert listed == re.findall(r"`([a-z]+)=?`", line)
+    listed = re.findall(r"^\.It Cm ([a-z.]+)", manual("cfs-init.8"), re.MULTILINE)
+    assert listed == re.findall(r"`([a-z.]+)=?`", line)
 
 
 def test_every_command_has_a_page() -> None:

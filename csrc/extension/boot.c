@@ -4,12 +4,13 @@
 
 static PyObject *module_load(PyObject *module, PyObject *args)
 {
+	const char *arguments;
 	int fd, compressed, error;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "ip:module_load", &fd, &compressed))
+	if (!PyArg_ParseTuple(args, "iyp:module_load", &fd, &arguments, &compressed))
 		return NULL;
-	UNLOCKED(error, cfs_module_load(fd, compressed != 0));
+	UNLOCKED(error, cfs_module_load(fd, arguments, compressed != 0));
 	return none_or_fail(error, NULL, NULL);
 }
 

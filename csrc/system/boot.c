@@ -20,9 +20,9 @@
 #define MODULE_INIT_COMPRESSED_FILE 4
 #endif
 
-int cfs_module_load(int fd, bool compressed)
+int cfs_module_load(int fd, const char *arguments, bool compressed)
 {
-	return sys_finit_module(fd, compressed ? MODULE_INIT_COMPRESSED_FILE : 0);
+	return sys_finit_module(fd, arguments, compressed ? MODULE_INIT_COMPRESSED_FILE : 0);
 }
 
 static int on_memory(int fd)

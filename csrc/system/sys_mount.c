@@ -105,9 +105,9 @@ int sys_loop_configure(int loop_fd, const struct loop_config *config)
 	return result(ioctl(loop_fd, LOOP_CONFIGURE, config));
 }
 
-int sys_finit_module(int fd, int flags)
+int sys_finit_module(int fd, const char *arguments, int flags)
 {
-	return result(syscall(SYS_finit_module, fd, "", flags));
+	return result(syscall(SYS_finit_module, fd, arguments, flags));
 }
 
 int sys_reboot(unsigned int command)

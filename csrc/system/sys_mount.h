@@ -27,7 +27,7 @@ int sys_chdir(const char *path);
 int sys_fchdir(int fd);
 int sys_loop_get_free(int control_fd);
 int sys_loop_configure(int loop_fd, const struct loop_config *config);
-int sys_finit_module(int fd, int flags);
+int sys_finit_module(int fd, const char *arguments, int flags);
 int sys_reboot(unsigned int command);
 
 #endif

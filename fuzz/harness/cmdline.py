@@ -14,6 +14,9 @@ def check(data: bytes) -> None:
     for name, value in line.parameters:
         assert value in line.all(name)
         assert line.has(name.replace("-", "_"))
+    for module, parameter in line.of_modules():
+        [(name, value)] = cmdline.parse(parameter).parameters
+        assert value in line.all(f"{module}.{name}")
     # The end of one line is no part of another.
     before = cmdline.parse(b"composefs.first=1 " + data)
     assert before.parameters == [("composefs.first", "1"), *line.parameters]

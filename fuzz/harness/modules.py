@@ -2,6 +2,7 @@
 """modules.dep, modules.alias, modules.softdep and device identities, divided by lines `--`."""
 
 from pyinit.initrd.machine import modalias, modules
+from pyinit.initrd.machine.modprobe import Rules
 
 _LONG = 200
 
@@ -13,9 +14,10 @@ def check(data: bytes) -> None:
         assert modules.name_of(path) == name
         assert all("/" not in need and "-" not in need for need in (name, *needs))
     _check_order(dep)
-    for before in modules.parse_softdep(parts[2]).values():
-        assert before
-        assert not {"pre:", "post:"} & set(before)
+    rules = Rules()
+    rules.read(parts[2])
+    for before, after in rules.softdeps.values():
+        assert not {"pre:", "post:", ""} & {*before, *after}
     devices = parts[3].decode("latin-1").split("\n")[:20]
     for start, pattern, name in modules.parse_alias(parts[1])[:50]:
         assert "-" not in name

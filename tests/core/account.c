@@ -261,11 +261,11 @@ WRAP(sys_mount_setattr, int mount_fd, unsigned int flags, uint64_t set, uint64_t
 	return answer();
 }
 
-WRAP(sys_finit_module, int fd, int flags)
+WRAP(sys_finit_module, int fd, const char *arguments, int flags)
 {
 	if (!account_on)
-		return __real_sys_finit_module(fd, flags);
-	account("finit_module %#x\n", (unsigned int)flags);
+		return __real_sys_finit_module(fd, arguments, flags);
+	account("finit_module %#x %s\n", (unsigned int)flags, arguments);
 	return answer();
 }
 

@@ -150,7 +150,8 @@ def check_root(console: Console, digest: str) -> dict[str, object]:
 
 
 def test_boots_a_device_on_ext4(toolbox: Toolbox, rootdisk: RootDisk) -> None:
-    """By its UUID, and nobody but us touches the disk before."""
+    """By its UUID, and nobody but us touches the disk before. Modules get their parameters, by the
+    command line last of all."""
     digest = rootdisk.digests["whole"]
     disk = rootdisk.disk("ext4")
     with disk.open("rb") as file:
@@ -160,14 +161,22 @@ def test_boots_a_device_on_ext4(toolbox: Toolbox, rootdisk: RootDisk) -> None:
         "stable",
         disk,
         f"root=UUID={block.uuid.upper()} quiet loglevel=7 {disk_watch.APPEND} "
+        "overlay.redirect_max=77 loop.max_part=63 "
         "-- first 'second third'",
-        {CARRIED: rootdisk.carried("0" * 64, "whole")},
+        {
+            CARRIED: rootdisk.carried("0" * 64, "whole"),
+            "etc/modprobe.d/test.conf": b"options overlay redirect_max=99\n"
+            b'options loop max_part=15 "max_loop=3"\n',
+        },
         more=disk_watch.archive(),
     )
     record = check_root(console, digest)
     assert record["missing_candidates"] == ["sha256:" + "0" * 64]
     assert record["loop"] is False
     has(console, "argument: first")
+    for name, value in (("overlay/parameters/redirect_max", 77), ("loop/parameters/max_part", 63)):
+        has(console, f"/sys/module/{name}: {value}")
+    has(console, "/sys/module/loop/parameters/max_loop: 3")
     has(console, r"init: candidate sha256:0{64} has no image, going on to the next")
     disk_watch.check(disk_watch.on_console(console.text), str(record["device"]), "init")
     assert not bait.executed(console.text)

@@ -2,8 +2,9 @@
 """Kernel modules without modprobe: which are needed, in which order, and loading them.
 
 Formats: modules.dep(5), and modules.alias, modules.softdep, modules.builtin as depmod(8) writes
-them. A kernel that asks for a module by itself (request_module()) finds no modprobe in such an
-initrd: whatever a mount will need has to be loaded before it.
+them; modprobe.py has what else is said of modules. A kernel that asks for a module by itself
+(request_module()) finds no modprobe in such an initrd: whatever a mount will need has to be loaded
+before it.
 """
 
 import _cfs
@@ -12,6 +13,7 @@ import posix
 
 from pyinit.initrd.kernel import files
 from pyinit.initrd.machine import modalias
+from pyinit.initrd.machine.modprobe import Rules
 from pyinit.initrd.report.errors import Refused, os_error
 
 TYPE_CHECKING = False
@@ -55,22 +57,6 @@ def parse_alias(data: bytes) -> list[tuple[str, str, str]]:
     return result
 
 
-def parse_softdep(data: bytes) -> dict[str, list[str]]:
-    """By name: what to load before it, where it is there (`pre:`)."""
-    result: dict[str, list[str]] = {}
-    for line in _lines(data):
-        words = line.split()
-        if len(words) < 2 or words[0] != "softdep":
-            continue
-        before = False
-        for word in words[2:]:
-            if word in ("pre:", "post:"):
-                before = word == "pre:"
-            elif before:
-                result.setdefault(words[1].replace("-", "_"), []).append(word)
-    return result
-
-
 def order(names: list[str], needs: "Callable[[str], list[str]]", strict: bool = True) -> list[str]:
     """These and all that they need, each once, what is needed first.
 
@@ -103,7 +89,7 @@ def order(names: list[str], needs: "Callable[[str], list[str]]", strict: bool = 
 class Modules:
     """The modules of one kernel. Index files are read when first needed; none need be there."""
 
-    def __init__(self, root: str | None = None) -> None:
+    def __init__(self, root: str | None = None, rules: Rules | None = None) -> None:
         """`root`: the directory with modules.dep; else that of the running kernel."""
         release = posix.uname().release
         choices = [root] if root else [f"{base}/{release}" for base in ROOTS]
@@ -117,7 +103,8 @@ class Modules:
         # not_loaded().
         self.failed: dict[str, str] = {}
         self._dep = parse_dep(self._index("modules.dep"))
-        self._softdep = parse_softdep(self._index("modules.softdep"))
+        self._rules = rules or Rules()
+        self._rules.read(self._index("modules.softdep"))
         self._alias: list[tuple[str, str, str]] | None = None
         self._builtin: set[str] | None = None
         self._seen: set[str] = set()
@@ -130,7 +117,7 @@ class Modules:
         wanted = name.replace("-", "_")
         if wanted in self._dep:
             self._load([wanted], step)
-        elif found := self._matches(modalias.normal(name)):
+        elif found := self._allowed(modalias.normal(name)):
             self._load(found, step)
         elif not (self._is_builtin(wanted) or _exists(f"{SYS}/module/{wanted}")):
             expected = f"a file in {self.root}/modules.dep, or built into the kernel"
@@ -152,7 +139,7 @@ class Modules:
         for text in _modaliases():
             if text not in self._seen:
                 self._seen.add(text)
-                for name in self._matches(modalias.normal(text)):
+                for name in self._allowed(modalias.normal(text)):
                     try:
                         self._load([name], "store")
                     except Refused as error:
@@ -176,7 +163,11 @@ class Modules:
         except ValueError as error:
             raise Refused(step, f"{self.root}/modules.dep", str(error)) from None
         # Soft ones go round in some kernels.
-        for name in order(names, self._needs, strict=False):
+        todo = order(names, self._needs, strict=False)
+        for name in todo:
+            if after := self._soft(name, 1):
+                after = order(after, self._needs, strict=False)
+                todo += [other for other in after if other not in todo]
             try:
                 self._insert(name, step)
             except Refused as error:
@@ -188,11 +179,15 @@ class Modules:
         return self._dep[name][1] if name in self._dep else []
 
     def _needs(self, name: str) -> list[str]:
+        return self._soft(name, 0) + self._hard(name)
+
+    def _soft(self, name: str, which: int) -> list[str]:
+        """What is to be loaded before it (0) or after it (1), where it is there."""
         soft: list[str] = []
-        for need in self._softdep.get(name, []):
+        for need in self._rules.softdeps.get(name, ((), ()))[which]:
             plain = need.replace("-", "_")
             soft += [plain] if plain in self._dep else self._matches(modalias.normal(need))
-        return soft + self._hard(name)
+        return soft
 
     def _insert(self, name: str, step: str) -> None:
         if name in self.loaded or name not in self._dep:
@@ -202,10 +197,13 @@ class Modules:
         suffix = path[path.find(".", path.rfind("/")) :]
         if suffix not in _SUFFIXES:
             raise Refused(step, path, "unknown suffix", " or ".join(_SUFFIXES))
+        if name in self._rules.installs:
+            raise Refused(step, path, "modprobe.d has a command in its place, and none is run here")
+        arguments = self._rules.arguments(name, step)
         try:
             fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
             try:
-                _cfs.module_load(fd, _SUFFIXES[suffix])
+                _cfs.module_load(fd, arguments, _SUFFIXES[suffix])
             finally:
                 posix.close(fd)
         except OSError as error:
@@ -215,6 +213,15 @@ class Modules:
                     found += f": this kernel cannot unpack {suffix}, the initrd must carry .ko"
                 raise Refused(step, path, found) from None
         self.loaded.add(name)
+
+    def _allowed(self, text: str) -> list[str]:
+        """_matches() that are on no blacklist, which is for devices and aliases alone: what is
+        asked for by its name, or needed by another, is loaded as modprobe would."""
+        found = self._matches(text)
+        for name in found:
+            if name in self._rules.blacklist:
+                self.failed[name] = "blacklisted"
+        return [name for name in found if name not in self._rules.blacklist]
 
     def _matches(self, text: str) -> list[str]:
         """Modules whose alias stands for this (normalized) identity, in the order of the file."""

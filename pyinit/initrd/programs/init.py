@@ -7,6 +7,7 @@ import posix
 from pyinit.initrd import boot
 from pyinit.initrd.handover import announce, ending, switch_root
 from pyinit.initrd.kernel import interfaces
+from pyinit.initrd.machine import modprobe
 from pyinit.initrd.machine.modules import Modules
 from pyinit.initrd.report import output, traceback
 from pyinit.initrd.report.errors import EXIT_USAGE, CfsError, Refused, Step, os_error
@@ -54,7 +55,8 @@ def come_up(settings: Config) -> None:
     with Step("source", "/proc/cmdline"):
         line = cmdline.load()
     with Step("store", "kernel modules"):
-        modules = Modules()
+        rules = modprobe.load(line.all("modprobe.blacklist"), line.of_modules())
+        modules = Modules(rules=rules)
         modules.coldplug()
         load_modules(modules)
     interfaces.make_directory(_SYSROOT)

@@ -17,6 +17,7 @@ MAX = 1 << 20
 _SPACE = b" \t\n\v\f\r\xa0"
 _QUOTE = 0x22
 _EQUALS = 0x3D
+_NO_NAME = b'".= \t\n\v\f\r\xa0'  # neither in the name of a module nor in that of a parameter
 _WHERE = "kernel command line"
 
 
@@ -26,12 +27,16 @@ class CommandLine:
     A value is None where there is no `=`, and "" where nothing follows it.
     """
 
-    __slots__ = ("init_args", "parameters")
+    __slots__ = ("init_args", "parameters", "words")
 
     def __init__(
-        self, parameters: list[tuple[str, str | None]], init_args: list[str] | None = None
+        self,
+        parameters: list[tuple[str, str | None]],
+        init_args: list[str] | None = None,
+        words: list[bytes] | None = None,
     ) -> None:
         self.parameters = parameters
+        self.words = words or []  # as they stand there, with their quotes
         # What stands after `--`: for init, as PID 1 sees it in its own argv.
         self.init_args = init_args or []
 
@@ -49,14 +54,29 @@ class CommandLine:
         values = self.all(name)
         return values[0] if values else None
 
+    def of_modules(self) -> list[tuple[str, bytes]]:
+        """(module, `PARAMETER` or `PARAMETER=VALUE`) of each word with a module's name in front of
+        a dot; quotes stay as the kernel wants them, who will cut it again."""
+        result = []
+        for word in self.words:
+            quote = b'"' if word.startswith(b'"') else b""
+            module, _, parameter = word[len(quote) :].partition(b".")
+            name = parameter.partition(b"=")[0]
+            # No dot in a value; and, as modprobe, no quotes in names. `--` would end the others.
+            named = module and name not in (b"", b"--")
+            if named and not any(byte in _NO_NAME for byte in module + name):
+                result.append((_text(module).replace("-", "_"), quote + parameter))
+        return result
+
 
 def parse(data: bytes) -> CommandLine:
     """Any bytes are a command line; what is not UTF-8 is kept by surrogates."""
     data = data.partition(b"\0")[0]
-    parameters, at = _until_dashes(data, 0)
-    rest, _ = _until_dashes(data, at)  # a second `--` ends init's arguments too
+    words: list[bytes] = []
+    parameters, at = _until_dashes(data, 0, words)
+    rest, _ = _until_dashes(data, at, [])  # a second `--` ends init's arguments too
     init_args = [key if value is None else f"{key}={value}" for key, value in rest]
-    return CommandLine(parameters, init_args)
+    return CommandLine(parameters, init_args, words)
 
 
 def load(path: str = PATH) -> CommandLine:
@@ -104,18 +124,22 @@ def _digest(key: str, value: str | None) -> Digest:
         raise Refused("source", f"{_WHERE}: {key}", error.found, error.expected) from None
 
 
-def _until_dashes(data: bytes, at: int) -> tuple[list[tuple[str, str | None]], int]:
-    """Parameters from offset `at` to a `--`, and the offset after it."""
+def _until_dashes(
+    data: bytes, at: int, words: list[bytes]
+) -> tuple[list[tuple[str, str | None]], int]:
+    """Parameters from offset `at` to a `--`, and the offset after it; their bytes go to `words`."""
     result: list[tuple[str, str | None]] = []
     while True:
         while at < len(data) and data[at] in _SPACE:
             at += 1
         if at == len(data):
             return result, at
+        start = at
         name, value, at = _next(data, at)
         if name == "--" and value is None:
             return result, at
         result.append((name, value))
+        words.append(data[start:at])
 
 
 def _next(data: bytes, at: int) -> tuple[str, str | None, int]:

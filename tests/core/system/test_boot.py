@@ -104,5 +104,7 @@ def test_outliving_the_initrd(core: Core) -> None:
 
 def test_modules(core: Core) -> None:
     lib = core.lib
-    assert core.each_call_fails(lambda: lib.cfs_module_load(9, False)) == ["finit_module 0"]
-    assert core.each_call_fails(lambda: lib.cfs_module_load(9, True)) == ["finit_module 0x4"]
+    assert core.each_call_fails(lambda: lib.cfs_module_load(9, b"", False)) == ["finit_module 0 "]
+    assert core.each_call_fails(lambda: lib.cfs_module_load(9, b"a=b c", True)) == [
+        "finit_module 0x4 a=b c"
+    ]

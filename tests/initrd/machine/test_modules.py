@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyinit.initrd.kernel import files
-from pyinit.initrd.machine import modules
+from pyinit.initrd.machine import modprobe, modules
 from pyinit.initrd.machine.modules import Modules
 from pyinit.initrd.report.errors import Refused
 
@@ -41,13 +41,16 @@ class Kernel:
 
     def __init__(self) -> None:
         self.loaded: list[tuple[str, bool]] = []
+        self.arguments: dict[str, bytes] = {}
         self.errors: dict[str, int] = {}
 
-    def load(self, fd: int, compressed: bool) -> None:
+    def load(self, fd: int, arguments: bytes, compressed: bool) -> None:
         name = os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))
         if name in self.errors:
             raise OSError(self.errors[name], os.strerror(self.errors[name]))
         self.loaded.append((name, compressed))
+        if arguments:
+            self.arguments[name] = arguments
 
     @property
     def names(self) -> list[str]:
@@ -81,13 +84,21 @@ def refusal(made: Modules, name: str) -> str:
     return str(caught.value)
 
 
+def rules(lines: bytes) -> modprobe.Rules:
+    """Of lines of modprobe.d."""
+    made = modprobe.Rules()
+    made.read(lines)
+    return made
+
+
 def test_needed_ones_first_soft_ones_too(kernel: Kernel, root: Path) -> None:
     made = Modules(str(root))
     made.load("ext4")
-    assert kernel.names[-1] == "ext4.ko"
-    assert sorted(kernel.names[:-1]) == ["crc16.ko", "crc32c_generic.ko", "jbd2.ko"]
+    assert sorted(kernel.names[:3]) == ["crc16.ko", "crc32c_generic.ko", "jbd2.ko"]
+    assert kernel.names[3:] == ["ext4.ko", "fat.ko.xz", "vfat.ko.xz"]  # the last: `post:`
     made.load("ext4")
-    assert len(kernel.names) == 4
+    made.load("ext4")
+    assert len(kernel.names) == 6
 
 
 def test_dash_and_underscore_and_aliases(kernel: Kernel, root: Path) -> None:
@@ -96,10 +107,10 @@ def test_dash_and_underscore_and_aliases(kernel: Kernel, root: Path) -> None:
     assert kernel.names == ["virtio.ko", "virtio-pci.ko"]
     made.load("virtio-pci")
     made.load("fs-ext4")
-    assert kernel.names[-1] == "ext4.ko"
+    assert "ext4.ko" in kernel.names
     for name in ("virtio_blk", "virtio-blk", "erofs"):  # built in
         made.load(name)
-    assert len(kernel.names) == 6
+    assert len(kernel.names) == 8
 
 
 def test_compressed_ones_carry_the_flag(kernel: Kernel, root: Path) -> None:
@@ -129,11 +140,12 @@ def test_loaded_already_is_fine(kernel: Kernel, root: Path) -> None:
 
 
 def test_a_soft_one_that_fails_is_noted(kernel: Kernel, root: Path) -> None:
-    kernel.errors["crc32c_generic.ko"] = errno.ENODEV
+    kernel.errors["crc32c_generic.ko"] = kernel.errors["vfat.ko.xz"] = errno.ENODEV
     made = Modules(str(root))
     made.load("ext4")
-    assert kernel.names[-1] == "ext4.ko"
-    assert made.failed == {"crc32c_generic": "No such device (ENODEV)"}
+    assert kernel.names[-2:] == ["ext4.ko", "fat.ko.xz"]
+    found = "No such device (ENODEV)"
+    assert made.failed == {"crc32c_generic": found, "vfat": found}
 
 
 def test_no_index_at_all(kernel: Kernel, tmp_path: Path) -> None:
@@ -205,13 +217,65 @@ def test_circles(kernel: Kernel, root: Path) -> None:
     assert kernel.names == ["e.ko", "d.ko", "c.ko"]
 
 
+def test_what_comes_after_goes_round(kernel: Kernel, root: Path) -> None:
+    """With all that it needs itself, and each once."""
+    (root / "modules.softdep").write_bytes(b"softdep c post: d\nsoftdep d pre: e post: c f\n")
+    (root / "modules.dep").write_bytes(b"c.ko:\nd.ko:\ne.ko:\nf.ko: g.ko\ng.ko:\n")
+    for name in "cdefg":
+        (root / f"{name}.ko").write_bytes(b"")
+    Modules(str(root)).load("c")
+    assert kernel.names == ["c.ko", "e.ko", "d.ko", "g.ko", "f.ko"]
+
+
+def test_parameters_are_handed_over(kernel: Kernel, root: Path) -> None:
+    wanted = rules(b'options virtio-pci force=1 name="a b"\noptions jbd2 x')
+    wanted.options["virtio_pci"].append(b"force=2")
+    made = Modules(str(root), wanted)
+    made.load("virtio_pci")
+    assert kernel.names == ["virtio.ko", "virtio-pci.ko"]
+    assert kernel.arguments == {"virtio-pci.ko": b'force=1 name="a b" force=2'}
+
+
+def test_too_many_parameters(kernel: Kernel, root: Path) -> None:
+    for size, refused in ((4096, False), (4097, True)):
+        made = Modules(str(root), rules(b"options jbd2 " + b"x" * size))
+        if refused:
+            said = refusal(made, "jbd2")
+            assert "kernel module jbd2: 4097 bytes of parameters, expected at most 4096" in said
+        else:
+            made.load("jbd2")
+    assert list(map(len, kernel.arguments.values())) == [4096]
+
+
+def test_a_blacklist_is_for_devices_and_aliases(kernel: Kernel, root: Path, tmp_path: Path) -> None:
+    """As modprobe: what another module needs is loaded, and what has its own name given too."""
+    device = tmp_path / "sys/bus/pci/devices/0000:00:01.0"
+    device.mkdir(parents=True)
+    (device / "modalias").write_text("pci:v00001AF4d00001001sv0sd2bc01sc00i00\n")
+    made = Modules(str(root), rules(b"blacklist virtio\nblacklist ext4\nblacklist virtio-pci"))
+    assert made.coldplug() == 0
+    assert made.not_loaded() == "drivers that did not load: virtio_pci: blacklisted"
+    assert "fs-ext4: not there" in refusal(made, "fs-ext4")
+    assert kernel.names == []
+    made.load("virtio-pci")
+    assert kernel.names == ["virtio.ko", "virtio-pci.ko"]
+
+
+def test_a_command_in_place_of_a_module_is_not_run(kernel: Kernel, root: Path) -> None:
+    """Nor is the module loaded: `install MODULE /bin/false` forbids it."""
+    made = Modules(str(root), rules(b"install virtio /bin/false\ninstall jbd2 x\ninstall vfat x"))
+    said = refusal(made, "virtio-pci")
+    assert "virtio.ko: modprobe.d has a command in its place, and none is run here" in said
+    assert "jbd2.ko: modprobe.d has" in refusal(made, "ext4")
+    assert not {"virtio.ko", "virtio-pci.ko", "jbd2.ko", "ext4.ko"} & set(kernel.names)
+
+
 @pytest.mark.parametrize(
     ("parse", "data"),
     [
         (modules.parse_dep, b"no colon\n"),
         (modules.parse_dep, b"# a.ko: b.ko\n"),
         (modules.parse_alias, b"symbol a b\nalias a\nalias a b c\n# alias a b\n"),
-        (modules.parse_softdep, b"softdep\n \nalias a pre: b\nsoftdep a post: b\n"),
     ],
 )
 def test_lines_that_say_nothing(parse: Callable[[bytes], object], data: bytes) -> None:
@@ -332,6 +396,5 @@ def test_order_is_not_bounded_by_the_stack() -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes(data: bytes) -> None:
     modules.parse_dep(data)
-    modules.parse_softdep(data)
     for start, pattern, _ in modules.parse_alias(b"alias " + data):
         assert pattern.startswith(start)

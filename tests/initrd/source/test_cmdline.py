@@ -80,6 +80,39 @@ def test_two_dashes_end_the_kernels_parameters(
     assert found.init_args == init_args
 
 
+@pytest.mark.parametrize(
+    ("line", "parameters"),
+    [
+        (b"quiet a=b.c -- d.e=f", []),
+        (b"a.b", [("a", b"b")]),
+        (b"x a-b.c-d=e-f y", [("a_b", b"c-d=e-f")]),
+        (b"a.b=1 c.d a.b=2", [("a", b"b=1"), ("c", b"d"), ("a", b"b=2")]),
+        (b"a.b=c.d=e", [("a", b"b=c.d=e")]),
+        (b'a.b="c d" e.f', [("a", b'b="c d"'), ("e", b"f")]),
+        (b'"a.b=c d"', [("a", b'"b=c d"')]),
+        (b'"a.b="c""', [("a", b'"b="c""')]),
+        (b'a.b=c" "d', [("a", b'b=c" "d')]),
+        (b'a.b="c d', [("a", b'b="c d')]),
+        (b"a.b=\xff", [("a", b"b=\xff")]),
+        # No names, as modprobe sees it.
+        (b".a=b a.=b a. . a.b.c=d", []),
+        (b'a."b c"=d "a b.c=d" ""a.b=c', []),
+        (b"a.-- a.--=b a\xa0.b", []),
+    ],
+)
+def test_parameters_of_modules(line: bytes, parameters: list[tuple[str, bytes]]) -> None:
+    """As the kernel, which cuts them again when the module is loaded, wants them."""
+    assert cmdline.parse(line).of_modules() == parameters
+
+
+@given(st.lists(st.sampled_from(["a", "b-c", ".", "=", '"', " ", "--"])).map("".join))
+def test_a_parameter_of_a_module_is_cut_again_as_it_was(text: str) -> None:
+    line = cmdline.parse(text.encode())
+    for module, parameter in line.of_modules():
+        [(name, value)] = cmdline.parse(parameter).parameters
+        assert value in line.all(f"{module}.{name}")
+
+
 def test_absent_missing_and_empty_values_differ() -> None:
     line = cmdline.parse(b"root root= root=x")
     assert line.all("root") == [None, "", "x"]

@@ -89,6 +89,11 @@ int main(int argc, char **argv)
 	printf("root-init: pid %d\n", (int)getpid());
 	for (int i = 1; i < argc; i++)
 		printf("argument: %s\n", argv[i]);
+	for (char **variable = environ; *variable; variable++)
+		printf("variable: %s\n", *variable);
+	show("/sys/module/overlay/parameters/redirect_max");
+	show("/sys/module/loop/parameters/max_part");
+	show("/sys/module/loop/parameters/max_loop");
 	show("/proc/self/mountinfo");
 	show("/run/cfs/root.json");
 	show("/etc/hostname");
