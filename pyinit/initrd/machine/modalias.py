@@ -28,6 +28,8 @@ def match(pattern: str, text: str) -> bool:
     At most len(pattern) * len(text) steps: only the last `*` is ever tried again, which is enough,
     since an earlier one could give a later one nothing that this does not already have.
     """
+    if "[" not in pattern and "?" not in pattern:
+        return _match_stars(pattern.split("*"), text)
     at = here = 0
     star = retry = -1
     while here < len(text):
@@ -45,6 +47,23 @@ def match(pattern: str, text: str) -> bool:
         else:
             return False
     return not pattern[at:].strip("*")
+
+
+def _match_stars(parts: list[str], text: str) -> bool:
+    """`parts`: what stands before, between and behind the `*` of a pattern. Nearly all have no
+    other sign, and a processor's identity is long."""
+    first, last = parts[0], parts[-1]
+    if len(parts) == 1:
+        return text == first
+    if not text.startswith(first):
+        return False
+    at = len(first)
+    for part in parts[1:-1]:
+        at = text.find(part, at)
+        if at < 0:
+            return False
+        at += len(part)
+    return text.endswith(last) and at + len(last) <= len(text)
 
 
 def _one(pattern: str, at: int, character: str) -> int:

@@ -248,16 +248,21 @@ class Modules:
 
 
 def _modaliases() -> list[str]:
-    """Of all devices on all buses, each once."""
+    """Of the processors and of all devices on all buses, each once."""
     found: set[str] = set()
+    # fs-verity keeps the driver of a hash that it finds first: the processor's own comes before any
+    # disk is read.
+    paths = [f"{SYS}/devices/system/cpu"]
     for bus in _list(f"{SYS}/bus"):
-        for device in _list(f"{SYS}/bus/{bus}/devices"):
-            try:
-                data = files.read(f"{SYS}/bus/{bus}/devices/{device}/modalias", 8192)
-            except OSError:
-                continue  # it has none, or is gone again
-            # CPU and DMI identities can be long; a driver for what does not fit is no loss.
-            found.update(line for line in data.decode("latin-1").split("\n") if line)
+        devices = f"{SYS}/bus/{bus}/devices"
+        paths += [f"{devices}/{device}" for device in _list(devices)]
+    for path in paths:
+        try:
+            data = files.read(f"{path}/modalias", 8192)
+        except OSError:
+            continue  # it has none, or is gone again
+        # CPU and DMI identities can be long; a driver for what does not fit is no loss.
+        found.update(line for line in data.decode("latin-1").split("\n") if line)
     return sorted(found)
 
 

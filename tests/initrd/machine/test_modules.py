@@ -188,6 +188,21 @@ def test_coldplug(kernel: Kernel, root: Path, tmp_path: Path) -> None:
     assert made.coldplug() == 0
 
 
+def test_drivers_of_the_processor_come_first(kernel: Kernel, root: Path, tmp_path: Path) -> None:
+    """fs-verity keeps the driver of a hash that it finds first."""
+    for place, text in (
+        ("bus/pci/devices/one", "pci:v00001AF4d1sv0sd2bc01sc00i00"),
+        ("devices/system/cpu", "cpu:type:x86,ven0000fam0006mod00CF:feature:,0000,0089,00E1"),
+    ):
+        (tmp_path / "sys" / place).mkdir(parents=True)
+        (tmp_path / "sys" / place / "modalias").write_text(text + "\n")
+    with (root / "modules.alias").open("ab") as file:
+        file.write(b"alias cpu:type:x86,ven*fam*mod*:feature:*0089* crc16\n")
+        file.write(b"alias cpu:type:x86,ven*fam*mod*:feature:*009C* jbd2\n")
+    assert Modules(str(root)).coldplug() == 3
+    assert kernel.names == ["crc16.ko", "virtio.ko", "virtio-pci.ko"]
+
+
 def test_what_did_not_load_is_one_bounded_text() -> None:
     made = Modules("/nowhere")
     assert made.not_loaded() == ""

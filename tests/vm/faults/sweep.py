@@ -113,7 +113,11 @@ HARMLESS["esp"] = (
 )
 HARMLESS["init"] = (
     *HARMLESS["cfs-setup-root"],
-    ("openat|read|getdents64|newfstatat", r"/sys/bus\b", "drivers: the disk may need none of them"),
+    (
+        "openat|read|getdents64|newfstatat",
+        r"/sys/(bus|devices/system/cpu)\b",
+        "drivers: the disk may need none of them",
+    ),
     ("newfstatat", r"/modules\.dep$", "it is looked for in two places"),
     ("openat|finit_module", r"/loop\.ko\b", "for kernels before 6.12 only, and they say so then"),
     ("set_robust_list|gettid", r"", "libc's own, in the child"),

@@ -91,6 +91,7 @@ int main(int argc, char **argv)
 		printf("argument: %s\n", argv[i]);
 	for (char **variable = environ; *variable; variable++)
 		printf("variable: %s\n", *variable);
+	show("/sys/module/sha256_ssse3/initstate");
 	show("/sys/module/overlay/parameters/redirect_max");
 	show("/sys/module/loop/parameters/max_part");
 	show("/sys/module/loop/parameters/max_loop");
