@@ -151,8 +151,11 @@ def check_root(console: Console, digest: str) -> dict[str, object]:
 
 
 def test_boots_a_device_on_ext4(toolbox: Toolbox, rootdisk: RootDisk) -> None:
-    """By its UUID, and nobody but us touches the disk before. Modules get their parameters, by the
-    command line last of all; and one comes for the processor, which has no device on a bus."""
+    """By its UUID, and nobody but us touches the disk before.
+
+    Modules get their parameters, by the command line last of all; and one comes for the processor,
+    which has no device on a bus. The image's init gets what the kernel would give its own.
+    """
     digest = rootdisk.digests["whole"]
     disk = rootdisk.disk("ext4")
     with disk.open("rb") as file:
@@ -162,8 +165,8 @@ def test_boots_a_device_on_ext4(toolbox: Toolbox, rootdisk: RootDisk) -> None:
         "stable",
         disk,
         f"root=UUID={block.uuid.upper()} quiet loglevel=7 {disk_watch.APPEND} "
-        "overlay.redirect_max=77 loop.max_part=63 "
-        "-- first 'second third'",
+        "overlay.redirect_max=77 loop.max_part=63 single xa xb=1 "
+        'xc="2 3" -- first "second third" xd=4',
         {
             CARRIED: rootdisk.carried("0" * 64, "whole"),
             "etc/modprobe.d/test.conf": b"options overlay redirect_max=99\n"
@@ -175,7 +178,11 @@ def test_boots_a_device_on_ext4(toolbox: Toolbox, rootdisk: RootDisk) -> None:
     record = check_root(console, digest)
     assert record["missing_candidates"] == ["sha256:" + "0" * 64]
     assert record["loop"] is False
-    has(console, "argument: first")
+    text = console.text.replace("\r", "")
+    arguments = re.findall(r"^argument: (.*)$", text, re.MULTILINE)
+    assert arguments == ["single", "xa", "first", "second third", "xd=4"]
+    variables = re.findall(r"^variable: (.*)$", text, re.MULTILINE)
+    assert variables == ["HOME=/", "TERM=linux", "xb=1", "xc=2 3"]
     for name, value in (("overlay/parameters/redirect_max", 77), ("loop/parameters/max_part", 63)):
         has(console, f"/sys/module/{name}: {value}")
     has(console, "/sys/module/loop/parameters/max_loop: 3")

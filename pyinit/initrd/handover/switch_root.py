@@ -11,9 +11,12 @@ from pyinit.initrd.source.cmdline import CommandLine
 from pyinit.initrd.source.config import Config
 
 
-def switch(name: str, sysroot: str, settings: Config, line: CommandLine) -> None:
+def switch(
+    name: str, sysroot: str, settings: Config, line: CommandLine, arguments: list[str]
+) -> None:
     """Moves the kernel interfaces over, makes the composed root `/`, executes its init.
 
+    It gets what the kernel gave us: the `arguments`, and the environment, which execv keeps.
     The initramfs is emptied last. A failure once the root is another one ends in no shell: that
     at its path would be the image's, not the initrd's.
     """
@@ -35,7 +38,7 @@ def switch(name: str, sysroot: str, settings: Config, line: CommandLine) -> None
         # Memory that is not freed; nothing depends on it.
         output.err(f"{name}: warning: initramfs not emptied: {os_error(error)}\n")
     try:
-        posix.execv(program, [program, *line.init_args])
+        posix.execv(program, [program, *arguments])
     except OSError as error:
         raise Refused("switch-root", program, os_error(error), "a program to execute") from None
 

@@ -20,7 +20,7 @@ _SYSROOT = "/sysroot"
 _SHELL = "/bin/sh"
 
 
-def main(_arguments: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Does not return from PID 1 unless the kernel refuses to end the machine."""
     if posix.getpid() != 1:
         output.err(f"{_NAME}: error: usage: this is PID 1 of an initrd and nothing else\n")
@@ -29,7 +29,7 @@ def main(_arguments: list[str]) -> int:
     try:
         interfaces.mount_all()
         settings = config.load()
-        come_up(settings)
+        come_up(settings, arguments)
     except BaseException as error:
         tell(error)
     return give_up(settings)
@@ -50,7 +50,7 @@ def tell(error: BaseException) -> None:
         traceback.report(error, boot=True)
 
 
-def come_up(settings: Config) -> None:
+def come_up(settings: Config, arguments: list[str]) -> None:
     """Never returns: CfsError, or the new root's init in our place."""
     with Step("source", "/proc/cmdline"):
         line = cmdline.load()
@@ -62,7 +62,7 @@ def come_up(settings: Config) -> None:
     interfaces.make_directory(_SYSROOT)
     moved = tuple(where.removeprefix("/") for where in interfaces.PLACES)
     compose_in_child(settings, line, moved, modules)
-    switch_root.switch(_NAME, _SYSROOT, settings, line)
+    switch_root.switch(_NAME, _SYSROOT, settings, line, arguments)
 
 
 def compose_in_child(

@@ -27,18 +27,11 @@ class CommandLine:
     A value is None where there is no `=`, and "" where nothing follows it.
     """
 
-    __slots__ = ("init_args", "parameters", "words")
+    __slots__ = ("parameters", "words")
 
-    def __init__(
-        self,
-        parameters: list[tuple[str, str | None]],
-        init_args: list[str] | None = None,
-        words: list[bytes] | None = None,
-    ) -> None:
+    def __init__(self, parameters: list[tuple[str, str | None]]) -> None:
         self.parameters = parameters
-        self.words = words or []  # as they stand there, with their quotes
-        # What stands after `--`: for init, as PID 1 sees it in its own argv.
-        self.init_args = init_args or []
+        self.words: list[bytes] = []  # as they stand there, with their quotes
 
     def all(self, name: str) -> list[str | None]:
         """Every value of that parameter, in order."""
@@ -70,13 +63,24 @@ class CommandLine:
 
 
 def parse(data: bytes) -> CommandLine:
-    """Any bytes are a command line; what is not UTF-8 is kept by surrogates."""
+    """Any bytes are a command line; what is not UTF-8 is kept by surrogates.
+
+    What stands after a `--` is for init, and in the arguments that the kernel gives to PID 1.
+    """
     data = data.partition(b"\0")[0]
-    words: list[bytes] = []
-    parameters, at = _until_dashes(data, 0, words)
-    rest, _ = _until_dashes(data, at, [])  # a second `--` ends init's arguments too
-    init_args = [key if value is None else f"{key}={value}" for key, value in rest]
-    return CommandLine(parameters, init_args, words)
+    line = CommandLine([])
+    at = 0
+    while True:
+        while at < len(data) and data[at] in _SPACE:
+            at += 1
+        if at == len(data):
+            return line
+        name, value, end = _next(data, at)
+        if name == "--" and value is None:
+            return line
+        line.parameters.append((name, value))
+        line.words.append(data[at:end])
+        at = end
 
 
 def load(path: str = PATH) -> CommandLine:
@@ -122,24 +126,6 @@ def _digest(key: str, value: str | None) -> Digest:
         return Digest.parse(text, _WHERE)
     except UsageError as error:
         raise Refused("source", f"{_WHERE}: {key}", error.found, error.expected) from None
-
-
-def _until_dashes(
-    data: bytes, at: int, words: list[bytes]
-) -> tuple[list[tuple[str, str | None]], int]:
-    """Parameters from offset `at` to a `--`, and the offset after it; their bytes go to `words`."""
-    result: list[tuple[str, str | None]] = []
-    while True:
-        while at < len(data) and data[at] in _SPACE:
-            at += 1
-        if at == len(data):
-            return result, at
-        start = at
-        name, value, at = _next(data, at)
-        if name == "--" and value is None:
-            return result, at
-        result.append((name, value))
-        words.append(data[start:at])
 
 
 def _next(data: bytes, at: int) -> tuple[str, str | None, int]:

@@ -69,7 +69,9 @@ def test_no_shell_once_the_root_is_another(
     settings = Config()
     settings.failure, settings.failure_delay = action, 0
     with pytest.raises(Refused, match="missing in the image"):
-        switch_root.switch("init", "/sysroot", settings, CommandLine([("init", "/nowhere/at/all")]))
+        switch_root.switch(
+            "init", "/sysroot", settings, CommandLine([("init", "/nowhere/at/all")]), []
+        )
     assert machine == ["mount_move"] * 4 + ["switch_root"]
     monkeypatch.setattr(_cfs, "reboot", lambda command: machine.append(hex(command)))
     init.give_up(settings)
@@ -83,12 +85,12 @@ def test_a_root_that_was_not_switched_leaves_the_shell(
     settings = Config()
     settings.failure = "shell"
     with pytest.raises(Refused, match="not the initramfs"):
-        switch_root.switch("init", "/sysroot", settings, CommandLine([]))
+        switch_root.switch("init", "/sysroot", settings, CommandLine([]), [])
     assert (settings.failure, machine) == ("shell", [])
     monkeypatch.setattr(_cfs, "root_is_initramfs", lambda: True)
     monkeypatch.setattr(mountinfo, "read", lambda: [SimpleNamespace(fstype="tmpfs")])
     with pytest.raises(Refused, match="not the initramfs"):
-        switch_root.switch("init", "/sysroot", settings, CommandLine([]))
+        switch_root.switch("init", "/sysroot", settings, CommandLine([]), [])
     assert (settings.failure, machine) == ("shell", [])
 
 
@@ -96,7 +98,7 @@ def test_the_initramfs_is_emptied_when_the_program_is_known_to_be_good(
     machine: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(switch_root, "check_program", lambda path: machine.append(f"check {path}"))
-    switch_root.switch("init", "/sysroot", Config(), CommandLine([]))
+    switch_root.switch("init", "/sysroot", Config(), CommandLine([]), [])
     assert machine[4:] == ["switch_root", "check /sbin/init", "initramfs_empty", "/sbin/init"]
 
     def fail(_path: str, _arguments: list[str]) -> None:
@@ -104,7 +106,19 @@ def test_the_initramfs_is_emptied_when_the_program_is_known_to_be_good(
 
     monkeypatch.setattr(posix, "execv", fail)
     with pytest.raises(Refused, match="switch-root: /sbin/init: Exec format error"):
-        switch_root.switch("init", "/sysroot", Config(), CommandLine([]))
+        switch_root.switch("init", "/sysroot", Config(), CommandLine([]), [])
+
+
+def test_init_gets_the_arguments_of_the_kernel(
+    machine: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And with them its own name, as the kernel does it."""
+    executed: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(switch_root, "check_program", lambda _: None)
+    monkeypatch.setattr(posix, "execv", lambda *given: executed.append(given))
+    given = ["single", "a b", "-x=\udcff"]
+    switch_root.switch("init", "/sysroot", Config(), CommandLine([("init", "/i")]), given)
+    assert executed == [("/i", ["/i", *given])]
 
 
 def test_an_initramfs_that_is_not_emptied_stops_no_boot(
@@ -115,6 +129,6 @@ def test_an_initramfs_that_is_not_emptied_stops_no_boot(
 
     monkeypatch.setattr(switch_root, "check_program", lambda _: None)
     monkeypatch.setattr(_cfs, "initramfs_empty", fail)
-    switch_root.switch("init", "/sysroot", Config(), CommandLine([]))
+    switch_root.switch("init", "/sysroot", Config(), CommandLine([]), [])
     assert machine[-1] == "/sbin/init"
     assert capfd.readouterr().err == "init: warning: initramfs not emptied: no (EIO)\n"

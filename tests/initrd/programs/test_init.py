@@ -31,14 +31,14 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return lines
 
 
-@pytest.mark.parametrize(("pid", "done"), [(1, ["mounts", "boots", "ends"]), (2, [])])
+@pytest.mark.parametrize(("pid", "done"), [(1, ["mounts", "boots single", "ends"]), (2, [])])
 def test_no_process_but_pid_1_touches_the_machine(
     monkeypatch: pytest.MonkeyPatch, logged: list[str], pid: int, done: list[str]
 ) -> None:
     seen: list[str] = []
 
-    def come_up(_settings: Config) -> None:
-        seen.append("boots")
+    def come_up(_settings: Config, arguments: list[str]) -> None:
+        seen.append(" ".join(["boots", *arguments]))
         raise REFUSED
 
     monkeypatch.setattr(posix, "getpid", lambda: pid)
@@ -47,7 +47,7 @@ def test_no_process_but_pid_1_touches_the_machine(
     monkeypatch.setattr(init, "come_up", come_up)
     monkeypatch.setattr(posix, "execv", lambda *_: seen.append("shell"))
     monkeypatch.setattr(ending, "end", lambda *_: seen.append("ends"))
-    assert init.main([]) == EXIT_USAGE
+    assert init.main(["single"]) == EXIT_USAGE
     assert seen == done
     assert logged == ([str(REFUSED)] if done else [])
 
