@@ -105,9 +105,26 @@ def gpt() -> list[bytes]:
     for first in range(5):
         found.append(_disk(mbr(rows[first:][:4], signature=0xDEADBEEF)))
     found.append(_disk(mbr([(0x83, 0xFFFFFFFF, 0xFFFFFFFF)] * 4, signature=0xFFFFFFFF)))
+    for chain in (
+        {0: [(0x83, 1, 1), (5, 2, 20)], 2: [(0x83, 1, 2), (5, 4, 6)], 6: [(0x83, 1, 3)]},
+        {0: [(0x0F, 2, 20)], 2: [(5, 4, 6)], 6: [(0x83, 1, 3), (0x85, 0, 4)]},
+        {0: [(0x85, 2, 20)], 2: [(0x83, 1, 1), (0x83, 2, 1), (0x83, 3, 1), (0x83, 4, 99)]},
+        {0: [(5, 2, 20), (5, 8, 9)], 2: [(0x83, 1, 1), (5, 6, 1)], 8: [(0x83, 1, 1), (0, 3, 3)]},
+        {0: [(5, 2, 20)]},
+        {0: [(5, 2, 0)], 2: [(0x83, 1, 1)]},
+    ):
+        found += [_disk(_chain(chain, size), size) for size in (512, 4096)]
     cuts = (0, 1, 100, 510, 511, 512, 603, 604, 1023, 1024, 1151, 1400, len(good) - 1)
     found += [_disk(good[:size]) for size in cuts]
     return [*found, b"", _disk(good, 4096), _disk(_with(good, 510, 2, 0x55AA))]
+
+
+def _chain(sectors: dict[int, list[tuple[int, int, int]]], size: int) -> bytes:
+    """An MBR at sector 0, and EBRs."""
+    disk = bytearray(size * (max(sectors) + 1))
+    for number, rows in sectors.items():
+        disk[number * size : number * size + 512] = mbr(rows, signature=0xDEADBEEF)
+    return bytes(disk[: 16384 - 1])
 
 
 def _row(number: int) -> Row:

@@ -6,12 +6,31 @@ import uuid
 from pyinit.initrd.machine import gpt
 
 
+def _logical(disk: bytes, sector: int) -> None:
+    looked_at: list[int] = []
+
+    def read(number: int) -> bytes:
+        looked_at.append(number)
+        return disk[number * sector : number * sector + 512]
+
+    try:
+        found = gpt.logical(disk[:512], read)
+    except ValueError as error:
+        assert "has no end" in str(error)
+    else:
+        assert [entry.index for entry in found] == list(range(5, 5 + len(found)))
+        assert all(entry.part_guid.endswith(f"-{entry.index:02x}") for entry in found)
+        assert len(found) <= 4 * len(looked_at)
+    assert len(looked_at) == len(set(looked_at)) <= gpt.EBRS_MAX
+
+
 def check(data: bytes) -> None:
     disk = data[1:]
     for entry in gpt.mbr(disk[:512]):
         assert 1 <= entry.index <= 4
         assert 0 <= entry.first < 1 << 32
     sector = 4096 if data[:1] and data[0] & 1 else 512
+    _logical(disk, sector)
     try:
         table = gpt.header(disk[: 2 * sector], sector)
         # As devices.py reads them: from where the header says, no more than the header says.

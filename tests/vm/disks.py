@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.initrd.partition_tables import mbr
+
 from .toolbox import Toolbox
 
 MIB = 1 << 20
@@ -101,6 +103,24 @@ def partitioned(toolbox: Toolbox, path: Path, parts: Sequence[tuple[str, str, Pa
     for (_, _, image), offset in zip(parts, offsets, strict=True):
         _copy_sparse(image, path, offset)
     return offsets
+
+
+def logical(path: Path, image: Path, signature: int) -> int:
+    """An MBR disk with two logical partitions; the number of the second, which has `image`."""
+    extended, second, content = 2048, 4096, 6144
+    size = -(-image.stat().st_size // MIB) * MIB // 512
+    sparse_file(path, (content + size) * 512 + _TAIL)
+    tables = {
+        0: mbr([(0x05, extended, content + size - extended)], signature),
+        extended: mbr([(0x83, 63, 100), (0x05, second - extended, content + size - second)]),
+        second: mbr([(0x83, content - second, size)]),
+    }
+    with path.open("r+b") as file:
+        for sector, table in tables.items():
+            file.seek(sector * 512)
+            file.write(table)
+    _copy_sparse(image, path, content * 512)
+    return 6
 
 
 def overlay(toolbox: Toolbox, base: Path, path: Path) -> Path:

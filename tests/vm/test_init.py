@@ -20,7 +20,7 @@ from pyinit.initrd.source import config
 
 from . import bait, disk_watch
 from .cases import Case, LazyResults, Results, run_cases
-from .disks import MIB, esp, ext4, gpt
+from .disks import MIB, esp, ext4, gpt, logical
 from .guest import Console, Disk, boot
 from .hotplug import late_disk
 from .initrd import (
@@ -218,19 +218,22 @@ def test_boots_a_partition_on_btrfs(toolbox: Toolbox, rootdisk: RootDisk, tmp_pa
 def test_waits_for_a_root_device_that_appears_late(
     toolbox: Toolbox, rootdisk: RootDisk, tmp_path: Path
 ) -> None:
-    """It is plugged in when init, loading drivers, has made the first disk appear."""
+    """It is plugged in when init, loading drivers, has made the first disk appear. The root is on a
+    logical partition, whose UUID kernels before 6.13 do not tell."""
     disk, log = rootdisk.disk("ext4"), tmp_path / "console"
-    with late_disk(disk, log, r"\[vda\]") as arguments:
+    number = logical(tmp_path / "disk", disk, 0xC0DE0001)
+    with late_disk(tmp_path / "disk", log, r"\[vda\]") as arguments:
         console = start(
             toolbox,
             "stable",
             disk,
-            "root=/dev/vdb",
+            f"root=PARTUUID=C0DE0001-{number:02X}",
             {CARRIED: rootdisk.carried("whole")},
             log=log,
             arguments=arguments,
         )
     check_root(console, rootdisk.digests["whole"])
+    has(console, rf"/proc/self/mountinfo: .* / /sysroot .* /dev/vdb{number} .*")
     has(console, r".*\[vdb\] .* blocks.*")
 
 

@@ -204,6 +204,7 @@ def _read_table(disk: str) -> dict[tuple[int, int], str]:
             table = gpt.entries(header, raw)
         else:
             table = gpt.mbr(data)
+            table += gpt.logical(data, lambda number: posix.pread(fd, 512, number * sector))
     finally:
         posix.close(fd)
     return {(entry.index, entry.first * (sector // 512)): entry.part_guid for entry in table}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Partition tables, as far as PARTUUID= needs them: GPT (UEFI 5.3) and MBR.
+"""Partition tables, as far as PARTUUID= needs them: GPT (UEFI 5.3), MBR and its chains of EBRs.
 
 No CRC is computed: without zlib it costs milliseconds of bytecode for 16 KiB of entries, and
 proves nothing against who can write the disk. The kernel has checked it before it made the
@@ -7,10 +7,17 @@ partitions, and devices.py takes an entry only where the kernel has a partition 
 and start. What is broken raises ValueError with the rule.
 """
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 HEADER_SIZE = 92
 ENTRIES_MAX = 256
 SECTOR_SIZES = (512, 4096)
+EBRS_MAX = 256
+"""The kernel has no numbers for more partitions on a disk."""
 
+_EXTENDED = (0x05, 0x0F, 0x85)
 _UNUSED = bytes(16)  # the type of an entry that is none
 
 
@@ -100,6 +107,37 @@ def mbr(data: bytes) -> list[Entry]:
         for index, kind, first, size in _mbr_entries(data)
         if kind and size
     ]
+
+
+def logical(data: bytes, read: "Callable[[int], bytes]") -> list[Entry]:
+    """Logical partitions of an MBR disk, numbered as parse_extended() of the kernel does.
+
+    Each extended partition begins a chain of EBRs, that is of sectors like an MBR, which have a
+    partition and the place of the next one. `read` gives the sector of that number, or less.
+    """
+    signature = _number(data, 440, 4)
+    result: list[Entry] = []
+    seen: set[int] = set()
+    for _, kind, start, size in _mbr_entries(data):
+        if kind not in _EXTENDED or not size:
+            continue
+        here, length = start, size
+        while length:
+            if here in seen or len(seen) == EBRS_MAX:
+                raise ValueError(f"the chain of extended partitions has no end (sector {here})")
+            seen.add(here)
+            slots = [slot for slot in _mbr_entries(read(here)) if slot[3]]
+            for number, inner, first, count in slots:
+                # The last two are garbage at times; who counts them counts otherwise than the
+                # kernel.
+                inside = first + count <= length and here + first + count <= start + size
+                if inner not in _EXTENDED and (number <= 2 or inside):
+                    index = 5 + len(result)
+                    result.append(Entry(index, f"{signature:08x}-{index:02x}", here + first))
+            following = [slot for slot in slots if slot[1] in _EXTENDED]
+            _, _, first, length = following[0] if following else (0, 0, 0, 0)
+            here = start + first
+    return result
 
 
 def _mbr_entries(data: bytes) -> list[tuple[int, int, int, int]]:

@@ -98,6 +98,26 @@ def test_mbr(machine: Machine) -> None:
     assert "not found" in refusal("PARTUUID=deadbeef-02")
 
 
+@pytest.mark.parametrize("sector", [512, 4096])
+def test_a_logical_partition(machine: Machine, sector: int) -> None:
+    """By its own start; sysfs counts in 512 bytes, the table in sectors."""
+    rows = {0: [(5, 4, 90)], 4: [(0x83, 1, 3), (5, 10, 20)], 14: [(0x83, 2, 9)]}
+    data = bytearray(20 * sector)
+    for number, row in rows.items():
+        data[number * sector : number * sector + 512] = make.mbr(row, 0xDEADBEEF)
+    machine.disk("sda", bytes(data), sector)
+    for number, start in ((1, 4), (5, 5), (6, 16)):
+        machine.partition("sda", f"sda{number}", number, start * sector // 512)
+    assert devices.find("PARTUUID=deadbeef-06", 0) == str(machine.dev / "sda6")
+    assert devices.find("PARTUUID=deadbeef-01", 0) == str(machine.dev / "sda1")
+    (machine.devices / "sda/sda6/start").write_text("7\n")
+    assert "not found" in refusal("PARTUUID=deadbeef-06")
+    data[14 * sector : 14 * sector + 512] = make.mbr([(0x83, 2, 9), (5, 10, 20)])
+    machine.dev.joinpath("sda").write_bytes(data)
+    said = "sda1: the chain of extended partitions has no end (sector 14)"
+    assert said in refusal("PARTUUID=deadbeef-05")
+
+
 def test_the_same_uuid_twice_is_refused(machine: Machine) -> None:
     for disk in ("vda", "vdb"):
         machine.disk(disk, b"")

@@ -99,6 +99,114 @@ def test_a_hybrid_mbr_is_a_gpt() -> None:
     assert gpt.is_gpt(make.mbr([(0x83, 2048, 100), (0xEE, 1, 100)]))
 
 
+# By sector: the MBR is 0, EBRs are the others. A row: type, first sector, sectors; as they stand
+# there, which is counted from the EBR for a partition, and from the first EBR for the next EBR.
+Chain = dict[int, list[tuple[int, int, int]]]
+DATA, NEXT = 0x83, 0x05
+
+
+def logical(chain: Chain, broken: int = -1) -> list[tuple[int, str, int]]:
+    """Those found; the EBR at `broken` has no mark at its end."""
+    data = make.mbr(chain[0], 0xDEADBEEF)
+
+    def read(number: int) -> bytes:
+        sector = make.mbr(chain[number]) if number in chain else b""
+        return sector[:-1] if number == broken else sector
+
+    return [(e.index, e.part_guid, e.first) for e in gpt.logical(data, read)]
+
+
+TWO: Chain = {
+    0: [(DATA, 1, 9), (NEXT, 100, 1000)],
+    100: [(DATA, 10, 90), (NEXT, 200, 300)],
+    300: [(DATA, 20, 280), (NEXT, 500, 100)],
+    600: [(DATA, 1, 9)],
+}
+
+
+def test_logical_partitions() -> None:
+    expected = [
+        (5, "deadbeef-05", 110), (6, "deadbeef-06", 320), (7, "deadbeef-07", 601),
+    ]  # fmt: skip
+    assert logical(TWO) == expected
+    for kind in (0x0F, 0x85):
+        assert (
+            logical({**TWO, 0: [(kind, 100, 1000)], 300: [TWO[300][0], (kind, 500, 1)]}) == expected
+        )
+    # Its end, too: an EBR without its mark, and one behind the end of the disk.
+    assert logical(TWO, 300) == expected[:1]
+    assert logical({**TWO, 100: [(DATA, 10, 90), (NEXT, 5000, 9)]}) == expected[:1]
+    assert logical(TWO, 100) == logical({0: [(DATA, 1, 9)]}) == logical({0: [(NEXT, 100, 0)]}) == []
+
+
+def test_an_ebr_with_nothing_but_the_next() -> None:
+    assert logical({**TWO, 100: [(0, 0, 0), (NEXT, 200, 300)]}) == [
+        (5, "deadbeef-05", 320), (6, "deadbeef-06", 601),
+    ]  # fmt: skip
+    assert logical({**TWO, 100: [(DATA, 10, 0), (NEXT, 0, 0), (NEXT, 500, 9), (NEXT, 200, 9)]}) == [
+        (5, "deadbeef-05", 601),
+    ]  # fmt: skip
+
+
+def test_two_chains() -> None:
+    chain: Chain = {**TWO, 0: [(NEXT, 600, 9), (DATA, 1, 9), (NEXT, 100, 200)]}
+    chain[100] = TWO[100][:1]
+    assert logical(chain) == [(5, "deadbeef-05", 601), (6, "deadbeef-06", 110)]
+
+
+def test_the_last_two_of_an_ebr_may_be_garbage() -> None:
+    """The kernel takes them where they lie inside: of the part that the EBR is of, and of all."""
+    rows = [(DATA, 10, 5000), (DATA, 20, 5000), (DATA, 30, 70), (DATA, 31, 70)]
+    good = [(5, "deadbeef-05", 110), (6, "deadbeef-06", 120), (7, "deadbeef-07", 130)]
+    assert logical({0: [(NEXT, 100, 100)], 100: rows}) == good
+    chain: Chain = {0: [(NEXT, 100, 100)], 100: [(NEXT, 50, 1000)]}
+    for first, inside in ((30, True), (31, False)):
+        chain[150] = [(0, 0, 0), (0, 0, 0), (DATA, first, 20)]
+        assert bool(logical(chain)) is inside
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        {0: [(NEXT, 100, 9)], 100: [(DATA, 1, 9), (NEXT, 0, 9)]},
+        {**TWO, 600: [(DATA, 1, 9), (NEXT, 200, 9)]},
+        {**TWO, 0: [(NEXT, 100, 1000), (NEXT, 300, 9)]},
+        {0: [(NEXT, 1, 9)], **{n: [(DATA, 1, 9), (NEXT, n, 9)] for n in range(1, 999)}},
+    ],
+)
+def test_a_chain_without_an_end(chain: Chain) -> None:
+    with pytest.raises(ValueError, match=r"the chain of extended partitions has no end \(sector"):
+        logical(chain)
+
+
+def test_as_many_ebrs_as_the_kernel_has_numbers_for() -> None:
+    chain: Chain = {0: [(NEXT, 1, 9)]}
+    chain.update({n: [(NEXT, n, 9)] for n in range(1, 256)})
+    chain[256] = [(DATA, 1, 9)]
+    assert logical(chain) == [(5, "deadbeef-05", 257)]
+    chain[256] = [(NEXT, 256, 9)]
+    with pytest.raises(ValueError, match=r"no end \(sector 257\)"):
+        logical({**chain, 257: []})
+
+
+@given(
+    st.dictionaries(
+        st.integers(0, 9),
+        st.lists(
+            st.tuples(st.sampled_from([0, DATA, NEXT]), st.integers(0, 9), st.integers(0, 9)),
+            max_size=4,
+        ),
+    )
+)
+def test_any_chain(chain: Chain) -> None:
+    chain.setdefault(0, [(NEXT, 1, 9)])
+    try:
+        found = logical(chain)
+    except ValueError:
+        return
+    assert [index for index, _, _ in found] == list(range(5, 5 + len(found)))
+
+
 @given(
     st.lists(st.tuples(st.integers(510, 640), st.binary(min_size=1, max_size=9)), max_size=4),
     st.sampled_from([512, 4096]),
