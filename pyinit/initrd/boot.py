@@ -44,7 +44,8 @@ def setup(
     if root is not None:
         compose.check_free(sysroot)
         with Step("store", root or "root="):
-            patience = devices.patience(line.all("rootwait"), settings.root_wait)
+            waits = line.all("rootwait"), line.all("rootdelay")
+            patience = devices.patience(*waits, settings.root_wait)
             device = rootdisk.find(root, patience, modules, lambda: esp.disk(modules, _ESP_SECONDS))
     with Step("source", "UKI"):
         uki = esp.look(modules, _ESP_SECONDS, settings.uki != "off")

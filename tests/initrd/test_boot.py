@@ -113,6 +113,7 @@ class Flow:
         self.done: list[object] = []
         self.uki = SimpleNamespace(path="/u\n", command_line=None, secure_boot="on")
         self.leftovers: tuple[int, str] | None = None
+        self.waits = -1
         decision = SimpleNamespace(candidates=CANDIDATES, level="carried", uki="off")
         patch.setattr(compose, "check_free", lambda path: self.done.append(("free", path)))
         patch.setattr(rootdisk, "find", self._find)
@@ -125,8 +126,9 @@ class Flow:
         patch.setattr(compose, "attach", lambda *_: self.done.append("attach"))
         patch.setattr(leftovers, "remove_later", lambda *what: self.done.append(what))
 
-    def _find(self, spec: str, *_: object) -> str:
+    def _find(self, spec: str, seconds: int, *_: object) -> str:
         self.done.append(spec)
+        self.waits = seconds
         return "/dev/vda"
 
     def _mount(self, device: str, types: str, flags: str, _modules: object) -> tuple[int, int]:
@@ -152,6 +154,14 @@ def test_the_steps_where_the_disk_is_ours_to_mount(flow: Flow) -> None:
     flow.done.clear()
     boot.setup(config.Config(), cmdline.parse(b""), "/s", root="UUID=1")
     assert flow.done[2] == ("/dev/vda", "", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "seconds"), [(b"", 30), (b"rootwait=40", 40), (b"rootdelay=50", 50)]
+)
+def test_how_long_the_disk_is_waited_for(flow: Flow, line: bytes, seconds: int) -> None:
+    boot.setup(config.Config(), cmdline.parse(line), "/s", root="UUID=1")
+    assert flow.waits == seconds
 
 
 @pytest.mark.parametrize(("root", "where"), [("UUID=1", "UUID=1"), ("", "root=")])

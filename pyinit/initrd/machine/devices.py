@@ -51,7 +51,8 @@ def find(
     if links and key in _LINKS:
         path = f"{DEV}/disk/by-{_LINKS[key]}/{_encode(value)}"
     if not spec:
-        raise Refused("store", "root=", "not on the kernel command line", EXPECTED)
+        expected = f"root= with the disk of the store: {EXPECTED}"
+        raise Refused("store", "kernel command line", "no root= on it", expected)
     name = path.removeprefix(f"{DEV}/")
     if name == path or {"", ".", ".."} & set(name.split("/")):
         raise Refused("store", spec, "a form that is not known here", EXPECTED)
@@ -70,15 +71,16 @@ def _encode(name: str) -> str:
     )
 
 
-def patience(rootwait: list[str | None], configured: int) -> int:
-    """Seconds to wait for the root device: the kernel's `rootwait` (for ever) and `rootwait=N`
-    where they stand on its command line, else as configured.
+def patience(rootwait: list[str | None], rootdelay: list[str | None], configured: int) -> int:
+    """Seconds to wait for the root device: the kernel's `rootwait` (for ever), `rootwait=N` and
+    `rootdelay=N` where they stand on its command line, else as configured.
 
-    The longest of them counts. "For ever" is an hour here: a machine whose disk was stolen should
-    come to the action that is configured for failures. A value that is no number is ignored.
+    The longest of them counts, and nobody waits for what is there. "For ever" is an hour here: a
+    machine whose disk was stolen should come to the action that is configured for failures. A value
+    that is no number is ignored.
     """
     seconds = configured
-    for value in rootwait:
+    for value in [*rootwait, *(value or "" for value in rootdelay)]:
         if value is None:
             seconds = max(seconds, _FOR_EVER)
         elif value.isascii() and value.isdigit() and len(value) <= 4:

@@ -10,7 +10,14 @@ from pyinit.initrd.kernel import interfaces
 from pyinit.initrd.machine import modprobe
 from pyinit.initrd.machine.modules import Modules
 from pyinit.initrd.report import output, traceback
-from pyinit.initrd.report.errors import EXIT_USAGE, CfsError, Refused, Step, os_error
+from pyinit.initrd.report.errors import (
+    EXIT_USAGE,
+    CfsError,
+    Refused,
+    Step,
+    os_error,
+    printable,
+)
 from pyinit.initrd.source import cmdline, config
 from pyinit.initrd.source.cmdline import CommandLine
 from pyinit.initrd.source.config import Config
@@ -18,6 +25,7 @@ from pyinit.initrd.source.config import Config
 _NAME = "init"
 _SYSROOT = "/sysroot"
 _SHELL = "/bin/sh"
+_ONCE = ("root", "rootfstype", "rootflags", "init")
 
 
 def main(arguments: list[str]) -> int:
@@ -54,6 +62,7 @@ def come_up(settings: Config, arguments: list[str]) -> None:
     """Never returns: CfsError, or the new root's init in our place."""
     with Step("source", "/proc/cmdline"):
         line = cmdline.load()
+        warn_of_words(line)
     with Step("store", "kernel modules"):
         rules = modprobe.load(line.all("modprobe.blacklist"), line.of_modules())
         modules = Modules(rules=rules)
@@ -63,6 +72,15 @@ def come_up(settings: Config, arguments: list[str]) -> None:
     moved = tuple(where.removeprefix("/") for where in interfaces.PLACES)
     compose_in_child(settings, line, moved, modules)
     switch_root.switch(_NAME, _SYSROOT, settings, line, arguments)
+
+
+def warn_of_words(line: CommandLine) -> None:
+    """The kernel takes the last of several. Boot menus append, and the first is the UKI's own."""
+    for name in _ONCE:
+        first, *others = line.all(name) or [None]
+        if any(value != first for value in others):
+            text = f"{name}= is there more than once, the first counts: {first or 'empty'}"
+            output.err(f"{_NAME}: warning: {printable(text)}\n")
 
 
 def compose_in_child(

@@ -221,7 +221,7 @@ def test_by_name(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("", "store: root=: not on the kernel command line, expected /dev/NAME"),
+        ("", "refused: store: kernel command line: no root= on it, expected root= with the disk"),
         ("/dev/", "a form that is not known here"),
         ("/dev/../etc/passwd", "a form"),
         ("/dev//vda", "a form"),
@@ -278,7 +278,17 @@ def test_a_name_that_is_no_block_device() -> None:
     ],
 )
 def test_rootwait_makes_it_more_patient(rootwait: list[str | None], seconds: int) -> None:
-    assert devices.patience(rootwait, 30) == seconds
+    assert devices.patience(rootwait, [], 30) == seconds
+    if None not in rootwait:
+        assert devices.patience([], rootwait, 30) == seconds
+
+
+def test_rootdelay_has_a_number_and_the_longest_counts() -> None:
+    """Without one it is no `rootwait`."""
+    assert devices.patience([], [None], 30) == 30
+    assert devices.patience(["60"], [None, "40"], 30) == 60
+    assert devices.patience(["40"], ["60", "50"], 30) == 60
+    assert devices.patience([None], ["60"], 30) == 3600
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,26 @@ def compose(patch: pytest.MonkeyPatch, line: bytes, end: str = "") -> tuple[int,
     return in_child(run)
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"root=/dev/a rootflags=x init=/i rootwait=1 rootwait=2", []),
+        (b"root=/dev/a root=/dev/a init= init=", []),
+        (b"root=/dev/a root=/dev/a root=/dev/b", ["root=/dev/a"]),
+        (b"init=/\xff rootflags=x init rootflags=y rootfstype=e,f rootfstype=",
+         ["rootfstype=e,f", "rootflags=x", "init=/\\udcff"]),
+        (b"init rootfstype= init=/i rootfstype=e", ["rootfstype=empty", "init=empty"]),
+    ],
+)  # fmt: skip
+def test_a_word_that_is_there_twice_is_told(
+    capfd: pytest.CaptureFixture[str], line: bytes, said: list[str]
+) -> None:
+    """The kernel would take the last one."""
+    init.warn_of_words(cmdline.parse(line))
+    text = capfd.readouterr().err.replace(" is there more than once, the first counts: ", "")
+    assert text.splitlines() == [f"init: warning: {word}" for word in said]
+
+
 @pytest.mark.parametrize(("line", "root"), [(b"root=UUID=1", "UUID=1"), (b"quiet", "")])
 def test_a_child_composes_the_root_and_announces_it(
     monkeypatch: pytest.MonkeyPatch, line: bytes, root: str
