@@ -192,6 +192,15 @@ int cfs_filesystem_grow(int fd, uint64_t size);
 /* syncfs: what was written is on the disk, or -errno of what could not be written (Linux 5.8). */
 int cfs_filesystem_sync(int fd);
 
+/* ---- directory.c: names of a directory ------------------------------------------------------ */
+
+enum { CFS_NAMES_MAX = 32768 };
+
+/* The next names, of directories and regular files only: an image may have hundreds of whiteouts.
+ * For each 'd' or 'f', the name, a NUL. `fd` is open for reading; `capacity` is CFS_NAMES_MAX.
+ * Returns 1, and 0 at the end. */
+int cfs_directory_names(int fd, char *names, size_t capacity, size_t *length);
+
 /* ---- namespace.c: where a root is composed unseen ------------------------------------------- */
 
 struct cfs_namespace {

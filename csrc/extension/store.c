@@ -2,6 +2,8 @@
 /* Images, their store, and the file systems of state. */
 #include "cfs_python.h"
 
+#include <string.h>
+
 static PyObject *image_header(PyObject *module, PyObject *args)
 {
 	struct cfs_image_header header;
@@ -125,7 +127,54 @@ static PyObject *filesystem_sync(PyObject *module, PyObject *args)
 	return none_or_fail(error, NULL, NULL);
 }
 
+static int add_name(PyObject *list, const char *name)
+{
+	PyObject *text = PyUnicode_DecodeFSDefault(name);
+	int error = text ? PyList_Append(list, text) : -1;
+
+	Py_XDECREF(text);
+	return error;
+}
+
+/* All names, each in its list. */
+static int add_names(int fd, PyObject *directories, PyObject *files)
+{
+	char names[CFS_NAMES_MAX];
+	size_t length;
+	int more;
+
+	do {
+		UNLOCKED(more, cfs_directory_names(fd, names, sizeof(names), &length));
+		if (more < 0) {
+			fail(more, NULL, NULL);
+			return -1;
+		}
+		for (size_t at = 0; at < length; at += strlen(names + at) + 1)
+			if (add_name(names[at] == 'd' ? directories : files, names + at + 1) < 0)
+				return -1;
+	} while (more > 0);
+	return 0;
+}
+
+static PyObject *directory_names(PyObject *module, PyObject *args)
+{
+	PyObject *directories, *files, *result = NULL;
+	int fd;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "i:directory_names", &fd))
+		return NULL;
+	directories = PyList_New(0);
+	files = PyList_New(0);
+	if (directories && files && add_names(fd, directories, files) == 0)
+		result = PyTuple_Pack(2, directories, files);
+	Py_XDECREF(directories);
+	Py_XDECREF(files);
+	return result;
+}
+
 PyMethodDef store_methods[] = {
+	{ "directory_names", directory_names, METH_VARARGS, NULL },
 	{ "image_header", image_header, METH_VARARGS, NULL },
 	{ "store_open", store_open, METH_VARARGS, NULL },
 	{ "store_open_image", store_open_image, METH_VARARGS, NULL },

@@ -8,6 +8,7 @@
 #include "system/sys.h"
 #include "system/sys_process.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -18,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -102,6 +104,27 @@ LIBC(syscall, long, long number, ...)
 LIBC(fstatfs, int, int fd, struct statfs *out)
 {
 	return fails("fstatfs") ? -1 : __real_fstatfs(fd, out);
+}
+
+/* 1: a file system whose directories have no types beside the names. */
+int fault_no_types;
+
+LIBC(getdents64, ssize_t, int fd, void *buffer, size_t length)
+{
+	ssize_t got = fails("getdents64") ? -1 : __real_getdents64(fd, buffer, length);
+
+	for (char *at = buffer; fault_no_types && at - (char *)buffer < got;) {
+		struct dirent64 *entry = (struct dirent64 *)(void *)at;
+
+		entry->d_type = DT_UNKNOWN;
+		at += entry->d_reclen;
+	}
+	return got;
+}
+
+LIBC(fstatat, int, int dir_fd, const char *path, struct stat *out, int flags)
+{
+	return fails("fstatat") ? -1 : __real_fstatat(dir_fd, path, out, flags);
 }
 
 LIBC(read, ssize_t, int fd, void *buffer, size_t length)

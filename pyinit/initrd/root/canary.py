@@ -9,6 +9,7 @@ names of a directory sorted, of at most 16 MiB where there is one: a large one w
 boot. It is the same file on each boot of an image.
 """
 
+import _cfs
 import errno
 import posix
 
@@ -49,26 +50,34 @@ def find(lower: int) -> str | None:
     large: str | None = None
     level = [""]
     while level:
-        below = []
+        below: list[str] = []
         for directory in level:
-            # Types come with the names: an image of mkcomposefs has 256 whiteouts in its root,
-            # and a stat of each would cost more than the mount.
-            with posix.scandir(f"/proc/self/fd/{lower}/{directory}") as entries:
-                found = sorted(entries, key=_name)
-            for entry in found:
-                path = f"{directory}/{entry.name}" if directory else entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    below.append(path)
-                elif entry.is_file(follow_symlinks=False) and _in_store(entry.path):
-                    if entry.stat(follow_symlinks=False).st_size <= _LARGE:
+            directories, files = _names(lower, directory)
+            start = f"{directory}/" if directory else ""
+            for name in sorted(files):
+                path = start + name
+                if _in_store(f"/proc/self/fd/{lower}/{path}"):
+                    status = posix.stat(path, dir_fd=lower, follow_symlinks=False)
+                    if status.st_size <= _LARGE:
                         return path
                     large = large or path
+            below += [start + name for name in sorted(directories)]
         level = below
     return large
 
 
-def _name(entry: "posix.DirEntry[str]") -> str:
-    return entry.name
+def _names(lower: int, directory: str) -> tuple[list[str], list[str]]:
+    """Directories and regular files. An image of mkcomposefs has 256 whiteouts in its root: as
+    objects of Python they would cost as much as the mount."""
+    fd = posix.open(
+        directory or ".",
+        posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC,
+        dir_fd=lower,
+    )
+    try:
+        return _cfs.directory_names(fd)
+    finally:
+        posix.close(fd)
 
 
 def _in_store(path: str) -> bool:

@@ -80,6 +80,7 @@ def test_wrong_types(cfs: ModuleType, cfs_core: Core, name: str) -> None:
         lambda cfs: cfs.store_open(-1, "x"),
         lambda cfs: cfs.store_open_image((-1, -1, 1), (1, VALUE)),
         lambda cfs: cfs.image_open(-1, "x"),
+        lambda cfs: cfs.directory_names(-1),
         lambda cfs: cfs.mount_attach(-1, -1),
         lambda cfs: cfs.mount_clone(-1, False),
         lambda cfs: cfs.mount_set(-1, 1, 0, False),

@@ -80,6 +80,21 @@ def test_the_name_of_an_image(cfs: ModuleType, tmp_path: Path) -> None:
     os.close(directory)
 
 
+def test_the_names_of_a_directory(cfs: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "file").touch()
+
+    fd = os.open(tmp_path, os.O_RDONLY)
+
+    def names() -> object:
+        os.lseek(fd, 0, os.SEEK_SET)
+        return cfs.directory_names(fd)
+
+    assert names() == (["directory"], ["file"])
+    each_allocation_fails(cfs, names)
+    os.close(fd)
+
+
 @pytest.mark.parametrize("options", [[("a", None)], [("a", "b"), ("c", None), ("d", "e")] * 8])
 def test_options(cfs: ModuleType, cfs_core: Core, options: list[Any]) -> None:
     """The list of their words grows within a key and within a value."""

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
+import _cfs
 import errno
 import os
 import posix
@@ -6,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
@@ -227,15 +229,17 @@ def test_what_is_not_in_the_root_is_refused(tmp_path: Path) -> None:
     assert "ELOOP" in refusal(tmp_path / "lower", tmp_path / "root").found
 
 
-@pytest.mark.parametrize("call", ["scandir", "getxattr"])
+@pytest.mark.parametrize(
+    ("module", "call"), [(posix, "open"), (_cfs, "directory_names"), (posix, "getxattr")]
+)
 def test_an_image_that_cannot_be_read_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, call: str
 ) -> None:
     def fail(*_arguments: object, **_named: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     write(tmp_path, "file", b"x", in_store=False)
-    monkeypatch.setattr(posix, call, fail)
+    monkeypatch.setattr(module, call, fail)
     error = refusal(tmp_path, tmp_path)
     assert (error.path, error.found) == ("/sysroot", "Input/output error (EIO)")
 
