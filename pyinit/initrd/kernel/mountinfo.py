@@ -48,8 +48,18 @@ def mount_id(fd: int) -> int:
 
 def of(fd: int) -> Mount | None:
     """The mount that a descriptor lies on, or None where it is attached nowhere here."""
-    wanted = mount_id(fd)
-    return next((mount for mount in read() if mount.id == wanted), None)
+    return find(files.read(PATH, MAX), mount_id(fd))
+
+
+def find(data: bytes, wanted: int) -> Mount | None:
+    """The mount with that id. Of the other lines, of which there may be thousands, nothing is made.
+
+    ValueError: its line is none of mountinfo.
+    """
+    start = data.find(b"%d " % wanted)
+    while start > 0 and data[start - 1 : start] != b"\n":
+        start = data.find(b"%d " % wanted, start + 1)
+    return None if start < 0 else Mount(data[start:].partition(b"\n")[0])
 
 
 def unescape(field: bytes) -> str:

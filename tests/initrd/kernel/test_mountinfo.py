@@ -66,6 +66,26 @@ def test_lines_round_trip(wanted: list[tuple[int, bytes, bytes, bytes]]) -> None
     assert found == [(number, b"/" + target, *rest) for number, target, *rest in wanted]
 
 
+@given(numbers=st.lists(st.integers(0, 300), unique=True, max_size=8), wanted=st.integers(0, 300))
+def test_a_mount_is_found_by_its_id_and_by_nothing_else(numbers: list[int], wanted: int) -> None:
+    """Ids that begin or end alike; and numbers stand elsewhere in a line too."""
+    data = b"".join(
+        b"%d %d 0:%d / /mnt/%d rw,%d %d - ext4 %d %d \n" % ((n, wanted, n, wanted) + (wanted,) * 4)
+        for n in numbers
+    )
+    found = mountinfo.find(data, wanted)
+    assert (found and found.id) == (wanted if wanted in numbers else None)
+
+
+def test_only_the_line_that_is_asked_for_is_read() -> None:
+    data = b"broken\n" + EXAMPLE + b"37 broken\n"
+    found = mountinfo.find(data, 36)
+    assert found is not None
+    assert found.target == "/mnt2"
+    with pytest.raises(ValueError, match="37 broken"):
+        mountinfo.find(data, 37)
+
+
 @pytest.mark.parametrize(
     "line",
     [
