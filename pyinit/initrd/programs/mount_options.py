@@ -229,5 +229,5 @@ def _take_mount_options(options: MountOptions, given: list[str], sloppy: bool) -
             pass
         elif not sloppy:
             raise UsageError("usage", name, "unknown mount option")
-    if options.upperdir is None and options.writable:
-        options.writable = None  # mount(8) says rw where nobody said ro: no wish of the user's
+    if options.writable:
+        options.writable = None  # mount(8) says rw where nobody said ro: upperdir decides
