@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /*
- * cfs-init: starts an interpreter that has nothing but this file, runs pyinit.initrd.main.main()
- * and leaves with its result.
+ * cfs-init: goes on from the snapshot of an interpreter that has nothing but this file, runs
+ * pyinit.initrd.main.main() and leaves with its result.
  *
- * The interpreter is initialized to its core only (PyConfig._init_main = 0): no sys.path, no
- * standard streams, no site, no signal handlers; SIGINT and SIGPIPE keep the kernel's meaning. It
- * is never finalized: the process ends or executes another program.
+ * For the snapshot, the interpreter is initialized to its core only (PyConfig._init_main = 0): no
+ * sys.path, no standard streams, no site, no signal handlers; SIGINT and SIGPIPE keep the kernel's
+ * meaning. It is never finalized: the process ends or executes another program.
  */
 #define Py_BUILD_CORE 1
 #include <Python.h>
 #if PY_VERSION_HEX >= 0x030d0000
 #include <internal/pycore_codecs.h>
 #endif
+
+#include "heap.h"
+#include "snapshot.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -58,17 +61,34 @@ static int reserve_standard_descriptors(void)
 	return 0;
 }
 
+static void *allocate_arena(void *context, size_t size)
+{
+	(void)context;
+	return cfs_malloc(size);
+}
+
+static void free_arena(void *context, void *arena, size_t size)
+{
+	(void)context, (void)size;
+	cfs_free(arena);
+}
+
 static PyStatus initialize(void)
 {
+	/* Of the stack of Python's frames. */
+	PyObjectArenaAllocator arenas = {NULL, allocate_arena, free_arena};
 	PyPreConfig before;
 	PyConfig config;
 	PyStatus status;
 
 	PyPreConfig_InitIsolatedConfig(&before);
+	before.allocator = PYMEM_ALLOCATOR_MALLOC; /* heap.c; pymalloc's tables go by addresses */
 	before.utf8_mode = 1; /* undecodable bytes of names survive, whatever the locale */
 	status = Py_PreInitialize(&before);
 	if (PyStatus_Exception(status))
 		return status;
+
+	PyObject_SetArenaAllocator(&arenas);
 
 	PyConfig_InitIsolatedConfig(&config);
 	config._init_main = 0;
@@ -122,11 +142,23 @@ static PyObject *call(const char *module_name, const char *function, PyObject *a
 	return result;
 }
 
+/* The exception that is set, on stderr. */
+static void report(void)
+{
+	PyObject *type, *error, *traceback;
+
+	PyErr_Fetch(&type, &error, &traceback);
+	PyErr_NormalizeException(&type, &error, &traceback);
+	if (error && traceback)
+		PyException_SetTraceback(error, traceback);
+	if (!error || !call("pyinit.initrd.report.traceback", "report", error))
+		complain(type ? ((PyTypeObject *)type)->tp_name : "no exception", NULL);
+}
+
 static int run(int argc, char **argv)
 {
 	PyObject *arguments = argument_list(argc, argv);
 	PyObject *result = NULL;
-	PyObject *type, *error, *traceback;
 	int code;
 
 	if (arguments)
@@ -137,26 +169,42 @@ static int run(int argc, char **argv)
 			return code;
 	}
 
-	PyErr_Fetch(&type, &error, &traceback);
-	PyErr_NormalizeException(&type, &error, &traceback);
-	if (error && traceback)
-		PyException_SetTraceback(error, traceback);
-	if (!error || !call("pyinit.initrd.report.traceback", "report", error))
-		complain(type ? ((PyTypeObject *)type)->tp_name : "no exception", NULL);
+	report();
 	return EXIT_INTERNAL;
 }
 
-int main(int argc, char **argv)
+/* The executable of which pyinit.host.frozen takes the snapshot: it does nothing else. */
+static int take_snapshot(void)
 {
-	PyStatus status;
+	PyStatus status = initialize();
+	const char *failed;
 
+	if (PyStatus_Exception(status)) {
+		complain(status.func ? status.func : "start", status.err_msg);
+		return EXIT_INTERNAL;
+	}
+	failed = snapshot_take();
+	if (failed) {
+		complain("snapshot", failed);
+		if (PyErr_Occurred())
+			report();
+	}
+	return failed ? EXIT_INTERNAL : 0;
+}
+
+int main(int argc, char **argv, char **environment)
+{
+	const char *failed;
+
+	if (!snapshot_restore())
+		_exit(take_snapshot());
 	if (reserve_standard_descriptors() < 0) {
 		complain("descriptors 0 to 2", strerror(errno));
 		return EXIT_INTERNAL;
 	}
-	status = initialize();
-	if (PyStatus_Exception(status)) {
-		complain(status.func ? status.func : "start", status.err_msg);
+	failed = snapshot_resume(environment);
+	if (failed) {
+		complain("start", failed);
 		_exit(EXIT_INTERNAL);
 	}
 	_exit(run(argc, argv));

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """The frozen executable as it runs: names, exit codes, imports, last words."""
 
+import ctypes
 import os
 import re
+import resource
 import shutil
 import signal
+import struct
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -224,3 +229,140 @@ def test_a_closed_pipe_ends_it_too(executable: Path) -> None:
             check=False,
         )
     assert done.returncode == -signal.SIGPIPE
+
+
+PR_SET_THP_DISABLE = 41
+HUGE = 2 << 20
+
+
+def without_huge_pages() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
+
+
+@contextmanager
+def at_any_page(executable: Path) -> Iterator[tuple[str, int]]:
+    """The same program, of which the kernel does not know that it wants a multiple of 2 MB: as old
+    kernels load it. In memory, for some file systems are loaded from at such addresses anyway."""
+    data = bytearray(executable.read_bytes())
+    at, size, count = *struct.unpack_from("<Q", data, 32), *struct.unpack_from("<HH", data, 54)
+    for header in range(at, at + size * count, size):
+        if struct.unpack_from("<Q", data, header + 48)[0] == HUGE:
+            struct.pack_into("<Q", data, header + 48, 4096)
+    memory = os.memfd_create("program")
+    try:
+        os.write(memory, data)
+        yield f"/proc/self/fd/{memory}", memory
+    finally:
+        os.close(memory)
+
+
+def launch(
+    program: Path, argument: str, pages: str, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """With huge pages, without them, or from a load address that is no multiple of one."""
+    if pages != "any address":
+        return subprocess.run(
+            [program, argument, *arguments], capture_output=True, text=True, timeout=600,
+            check=False, preexec_fn=without_huge_pages if pages == "ordinary" else None,
+        )  # fmt: skip
+    with at_any_page(program) as (path, memory):
+        return subprocess.run(
+            [path, argument, *arguments], capture_output=True, text=True, timeout=600,
+            check=False, pass_fds=[memory],
+        )  # fmt: skip
+
+
+def window(stand_in: Path, pages: str) -> tuple[int, int]:
+    """Its address, and how much of it is in huge pages, in KiB. proc_pid_smaps(5)"""
+    text = launch(stand_in, "smaps", pages).stdout
+    for part in re.split(r"^(?=[0-9a-f]+-)", text, flags=re.MULTILINE):
+        found = re.match(r"([0-9a-f]+)-([0-9a-f]+) rw-p .* 0 +\n", part)
+        if found and int(found[2], 16) - int(found[1], 16) == HUGE:
+            huge = re.search(r"^AnonHugePages: +(\d+) kB", part, re.MULTILINE)
+            assert huge
+            return int(found[1], 16), int(huge[1])
+    raise AssertionError(f"no window in {text}")
+
+
+def test_the_window_is_a_huge_page(stand_in: Path) -> None:
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not setting.exists() or "[never]" in setting.read_text():
+        pytest.skip("this kernel gives no huge pages")
+    assert max(window(stand_in, "huge")[1] for _ in range(5)) == 2048
+    assert window(stand_in, "ordinary")[1] == 0
+
+
+def test_the_window_may_lie_at_any_page(stand_in: Path) -> None:
+    """So that the tests of this really are."""
+    assert any(window(stand_in, "any address")[0] % HUGE for _ in range(5))
+
+
+def test_it_is_somewhere_else_each_time(stand_in: Path) -> None:
+    libc = ctypes.CDLL(None)
+    libc.personality.argtypes = [ctypes.c_ulong]  # tests under ASan are without random addresses
+    found = {
+        subprocess.run(
+            [stand_in, "where"], capture_output=True, timeout=600, check=True,
+            preexec_fn=lambda: libc.personality(0),
+        ).stdout
+        for _ in range(8)
+    }  # fmt: skip
+    assert len(found) > 1
+
+
+@pytest.mark.parametrize("pages", ["huge", "ordinary", "any address"])
+def test_every_key_is_found_at_every_address(stand_in: Path, pages: str) -> None:
+    """Of each dict and set that can be reached: a hash by address would lose it."""
+    for _ in range(5):
+        done = launch(stand_in, "keys", pages)
+        assert (done.returncode, done.stderr) == (0, "")
+        dicts, keys, by_address = map(int, done.stdout.split())
+        assert dicts > 500
+        assert keys > 5000
+        assert by_address >= 3  # those of the stand-in: this test would see a wrong hash
+
+
+@pytest.mark.parametrize("pages", ["ordinary", "any address"])
+def test_where_no_huge_page_can_be_had(executable: Path, pages: str) -> None:
+    done = launch(executable, "cfs-mount", pages, "--version")
+    assert (done.returncode, done.stdout) == (0, f"cfs-mount {pyinit.VERSION}\n")
+
+
+def test_advice_that_the_kernel_does_not_know(executable: Path) -> None:
+    """Linux before 5.14, or without huge pages."""
+    options = ["-e", "inject=madvise:error=EINVAL", "-o", "/dev/null"]
+    done = run("strace", *options, executable, "cfs-mount", "--version")
+    assert (done.returncode, done.stdout) == (0, f"cfs-mount {pyinit.VERSION}\n")
+
+
+def test_the_environment_is_that_of_the_process(stand_in: Path) -> None:
+    environment = {b"A": b"1", b"caf\xe9": b"a=b\xff", b"EMPTY": b""}
+    done = subprocess.run(
+        [bytes(stand_in), b"environment"], env=environment, capture_output=True, timeout=600,
+        check=True,
+    )  # fmt: skip
+    assert done.stdout == b"A=1\ncaf\xe9=a=b\xff\nEMPTY=\n"
+    done = subprocess.run(
+        [bytes(stand_in), b"environment"], env={}, capture_output=True, timeout=600, check=True
+    )
+    assert done.stdout == b""
+
+
+def test_memory_that_is_limited_ends_in_one_line(stand_in: Path) -> None:
+    """Not in a crash, and what there is can be used."""
+    limit = 64 << 20
+    done = subprocess.run(
+        [stand_in, "memory"], capture_output=True, text=True, timeout=600, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert 20 << 20 < int(done.stdout) < limit
+
+
+def test_it_starts_with_little_address_space(executable: Path) -> None:
+    limit = 12 << 20
+    done = subprocess.run(
+        [executable, "cfs-mount", "--version"], capture_output=True, text=True, timeout=600,
+        check=False, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, f"cfs-mount {pyinit.VERSION}\n")

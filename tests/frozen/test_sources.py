@@ -6,6 +6,8 @@ from pathlib import Path
 from types import CodeType
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pyinit.host.frozen import sources, table
 from tests.frozen.conftest import ROOT
@@ -109,10 +111,42 @@ def lines_of(code: CodeType) -> set[int]:
         ("import time\ntime.strftime('%c')", "x.py:2: time.strftime"),
         ("from time import sleep", "time.NAME"),
         ("async def f(): pass", "async"),
+        ("import posix\nX = posix.getpid()", "x.py:2: posix.getpid() is called while"),
+        ("class C:\n    x = int('1')", "x.py:2: int() is called while"),
+        ("def f(a=list()): pass", "list() is called while"),
+        ("f = lambda a=list(): a", "list() is called while"),
+        ("@cache()\ndef f(): pass", "cache() is called while"),
+        ("import posix\nX = posix.environ", "posix.environ is read while"),
+        ("import sys\nX = sys.argv[0]", "sys.argv is read while"),
+        ("import time\nnow = time.monotonic", "time.monotonic is read while"),
+        ("def d(f): return f\n@d\ndef f(): pass", "x.py:2: d() is called while"),
+        ("import posix\n@posix.unlink\nclass C: pass", "posix.unlink() is called while"),
+        ("import posix\nposix.replace('a', 'b')", "posix.replace() is called while"),
+        ("import posix as p\nX = p.environ", "x.py:1: a module by another name"),
+        ("from posix import environ\nX = environ", "posix.environ taken out of its module"),
+        ("def f():\n    from sys import argv", "x.py:2: sys.argv taken out of its module"),
+        ("class C(metaclass=M): pass", "a metaclass"),
+        ("class C:\n    def __init_subclass__(c): pass", "__init_subclass__() runs while"),
+        ("with x: pass", "with: it calls while"),
     ],
 )
 def test_what_the_executable_lacks_is_refused(tmp_path: Path, text: str, rule: str) -> None:
     assert rule in fault(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import posix\ndef f():\n    return posix.getpid(), posix.environ",
+        "f = lambda: list()",
+        "class C:\n    def f(self):\n        return list()",
+        "X = bytes(16), tuple(k.replace('-', '_') for k in ('a-b',))",
+        "class C:\n    @property\n    def x(self): return 1",
+    ],
+)
+def test_what_functions_call_is_called_when_they_run(tmp_path: Path, text: str) -> None:
+    module = source(tmp_path, text)
+    sources.check(module, sources.parse(module), set())
 
 
 def test_an_import_for_types_only_is_allowed(tmp_path: Path) -> None:
@@ -140,3 +174,30 @@ def test_the_table_of_builtins_is_that_of_the_check() -> None:
 def test_the_table_depends_on_the_sources_alone() -> None:
     first = table.render(table.compile_sources(sources.collect(ROOT)))
     assert first == table.render(table.compile_sources(sources.collect(ROOT)))
+
+
+@given(lines=st.lists(st.integers(0, 40), min_size=1, max_size=30), width=st.integers(1, 30))
+def test_a_table_of_lines_says_the_same_lines(lines: list[int], width: int) -> None:
+    """Of code with long statements and gaps; line numbers in both directions."""
+    text = "".join("\n" * gap + f"x = [{', '.join(['y'] * width)}]\n" for gap in lines)
+    text += "x = (\n 1 +\n\n y(\n\n\n2))\n"
+    code = compile(text, "x.py", "exec")
+    thin = table._by_lines(code)
+    assert by_unit(thin) == by_unit(code)
+    assert len(thin.co_linetable) <= len(code.co_linetable)
+    assert all(columns == (None, None) for *_, columns in positions(thin))
+
+
+def by_unit(code: CodeType) -> list[int | None]:
+    return [line for start, end, line in code.co_lines() for _ in range(start, end, 2)]
+
+
+def positions(code: CodeType) -> list[tuple[int | None, tuple[int | None, int | None]]]:
+    return [(line, (start, end)) for line, _, start, end in code.co_positions()]
+
+
+def test_functions_within_have_such_tables_too() -> None:
+    code = compile("def f():\n    return [x for x in g()]\n", "x.py", "exec")
+    thin = table._by_lines(code)
+    (inner,) = (value for value in thin.co_consts if isinstance(value, CodeType))
+    assert all(columns == (None, None) for *_, columns in positions(inner))

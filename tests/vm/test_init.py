@@ -81,9 +81,10 @@ def start(
     over: Mapping[str, bytes] | None = None,
     more: bytes = b"",
     modules: Sequence[str] = (),
+    memory: int = 512,
 ) -> Console:
     """A boot with nothing but cfs-init in the initrd; `over`: files in place of its own; `more`:
-    another archive."""
+    another archive; `memory` in MiB."""
     kernel = toolbox.kernel(role)
     initrd = boot_initrd(
         kernel,
@@ -103,6 +104,7 @@ def start(
         disks=[Disk(disk, discard_writes=True)],
         log=log,
         arguments=arguments,
+        memory=memory,
     )
     assert not console.timed_out, console.tail
     return console
@@ -191,6 +193,21 @@ def test_boots_a_device_on_ext4(toolbox: Toolbox, rootdisk: RootDisk) -> None:
     has(console, r"init: candidate sha256:0{64} has no image, going on to the next")
     disk_watch.check(disk_watch.on_console(console.text), str(record["device"]), "init")
     assert not bait.executed(console.text)
+
+
+@pytest.mark.all_only
+@pytest.mark.parametrize("huge", ["always", "never"])
+def test_boots_with_little_memory(toolbox: Toolbox, rootdisk: RootDisk, huge: str) -> None:
+    """Of a distribution's kernel, which takes most of it. With huge pages and without."""
+    console = start(
+        toolbox,
+        "stable",
+        rootdisk.disk("ext4"),
+        f"root=/dev/vda transparent_hugepage={huge}",
+        {CARRIED: rootdisk.carried("whole")},
+        memory=128,
+    )
+    check_root(console, rootdisk.digests["whole"])
 
 
 @pytest.mark.newest

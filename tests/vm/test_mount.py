@@ -168,6 +168,23 @@ def _mounting_cases(store: Digests) -> Iterator[Case]:
         " && ! echo new >$T/etc/new; code=$?; umount $T;"
         "rm -rf /disk/state/upper /disk/state/work; exit $code",
     )
+    thp = "/sys/kernel/mm/transparent_hugepage/enabled"
+    yield Case(
+        "huge-pages-never",
+        f"was=$(sed 's/.*\\[\\(.*\\)\\].*/\\1/' {thp}) && echo never >{thp} || exit 9; "
+        f"{mount} $R --digest $D $T; code=$?; echo $was >{thp}; "
+        "cat /proc/self/mountinfo; umount $T; exit $code",
+        stdout=here,
+    )
+    yield Case(
+        # Nothing may be promised but what is there, and 8 MB of it.
+        "memory-is-not-overcommitted",
+        "limit=$(($(sed -n 's/^Committed_AS: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo) + 8192)); "
+        "cd /proc/sys/vm; echo $limit >overcommit_kbytes; echo 2 >overcommit_memory; "
+        f"{mount} $R --digest $D $T; code=$?; echo 0 >overcommit_memory; "
+        "cat /proc/self/mountinfo; umount $T; exit $code",
+        stdout=here,
+    )
     yield Case(
         "verity-off",
         f"{mount} $R --digest $D --image /disk/unsealed.cfs --verity off $T"

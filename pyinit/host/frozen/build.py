@@ -2,7 +2,7 @@
 """Compiles and links build/cfs-init with the distribution's compiler and static libpython."""
 
 import os
-import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -11,15 +11,28 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pyinit.host.frozen import elf, flags, sources, table
+from pyinit.host.frozen import elf, flags, image, interpreter, snapshot, sources, table
 
 NAME = "cfs-init"
 
-COMPILE = ["-std=gnu17", "-Os", "-g1", "-fPIE", "-ffunction-sections", "-fdata-sections"]
+COMPILE = ["-std=gnu17", "-Os", "-g1", "-fPIE", "-ffunction-sections"]
+# It copies the snapshot, at each start.
+FAST = {"snapshot.c": ["-O2"]}
 LINK = (
     "-Wl,--gc-sections -Wl,-O1 -Wl,-z,noexecstack -Wl,-z,relro -Wl,-z,now -Wl,-z,separate-code "
     "-Wl,-z,pack-relative-relocs -Wl,--build-id=none -Wl,--no-eh-frame-hdr"
 ).split()
+
+# The hash of an address, by the interpreter's names for it: csrc/runtime/hash.c has our own.
+HASHES = ("_Py_HashPointer", "Py_HashPointer", "PyObject_GenericHash")
+
+# Where libc's variables are, and what of the interpreter may be there: variables of threads, which
+# snapshot.c sets (pystate.o), or which are unset while nothing is imported or allocated.
+_NOT_OURS = frozenset({".data", ".bss", ".lbss", ".tdata", ".tbss", ".init_array", ".fini_array"})
+_THREAD_VARIABLES = frozenset({"pystate.o", "import.o", "obmalloc.o"})
+_INPUT = re.compile(
+    r"^ *(?:\S+ +)?0x[0-9a-f]+ +0x([0-9a-f]+) \S*?(?:interpreter\.a\(|/frozen/.*?)([\w.-]+\.o)\)?$"
+)
 
 # Object files of libpython that csrc/runtime/absent.c keeps out. They are what an accident (a new
 # call in a patch release, a new built-in module) would bring back.
@@ -34,18 +47,17 @@ class BuildError(Exception):
     """A build that cannot be done here, or whose product breaks a rule."""
 
 
-FAILURES = (BuildError, sources.FreezeError, elf.ElfError, subprocess.CalledProcessError, OSError)
+FAILURES = (
+    BuildError,
+    interpreter.MissingLibraryError,
+    sources.FreezeError,
+    snapshot.SnapshotError,
+    image.ImageError,
+    elf.ElfError,
+    subprocess.CalledProcessError,
+    OSError,
+)
 """What `main` raises where it fails and the text says all."""
-
-# By ID or ID_LIKE of os-release: what has the header files and the static library.
-_PACKAGES = {
-    "debian": "libpython3-dev",
-    "fedora": "python3-devel",
-    "rhel": "python3-devel",
-    "suse": "python3-devel",
-    "arch": "python",
-    "alpine": "python3-dev",
-}
 
 
 def build(
@@ -53,16 +65,19 @@ def build(
     out: Path,
     replace: dict[str, Path] | None = None,
     extra: Iterable[Path] = (),
+    wrap: Iterable[str] = (),
 ) -> Path:
     """Builds `out`/cfs-init and the unstripped cfs-init.debug; gives the former's path.
 
     `root` is the source tree; `replace` as in sources.collect(); `extra` are C files below `root`
-    for a test's build, and what they define is in no other. BuildError, sources.FreezeError,
-    elf.ElfError or CalledProcessError where it fails.
+    for a test's build, and what they define is in no other: for NAME of `wrap`, __wrap_NAME() in
+    place of NAME(). One of FAILURES where it fails.
     """
-    library = _library()
-    work = out / "frozen"
+    library = interpreter.library()
+    work = out.absolute() / "frozen"  # window.ld knows our object files by it
     work.mkdir(parents=True, exist_ok=True)
+    archive = work / "interpreter.a"
+    _run([flags.tool("objcopy"), *interpreter.renaming(library, archive)])
     generated = work / "table.c"
     generated.write_text(table.render(table.compile_sources(sources.collect(root, replace))))
 
@@ -86,50 +101,30 @@ def build(
             "-static-pie",
             *flags.linking(LINK),
             f"-Wl,-T,{root / 'csrc' / 'runtime' / 'no-unwind.ld'}",
+            f"-Wl,-T,{root / 'csrc' / 'runtime' / 'window.ld'}",
+            *(f"-Wl,--wrap={name}" for name in (*HASHES, *wrap)),
             f"-Wl,-Map={link_map}",
             "-o",
             debug,
             *objects,
-            library,
+            archive,
             "-lm",
         ],
         # libc.a warns of every call that would look users up: frozen code makes none.
         quiet=True,
     )
     _check_map(link_map)
+    raw = work / f"{NAME}.raw"
+    _run([flags.tool("strip"), "--strip-all", "-R", ".comment", "-o", raw, debug])
+    places = image.Places.of(debug)
+    image.forget_documentation(raw, places)
+    taken = snapshot.take(raw, image.targets(raw, places))
     stripped = out / NAME
     partial = out / f".{NAME}.partial"
-    _run([flags.tool("strip"), "--strip-all", "-R", ".comment", "-o", partial, debug])
+    image.write(raw, partial, places, taken)
     elf.check(partial, forbidden=[f"{root}/"])
     partial.replace(stripped)
     return stripped
-
-
-def _library() -> Path:
-    """The archive whose objects are position-independent, of the interpreter that runs this."""
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    path = Path(sysconfig.get_config_var("LIBPL")) / f"libpython{version}-pic.a"
-    if not path.exists():
-        raise BuildError(
-            f"{path} is missing: install {_package()}, and run this with the distribution's own "
-            "/usr/bin/python3"
-        )
-    return path
-
-
-def _package() -> str:
-    """What to install for libpython, in the words of this distribution."""
-    try:
-        about = platform.freedesktop_os_release()
-    except OSError:
-        about = {}
-    for name in (about.get("ID", ""), *about.get("ID_LIKE", "").split()):
-        package = _PACKAGES.get(name)
-        if package == _PACKAGES["debian"]:
-            return package
-        if package is not None:
-            return f"{package} (if it has this archive: Debian has, not all have)"
-    return "the package with the static, position-independent libpython (Debian: libpython3-dev)"
 
 
 def _compile(root: Path, work: Path, source: Path) -> Path:
@@ -143,6 +138,7 @@ def _compile(root: Path, work: Path, source: Path) -> Path:
         [
             *flags.compiler(),
             *COMPILE,
+            *FAST.get(source.name, []),
             *flags.hardening(),
             *prefix,
             *includes,
@@ -169,6 +165,21 @@ def _check_map(link_map: Path) -> None:
     back = sorted(name for name in LEFT_OUT if f"({name})" in taken)
     if back:
         raise BuildError(f"{link_map}: {', '.join(back)} came back; see csrc/runtime/absent.c")
+    if astray := sorted(_astray(link_map.read_text())):
+        raise BuildError(f"{link_map}: outside of the window: {', '.join(astray)}; see window.ld")
+
+
+def _astray(text: str) -> Iterable[str]:
+    """Variables of the interpreter or of ours that the snapshot would miss."""
+    output = ""
+    for line in text.partition("\nLinker script and memory map")[2].splitlines():
+        if line[:1].strip():
+            output = line.split()[0]
+        elif output in _NOT_OURS and (found := _INPUT.search(line)):
+            size, file = int(found[1], 16), found[2]
+            thread = output in {".tdata", ".tbss"} and file in _THREAD_VARIABLES
+            if size and not thread:
+                yield f"{file} ({output})"
 
 
 def main(root: Path) -> None:

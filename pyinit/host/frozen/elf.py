@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """What must hold of the built executable, read back from it with pyelftools."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import Segment
 
 # Raw bytes; a leap means that something came back that csrc/runtime/absent.c keeps out. The budget
 # that counts, of the compressed file, is a test's.
@@ -43,16 +44,44 @@ def _faults(path: Path) -> Iterable[str]:
             yield "no RELRO segment"
         if "PT_GNU_STACK" not in kinds:
             yield "no GNU_STACK segment"
+        yield from _relocation_faults(segments)
         for segment in segments:
             flags = segment["p_flags"]
             if segment["p_type"] == "PT_GNU_STACK" and flags & _PF_X:
                 yield "executable stack"
-            if segment["p_type"] == "PT_LOAD" and flags & _PF_X and flags & _PF_W:
-                yield f"segment at {segment['p_vaddr']:#x} is writable and executable"
+            if segment["p_type"] == "PT_LOAD":
+                yield from _segment_faults(segment)
             if isinstance(segment, DynamicSegment):
                 yield from _dynamic_faults(segment)
         if elf.get_section_by_name(".symtab") is not None:
             yield "not stripped"
+
+
+def _segment_faults(segment: Segment) -> Iterable[str]:
+    flags, at = segment["p_flags"], segment["p_vaddr"]
+    if flags & _PF_X and flags & _PF_W:
+        yield f"segment at {at:#x} is writable and executable"
+    if segment["p_filesz"] and (segment["p_offset"] - at) % max(segment["p_align"], 1):
+        yield f"segment at {at:#x} cannot be mapped from {segment['p_offset']:#x}"
+
+
+def _relocation_faults(segments: Sequence[Segment]) -> Iterable[str]:
+    """Each must lie in memory that is writable and has content in the file: so none is in the
+    snapshot's window, which libc would fill page by page."""
+    writable = [
+        range(segment["p_vaddr"], segment["p_vaddr"] + segment["p_filesz"])
+        for segment in segments
+        if segment["p_type"] == "PT_LOAD" and segment["p_flags"] & _PF_W
+    ]
+    for segment in segments:
+        if not isinstance(segment, DynamicSegment):
+            continue
+        for name, table in segment.get_relocation_tables().items():
+            for relocation in table.iter_relocations():
+                at = relocation["r_offset"]
+                if not any(at in part for part in writable):
+                    yield f"a relocation of {name} at {at:#x}, outside of what can be written"
+                    break
 
 
 def _dynamic_faults(segment: DynamicSegment) -> Iterable[str]:

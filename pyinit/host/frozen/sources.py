@@ -2,6 +2,7 @@
 """What is frozen, and the rules that frozen code must keep."""
 
 import ast
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -22,6 +23,15 @@ EMPTY = "encodings"
 
 # They need what is left out of the interpreter: parser, compiler, standard streams (absent.c).
 ABSENT = frozenset({"breakpoint", "compile", "eval", "exec", "input", "open", "print"})
+
+
+# Modules are imported when the executable is built (csrc/runtime/snapshot.c), and what they call
+# then is computed there and then. These give the same result everywhere.
+AT_IMPORT = frozenset({"bytes", "classmethod", "property", "staticmethod", "str.replace", "tuple"})
+# Of the process that runs, and not yet there.
+OF_THE_PROCESS = frozenset({"posix.environ", "sys.argv", "time.monotonic"})
+# They run while a class is made.
+WITH_A_CLASS = frozenset({"__init_subclass__", "__set_name__"})
 
 
 class FreezeError(Exception):
@@ -134,6 +144,8 @@ class _Rules(ast.NodeVisitor):
         self.source = source
         self.available = frozen | BUILTINS - {"_imp"}
         self.packages = {name.rpartition(".")[0] for name in frozen}
+        self.inside = 0  # of how many functions
+        self.modules: set[str] = set()  # names that are modules
 
     def refuse(self, node: ast.stmt | ast.expr, fault: str) -> NoReturn:
         raise FreezeError(f"{self.source.shown}:{node.lineno}: {fault}")
@@ -145,6 +157,9 @@ class _Rules(ast.NodeVisitor):
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
             self.need(node, alias.name)
+            if alias.asname:
+                self.refuse(node, "a module by another name, under which no rule knows it")
+            self.modules.add(alias.name)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         if node.level or not node.module:
@@ -152,6 +167,10 @@ class _Rules(ast.NodeVisitor):
         if node.module == "time":
             self.refuse(node, "names taken out of time, which is in parts: write time.NAME")
         self.need(node, node.module)
+        for alias in node.names:
+            self.modules.add(alias.asname or alias.name)
+            if f"{node.module}.{alias.name}" in OF_THE_PROCESS:
+                self.refuse(node, f"{node.module}.{alias.name} taken out of its module")
         if node.module in self.packages:  # a name may be that of a module
             for alias in node.names:
                 self.need(node, f"{node.module}.{alias.name}")
@@ -162,8 +181,58 @@ class _Rules(ast.NodeVisitor):
         if node.id in ABSENT and not allowed:
             self.refuse(node, f"{node.id}() does not exist in the executable")
 
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        if node.name in WITH_A_CLASS:
+            self.refuse(node, f"{node.name}() runs while the module is imported")
+        self._decorators(node)
+        self._function([*node.decorator_list, node.args], node.body)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        self._decorators(node)
+        if node.keywords and not self.inside:
+            self.refuse(node, "a metaclass is called while the module is imported")
+        self.generic_visit(node)
+
+    def visit_With(self, node: ast.With) -> None:
+        if not self.inside:
+            self.refuse(node, "with: it calls while the module is imported")
+        self.generic_visit(node)
+
+    def _decorators(self, node: ast.FunctionDef | ast.ClassDef) -> None:
+        for decorator in node.decorator_list:
+            name = ast.unparse(decorator)
+            # A call that is a decorator is a call, which visit_Call() sees.
+            if not self.inside and not isinstance(decorator, ast.Call) and name not in AT_IMPORT:
+                self.refuse(decorator, f"{name}() is called while the module is imported")
+
+    def visit_Lambda(self, node: ast.Lambda) -> None:
+        self._function([node.args], [node.body])
+
+    def _function(self, at_once: Iterable[ast.AST], later: Iterable[ast.AST]) -> None:
+        for part in at_once:
+            self.visit(part)
+        self.inside += 1
+        for part in later:
+            self.visit(part)
+        self.inside -= 1
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if not self.inside:
+            function = node.func
+            called = function.id if isinstance(function, ast.Name) else ast.unparse(function)
+            if isinstance(function, ast.Attribute) and function.attr == "replace":
+                of_module = (
+                    isinstance(function.value, ast.Name) and function.value.id in self.modules
+                )
+                called = called if of_module else "str.replace"
+            if called not in AT_IMPORT:
+                self.refuse(node, f"{called}() is called while the module is imported")
+        self.generic_visit(node)
+
     def visit_Attribute(self, node: ast.Attribute) -> None:
         module = node.value.id if isinstance(node.value, ast.Name) else ""
+        if not self.inside and f"{module}.{node.attr}" in OF_THE_PROCESS:
+            self.refuse(node, f"{module}.{node.attr} is read while the module is imported")
         if module == "time" and node.attr not in TIME:
             self.refuse(node, f"time.{node.attr} does not exist in the executable")
         self.generic_visit(node)

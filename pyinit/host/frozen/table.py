@@ -11,6 +11,7 @@ from types import CodeType
 from pyinit.host.frozen.sources import EMPTY, IMPORTER, IMPORTER_NAME, Source, check, names, parse
 
 _LINE = 16
+SECTION = ".rodata.cfs_modules"
 
 
 def compile_sources(sources: list[Source]) -> list[tuple[str, bytes, bool]]:
@@ -24,10 +25,51 @@ def compile_sources(sources: list[Source]) -> list[tuple[str, bytes, bool]]:
     for source in sources:
         tree = parse(source)
         check(source, tree, frozen)
-        code = compile(tree, source.shown, "exec", dont_inherit=True, optimize=0)
+        code = _by_lines(compile(tree, source.shown, "exec", dont_inherit=True, optimize=0))
         name = IMPORTER_NAME if source.name == IMPORTER else source.name
         modules.append((name, _dump(code), source.package))
     return modules
+
+
+def _by_lines(code: CodeType) -> CodeType:
+    """The code with line numbers and without columns, which no traceback of ours shows."""
+    constants = tuple(
+        _by_lines(value) if isinstance(value, CodeType) else value for value in code.co_consts
+    )
+    return code.replace(co_consts=constants, co_linetable=_line_table(code))
+
+
+# Kinds of entries of a location table: CPython's Objects/locations.md (3.11: .txt).
+_NO_COLUMNS, _NO_LOCATION = 13, 15
+_ENTRY_UNITS = 8  # code units that an entry can speak of
+_UNIT = 2
+
+
+def _line_table(code: CodeType) -> bytes:
+    table = bytearray()
+    last = code.co_firstlineno
+    for start, end, line in code.co_lines():
+        units = (end - start) // _UNIT
+        while units > 0:
+            part = min(units, _ENTRY_UNITS)
+            units -= part
+            if line is None:
+                table.append(0x80 | _NO_LOCATION << 3 | part - 1)
+                continue
+            table.append(0x80 | _NO_COLUMNS << 3 | part - 1)
+            table += _signed(line - last)
+            last = line
+    return bytes(table)
+
+
+def _signed(value: int) -> bytes:
+    """The sign in the lowest bit, then six bits to a byte, the lowest first."""
+    rest = abs(value) << 1 | (value < 0)
+    data = bytearray()
+    while rest >> 6:
+        data.append(rest & 0x3F | 0x40)
+        rest >>= 6
+    return bytes([*data, rest])
 
 
 def _dump(code: CodeType) -> bytes:
@@ -65,10 +107,12 @@ def render(modules: list[tuple[str, bytes, bool]]) -> str:
         f"#if PY_VERSION_HEX != {sys.hexversion:#010x}",
         f'#error "frozen by Python {platform.python_version()}, which these headers are not of"',
         "#endif",
+        # Wanted until the snapshot is taken: pyinit.host.frozen.image leaves this section out.
+        f'#define MODULE __attribute__((section("{SECTION}")))',
     ]
     labels = {module[0]: f"code_{index}" for index, module in enumerate(modules)}
     for name, data, _ in modules:
-        parts.append(f"static const unsigned char {labels[name]}[] = {{ /* {name} */")
+        parts.append(f"MODULE static const unsigned char {labels[name]}[] = {{ /* {name} */")
         parts += [
             ",".join(str(byte) for byte in data[at : at + _LINE]) + ","
             for at in range(0, len(data), _LINE)

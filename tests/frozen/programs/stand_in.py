@@ -122,6 +122,87 @@ def arguments(args: list[str]) -> int:
     return 0
 
 
+def environment(args: list[str]) -> int:
+    for name, value in posix.environ.items():
+        posix.write(1, name + b"=" + value + b"\n")
+    return 0
+
+
+def where(args: list[str]) -> int:
+    """The address of something in the image."""
+    posix.write(1, repr(object.__init_subclass__).rpartition(" ")[2].encode())
+    posix.write(1, f"{id(object)}\n".encode())
+    return 0
+
+
+def smaps(args: list[str]) -> int:
+    fd = posix.open("/proc/self/smaps", posix.O_RDONLY)
+    while part := posix.read(fd, 65536):
+        posix.write(1, part)
+    return 0
+
+
+def memory(args: list[str]) -> int:
+    """How many bytes can be had in pieces of a kilobyte, and that it goes on afterwards."""
+    held: list[bytes] = []
+    try:
+        while True:
+            held.append(bytes(100 + len(held) % 900))
+    except MemoryError:
+        total = sum(map(len, held))
+        del held
+    assert len(bytes(1000)) == 1000
+    posix.write(1, f"{total}\n".encode())
+    return 0
+
+
+def keys(args: list[str]) -> int:
+    """Looks up every key of every dict and set that can be reached; prints how many there are."""
+    seen: dict[int, object] = {}
+    found: list[object] = [sys.modules, *all_classes(object)]
+    dicts = count_of_keys = by_address = 0
+    while found:
+        value = found.pop()
+        if id(value) in seen:
+            continue
+        seen[id(value)] = value
+        if isinstance(value, type):
+            found += [value.__bases__, value.__mro__, value.__dict__]
+            continue
+        own = getattr(value, "__dict__", None)
+        if own is not None:
+            found.append(own)
+        for name in ("__code__", "__defaults__", "__kwdefaults__", "__closure__", "co_consts"):
+            found.append(getattr(value, name, None))
+        if isinstance(value, (set, frozenset)):
+            assert all(key in value for key in value)
+            found += value
+        elif isinstance(value, (tuple, list)):
+            found += value
+        elif isinstance(value, dict) or type(value) is type(type.__dict__):
+            dicts += 1
+            mapping: dict[object, object] = value  # type: ignore[assignment]
+            for key in [*mapping]:
+                assert mapping[key] is mapping.get(key, found), key
+                count_of_keys += 1
+                by_address += type(key).__hash__ is object.__hash__
+                found += [key, mapping[key]]
+    posix.write(1, f"{dicts} {count_of_keys} {by_address}".encode())
+    return 0
+
+
+# Keys whose hash is that of an address.
+BY_ADDRESS = {int: 1, keys: 2, OSError: 3, len: 4}
+
+
+def all_classes(base: type) -> list[type]:
+    found = [base]
+    child: type
+    for child in type.__subclasses__(base):
+        found += all_classes(child)
+    return found
+
+
 class Slotted:
     __slots__ = ("__hidden", "shown")
 
@@ -191,15 +272,20 @@ MODES: "dict[str, Callable[[list[str]], int]]" = {
     "chain": chain,
     "compiler": compiler,
     "context": context,
+    "environment": environment,
     "endless": endless,
     "exit": exit_with,
+    "keys": keys,
     "language": language,
     "leave": leave,
+    "memory": memory,
     "modules": modules,
     "next-descriptor": next_descriptor,
     "no-number": no_number,
     "no-report": no_report,
     "no-text": no_text,
     "sleep": sleep,
+    "smaps": smaps,
     "spin": spin,
+    "where": where,
 }

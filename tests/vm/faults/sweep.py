@@ -68,10 +68,11 @@ def parse(text: str) -> list[Run]:
 
 
 # Calls before the program's own first one: the start of libc and of the interpreter. What cannot
-# be started cannot name a step; it must end, with a code or a signal that is not 0.
+# be started cannot name a step; it must end, with a code or a signal that is not 0. (madvise is
+# advice: the snapshot comes into its place without it.)
 _START = frozenset(
-    "access arch_prctl brk fcntl getegid geteuid getgid getrandom gettid getuid mmap mprotect "
-    "mremap munmap prlimit64 readlink readlinkat rseq rt_sigaction rt_sigprocmask "
+    "access arch_prctl brk fcntl getegid geteuid getgid getrandom gettid getuid madvise mmap "
+    "mprotect mremap munmap prlimit64 readlink readlinkat rseq rt_sigaction rt_sigprocmask "
     "set_robust_list set_tid_address sigaltstack sysinfo".split()
 )
 
