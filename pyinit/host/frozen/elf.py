@@ -78,6 +78,8 @@ def _relocation_faults(segments: Sequence[Segment]) -> Iterable[str]:
             continue
         for name, table in segment.get_relocation_tables().items():
             for relocation in table.iter_relocations():
+                if name != "RELR" and not relocation["r_info_type"]:
+                    continue  # R_*_NONE: ld leaves such where it dropped one
                 at = relocation["r_offset"]
                 if not any(at in part for part in writable):
                     yield f"a relocation of {name} at {at:#x}, outside of what can be written"
