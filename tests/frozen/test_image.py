@@ -2,6 +2,7 @@
 """The executable with its snapshot, as a file."""
 
 import os
+import shutil
 import struct
 from pathlib import Path
 
@@ -58,6 +59,14 @@ def test_the_code_of_the_modules_is_left_out(executable: Path) -> None:
     parts = [code[at : at + 512] for at in range(0, len(code) - 512, 2048)]
     # The instructions of a long function are the same bytes in both.
     assert sum(part in data for part in parts) < len(parts) / 10
+
+
+@pytest.mark.parametrize("options", [["-g", "-p"], ["-p"], ["--strip-all"]])
+def test_strip_leaves_it_alone(executable: Path, tmp_path: Path, options: list[str]) -> None:
+    """dracut runs it on every program of an initrd. (eu-strip, tried by hand, does the same.)"""
+    copy = Path(shutil.copy(executable, tmp_path / "copy"))
+    assert "no sections" in run("strip", *options, copy).stderr
+    assert copy.read_bytes() == executable.read_bytes()
 
 
 def test_nothing_of_the_build_is_in_the_file(executable: Path) -> None:

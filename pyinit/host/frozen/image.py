@@ -346,7 +346,9 @@ def _laid_out(start: bytes, loads: Sequence[_Segment], others: Sequence[_Segment
     table = b"".join(entries)
     if len(entries) > fields[10]:
         raise ImageError(f"{len(entries)} program headers, there is room for {fields[10]}")
-    fields[6] = 0  # no section headers
+    # No section headers: tools that make a file anew of its sections, as strip does (dracut runs it
+    # on all of an initrd), refuse it then, and do not leave the snapshot out.
+    fields[6] = 0
     fields[10], fields[11], fields[12], fields[13] = len(entries), 64, 0, 0
     body[: _HEADER.size] = _HEADER.pack(*fields)
     body[fields[5] : fields[5] + len(table)] = table
