@@ -165,7 +165,6 @@ def test_a_change_may_use_its_copy(cell: Path) -> None:
         ("import no_such_module", 500, True, "not importable"),
         ("import os\ndef test_it(): os.kill(os.getpid(), 9)", 500, True, "ended by signal 9"),
         ("import os\ndef test_it(): os._exit(0)", 500, True, "exit 0 before the end"),
-        ("import time\ndef test_it(): time.sleep(600)", 2, True, "not ended after 8 s"),
     ],
 )
 def test_what_counts_as_noticed(
@@ -174,6 +173,17 @@ def test_what_counts_as_noticed(
     (tmp_path / "conftest.py").write_text("from tests import conftest")
     (tmp_path / "test_it.py").write_text(body)
     assert _run([str(tmp_path / "test_it.py")], seconds, tmp_path / "log") == (noticed, how)
+
+
+def test_a_test_that_waits_for_ever_has_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not its use of the processor ends it: it has more of that than a start of pytest needs."""
+    monkeypatch.setattr(worker, "_BUSY", 0.2)
+    (tmp_path / "conftest.py").write_text("from tests import conftest")
+    (tmp_path / "test_it.py").write_text("import time\ndef test_it(): time.sleep(600)")
+    found = _run([str(tmp_path / "test_it.py")], 60, tmp_path / "log")
+    assert found == (True, "not ended after 12 s")
 
 
 def test_what_goes_round_is_ended_by_its_use_of_the_processor(
