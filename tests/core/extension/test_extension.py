@@ -101,6 +101,21 @@ def test_oserror_is_of_the_fitting_class(cfs: ModuleType) -> None:
     assert (caught.value.filename, caught.value.errno) == ("/nowhere", errno.ENOENT)
 
 
+def test_all_names_of_a_directory(cfs: ModuleType, tmp_path: Path) -> None:
+    """Of more than one portion, and of any bytes."""
+    files = {f"{number:03}{'x' * 200}" for number in range(500)} | {os.fsdecode(b"\xff\n")}
+    for name in files:
+        (tmp_path / name).touch()
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "link").symlink_to("directory")
+    fd = os.open(tmp_path, os.O_RDONLY)
+    directories, found = cfs.directory_names(fd)
+    os.close(fd)
+    assert directories == ["directory"]
+    assert len(found) == len(files)
+    assert set(found) == files
+
+
 # ---- digests
 
 

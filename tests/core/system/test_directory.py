@@ -83,6 +83,14 @@ def test_other_kinds_are_left_out(core: Core, tmp_path: Path, no_types: int) -> 
         core.lib.fault_no_types = 0
 
 
+def test_types_beside_the_names_are_enough(core: Core, tmp_path: Path) -> None:
+    """An image may have thousands of entries: none is looked at."""
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "file").touch()
+    with core.failing("fstatat", errno.ESTALE):
+        assert listed(core, tmp_path) == [b"ddirectory", b"ffile"]
+
+
 def test_more_names_than_one_call_gives(core: Core, tmp_path: Path) -> None:
     wanted = [f"f{number:03}{'x' * 200}".encode() for number in range(1000)]
     for name in wanted:

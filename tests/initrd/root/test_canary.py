@@ -244,6 +244,21 @@ def test_an_image_that_cannot_be_read_is_refused(
     assert (error.path, error.found) == ("/sysroot", "Input/output error (EIO)")
 
 
+def test_directories_are_opened_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And never through a link: what is listed as a directory is one."""
+    (tmp_path / "below").mkdir()
+    real, asked = posix.open, []
+
+    def opened(path: str, flags: int, *, dir_fd: int) -> int:
+        asked.append((path, flags))
+        return real(path, flags, dir_fd=dir_fd)
+
+    monkeypatch.setattr(posix, "open", opened)
+    assert find(tmp_path) is None
+    flags = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+    assert asked == [(".", flags), ("below", flags)]
+
+
 @needs_root
 def test_no_descriptor_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "file", b"x")
