@@ -5,6 +5,9 @@ What csrc/runtime/snapshot.c writes is the image's load address and the window. 
 between the three by as much as their load addresses is a pointer into the image. A word that is
 the same in all three is a value. There is no third kind: a pointer to a stack, into a mapping or
 to libc's heap, a time, a random number or a hash of an address fails the build.
+
+The three load addresses have their 15 lowest bits in common (see _CACHED). So what depends on
+these bits alone is not found here. A test looks up every key of the interpreter at others.
 """
 
 import ctypes
