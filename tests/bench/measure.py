@@ -5,7 +5,7 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 PEAK = Path(__file__).with_name("peak.c")
@@ -18,13 +18,15 @@ def build_static(source: str, target: Path) -> Path:
     return target
 
 
-def start_to_exit(commands: Mapping[str, list[str]], rounds: int) -> dict[str, tuple[float, float]]:
-    """(median, least) in milliseconds; no environment, output to /dev/null.
+def start_to_exit(
+    commands: Mapping[str, list[str]], rounds: int, after: Callable[[], None] = lambda: None
+) -> dict[str, tuple[float, float]]:
+    """(median, least) in milliseconds; no environment, output to /dev/null. `after` each run.
 
     Wall-clock time: that of the processor would miss the kernel's work of exec and exit.
     """
     times: dict[str, list[float]] = {name: [] for name in commands}
-    to_null = [(os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)]
+    to_null = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_WRONLY, 0) for fd in (1, 2)]
     for _ in range(rounds):
         for name, command in commands.items():
             start = time.perf_counter()
@@ -33,6 +35,7 @@ def start_to_exit(commands: Mapping[str, list[str]], rounds: int) -> dict[str, t
             times[name].append((time.perf_counter() - start) * 1e3)
             if status:
                 raise RuntimeError(f"{command} ended with status {status}")
+            after()
     return {name: (statistics.median(times[name]), min(times[name])) for name in commands}
 
 

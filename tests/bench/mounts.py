@@ -9,14 +9,13 @@ import ctypes
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from tests.bench.guest import OURS, PEER
+from tests.bench.measure import start_to_exit
 from tests.vm.bundle import bundle
 from tests.vm.store import make_store
 from tests.vm.toolbox import Toolbox
@@ -72,18 +71,12 @@ def _commands(place: Path) -> dict[str, list[str]]:
 
 def _measure(place: Path) -> dict[str, tuple[float, float]]:
     libc = ctypes.CDLL(None, use_errno=True)
-    commands = _commands(place)
-    times: dict[str, list[float]] = {name: [] for name in commands}
-    quiet = [(os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0)]  # the warning of --verity off
-    for _ in range(ROUNDS):
-        for name, command in commands.items():
-            start = time.perf_counter()
-            pid = os.posix_spawn(command[0], command, {}, file_actions=quiet)
-            _, status = os.waitpid(pid, 0)
-            times[name].append((time.perf_counter() - start) * 1e3)
-            if status or libc.umount2(f"{place}/target".encode(), _DETACH) < 0:
-                raise RuntimeError(f"{command} ended with status {status}")
-    return {name: (statistics.median(found), min(found)) for name, found in times.items()}
+
+    def unmount() -> None:
+        if libc.umount2(f"{place}/target".encode(), _DETACH) < 0:
+            raise OSError(ctypes.get_errno(), "umount2")
+
+    return start_to_exit(_commands(place), ROUNDS, after=unmount)
 
 
 if __name__ == "__main__":

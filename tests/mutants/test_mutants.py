@@ -170,9 +170,13 @@ def test_a_change_may_use_its_copy(cell: Path) -> None:
 def test_what_counts_as_noticed(
     tmp_path: Path, body: str, seconds: float, noticed: bool, how: str
 ) -> None:
+    assert verdict(tmp_path, body, seconds) == (noticed, how)
+
+
+def verdict(tmp_path: Path, body: str, seconds: float) -> tuple[bool, str]:
     (tmp_path / "conftest.py").write_text("from tests import conftest")
     (tmp_path / "test_it.py").write_text(body)
-    assert _run([str(tmp_path / "test_it.py")], seconds, tmp_path / "log") == (noticed, how)
+    return _run([str(tmp_path / "test_it.py")], seconds, tmp_path / "log")
 
 
 def test_a_test_that_waits_for_ever_has_noticed(
@@ -180,9 +184,7 @@ def test_a_test_that_waits_for_ever_has_noticed(
 ) -> None:
     """Not its use of the processor ends it: it has more of that than a start of pytest needs."""
     monkeypatch.setattr(worker, "_BUSY", 0.2)
-    (tmp_path / "conftest.py").write_text("from tests import conftest")
-    (tmp_path / "test_it.py").write_text("import time\ndef test_it(): time.sleep(600)")
-    found = _run([str(tmp_path / "test_it.py")], 60, tmp_path / "log")
+    found = verdict(tmp_path, "import time\ndef test_it(): time.sleep(600)", 60)
     assert found == (True, "not ended after 12 s")
 
 
@@ -191,10 +193,8 @@ def test_what_goes_round_is_ended_by_its_use_of_the_processor(
 ) -> None:
     """And not by the clock: on a busy machine that would end others too."""
     monkeypatch.setattr(worker, "_BUSY", 500)
-    (tmp_path / "conftest.py").write_text("from tests import conftest")
-    (tmp_path / "test_it.py").write_text("def test_it():\n    while True: pass")
-    expected = (True, f"ended by signal {int(signal.SIGXCPU)}")
-    assert _run([str(tmp_path / "test_it.py")], 1, tmp_path / "log") == expected
+    found = verdict(tmp_path, "def test_it():\n    while True: pass", 1)
+    assert found == (True, f"ended by signal {int(signal.SIGXCPU)}")
 
 
 def test_no_test_is_no_verdict(tmp_path: Path) -> None:
