@@ -119,7 +119,7 @@ def logical(data: bytes, read: "Callable[[int], bytes]") -> list[Entry]:
     result: list[Entry] = []
     seen: set[int] = set()
     for _, kind, start, size in _mbr_entries(data):
-        if kind not in _EXTENDED or not size:
+        if kind not in _EXTENDED:
             continue
         here, length = start, size
         while length:

@@ -165,9 +165,8 @@ class Modules:
         # Soft ones go round in some kernels.
         todo = order(names, self._needs, strict=False)
         for name in todo:
-            if after := self._soft(name, 1):
-                after = order(after, self._needs, strict=False)
-                todo += [other for other in after if other not in todo]
+            after = order(self._soft(name, 1), self._needs, strict=False)
+            todo += [other for other in after if other not in todo]
             try:
                 self._insert(name, step)
             except Refused as error:

@@ -163,6 +163,16 @@ def test_the_last_two_of_an_ebr_may_be_garbage() -> None:
     for first, inside in ((30, True), (31, False)):
         chain[150] = [(0, 0, 0), (0, 0, 0), (DATA, first, 20)]
         assert bool(logical(chain)) is inside
+    # Within all, and beyond the part that the EBR is of.
+    chain = {0: [(NEXT, 100, 1000)], 100: [(NEXT, 50, 20)]}
+    for first, inside in ((5, True), (6, False)):
+        chain[150] = [(0, 0, 0), (0, 0, 0), (DATA, first, 15)]
+        assert bool(logical(chain)) is inside
+
+
+def test_the_content_of_a_partition_is_no_table() -> None:
+    """Who may write a file system could make partitions of it."""
+    assert logical({0: [(DATA, 100, 1000)], 100: TWO[100], 300: TWO[300], 600: TWO[600]}) == []
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,9 @@ def test_circles(kernel: Kernel, root: Path) -> None:
 
 def test_what_comes_after_goes_round(kernel: Kernel, root: Path) -> None:
     """With all that it needs itself, and each once."""
-    (root / "modules.softdep").write_bytes(b"softdep c post: d\nsoftdep d pre: e post: c f\n")
+    (root / "modules.softdep").write_bytes(
+        b"softdep c post: d\nsoftdep d pre: e post: c f\nsoftdep e pre: d\n"
+    )
     (root / "modules.dep").write_bytes(b"c.ko:\nd.ko:\ne.ko:\nf.ko: g.ko\ng.ko:\n")
     for name in "cdefg":
         (root / f"{name}.ko").write_bytes(b"")
