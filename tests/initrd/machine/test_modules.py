@@ -278,6 +278,17 @@ def test_a_blacklist_is_for_devices_and_aliases(kernel: Kernel, root: Path, tmp_
     assert kernel.names == ["virtio.ko", "virtio-pci.ko"]
 
 
+def test_what_is_on_no_blacklist_is_told_to_be_on_none(
+    kernel: Kernel, root: Path, tmp_path: Path
+) -> None:
+    device = tmp_path / "sys/bus/pci/devices/0000:00:01.0"
+    device.mkdir(parents=True)
+    (device / "modalias").write_text("pci:v00001AF4d00001001sv0sd2bc01sc00i00\n")
+    made = Modules(str(root), rules(b"blacklist ext4"))
+    assert made.coldplug() == 2
+    assert made.not_loaded() == ""
+
+
 def test_a_command_in_place_of_a_module_is_not_run(kernel: Kernel, root: Path) -> None:
     """Nor is the module loaded: `install MODULE /bin/false` forbids it."""
     made = Modules(str(root), rules(b"install virtio /bin/false\ninstall jbd2 x\ninstall vfat x"))
