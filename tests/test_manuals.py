@@ -211,7 +211,7 @@ def test_every_key_of_the_configuration_is_explained() -> None:
 
 @pytest.mark.parametrize(
     ("argument", "said"),
-    [(word, "usage: cfs-seal-disk DISK") for word in ("-h", "--help", "help")]
+    [(word, "usage: cfs-seal-disk [--vm TREE] DISK") for word in ("-h", "--help", "help")]
     + [("--version", f"cfs-seal-disk {VERSION}")],
 )
 def test_seal_disk_answers(argument: str, said: str, tmp_path: Path) -> None:

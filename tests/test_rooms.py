@@ -17,7 +17,7 @@ INITRD = (
     "main", "programs", "boot", "state", "handover", "source", "machine", "root", "kernel",
     "report",
 )  # fmt: skip
-HOST = ("commands", "uki", "store", "config", "frozen", "atomic", "failure")
+HOST = ("commands", "guest", "uki", "store", "config", "frozen", "atomic", "failure")
 CSRC = ("extension", "runtime", "host", "system", "parse", "cfs.h")
 # Rooms beside each other: none knows the other.
 APART = ({"uki", "store", "config", "frozen", "atomic", "failure"},)

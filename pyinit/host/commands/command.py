@@ -84,7 +84,7 @@ class _Version(argparse.Action):
         parser.exit(EXIT_OK)
 
 
-def run(name: str, parser: VerbParser, arguments: list[str] | None) -> int:
+def run(name: str, parser: Parser, arguments: list[str] | None) -> int:
     """Parses, calls the verb (the namespace's `run`) and turns its errors into an exit code."""
     try:
         status = _run(name, parser, arguments)
@@ -101,7 +101,7 @@ def run(name: str, parser: VerbParser, arguments: list[str] | None) -> int:
         return EXIT_SYSTEM
 
 
-def _run(name: str, parser: VerbParser, arguments: list[str] | None) -> int:
+def _run(name: str, parser: Parser, arguments: list[str] | None) -> int:
     try:
         options = parser.parse_args(arguments)
         verb: Verb = options.run
