@@ -38,12 +38,12 @@ def find(
     spec: str,
     seconds: int,
     each: "Callable[[], object] | None",
-    booted: "Callable[[], str]",
+    booted: "Callable[[], tuple[str, str]]",
 ) -> str:
     """The device node; waits for it as devices.find() does. Refused("store"), devices.NotFound.
 
-    `booted` gives the name in sysfs of the disk that the machine was booted from, empty where it
-    is not known. It is asked only where two devices have the name.
+    `booted` gives the name in sysfs of the disk that the machine was booted from, or why it is not
+    known. It is asked only where two devices have the name.
     """
     key, _, value = spec.partition("=")
     number = _number(spec)
@@ -62,7 +62,7 @@ def find(
     def look(problems: list[str]) -> str | None:
         found = _matches(is_it, problems)
         if len(found) > 1:
-            found = [_only(spec, found, booted())]
+            found = [_only(spec, found, *booted())]
         return devices.node(f"{devices.DEV}/{found[0][1]}") if found else None
 
     return devices.wait(spec, seconds, each, look)
@@ -80,11 +80,11 @@ def _matches(
     return found
 
 
-def _only(spec: str, found: list[tuple[str, str]], booted: str) -> tuple[str, str]:
+def _only(spec: str, found: list[tuple[str, str]], booted: str, why_not: str) -> tuple[str, str]:
     """Of several, the one on the booted disk."""
     nodes = " and ".join(f"{devices.DEV}/{node}" for _, node in found)
     if not booted:
-        text = f"on {nodes}, and it is not known which disk was booted from"
+        text = f"on {nodes}, and it is not known which disk was booted from: {why_not}"
         raise Refused("store", spec, text, "one of that name; PARTUUID= names one")
     there = [pair for pair in found if devices.disk_of(pair[0]) == booted]
     if len(there) != 1:

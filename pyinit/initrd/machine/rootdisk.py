@@ -38,7 +38,9 @@ _PASSED_OVER = (
 )
 
 
-def find(spec: str, seconds: int, modules: Modules | None, booted: "Callable[[], str]") -> str:
+def find(
+    spec: str, seconds: int, modules: Modules | None, booted: "Callable[[], tuple[str, str]]"
+) -> str:
     """The device node; waits for it. Refused("store").
 
     `modules` loads drivers while it waits. None: udev runs, which does that, and makes links.

@@ -5,13 +5,16 @@ systemd-stub leaves the partition (StubDevicePartUUID), the path (StubImageIdent
 profile (StubProfile) in EFI variables. All of it is a hint, and the file may have been replaced
 since: what is found here is `unproved`, good for comparing and never for a boot. So not to find a
 file is a reason to be told; a file that is there and is broken is refused.
+
+Where another kernel has started this one (kexec, kdump), all of it, Secure Boot too, is about the
+boot before, and nothing of it is read.
 """
 
 import _cfs
 import errno
 import posix
 
-from pyinit.initrd.kernel import files, mounting
+from pyinit.initrd.kernel import files, kexec, mounting
 from pyinit.initrd.machine import devices
 from pyinit.initrd.report.errors import Refused, os_error
 from pyinit.initrd.source import efivar, payload
@@ -89,9 +92,10 @@ def look(modules: "Modules | None", seconds: int, uki: bool = True) -> UkiDigest
     return result
 
 
-def disk(modules: "Modules | None", seconds: int) -> str:
+def disk(modules: "Modules | None", seconds: int) -> tuple[str, str]:
     """The name in sysfs of the disk with the partition that the UKI was started from, as stub or
-    boot loader say. Empty: neither does, or no partition, or more than one, has that UUID."""
+    boot loader say; or empty, and why it is not known: neither does, or no partition, or more than
+    one, has that UUID."""
     try:
         variables = _mount_variables(modules)
         try:
@@ -101,9 +105,11 @@ def disk(modules: "Modules | None", seconds: int) -> str:
                 uuid = _text(variables, "LoaderDevicePartUUID")  # stubs before 257
         finally:
             posix.close(variables)
-        return devices.disk_of(_partition(uuid, seconds, modules).rpartition("/")[2])
-    except (_Absent, OSError):
-        return ""
+        return devices.disk_of(_partition(uuid, seconds, modules).rpartition("/")[2]), ""
+    except _Absent as error:
+        return "", str(error)
+    except OSError as error:
+        return "", os_error(error)
 
 
 def components(identifier: str) -> list[str]:
@@ -153,6 +159,9 @@ def _mount_variables(modules: "Modules | None") -> int:
         if error.errno == errno.ENOENT:
             raise _Absent("not booted by EFI") from None
         raise _Absent(f"{FIRMWARE}: {os_error(error)}") from None
+    earlier = kexec.reason()
+    if earlier:
+        raise _Absent(f"{earlier}; the EFI variables are of the boot before")
     return _mount("efivarfs", [], ("efivarfs",), modules, "EFI variables")
 
 

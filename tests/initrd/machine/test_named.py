@@ -33,7 +33,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def find(spec: str, booted: str = "") -> str:
-    return named.find(spec, 0, None, lambda: booted)
+    return named.find(spec, 0, None, lambda: (booted, "" if booted else "why not"))
 
 
 def refusal(spec: str, booted: str = "") -> str:
@@ -107,7 +107,9 @@ def test_of_two_none_is_guessed(machine: Machine) -> None:
     """State may lie on it: a stick with the label of the root must not get it."""
     (machine.dev / "vdb").write_bytes(ROOT)
     nodes = f"on {machine.dev}/vda2 and {machine.dev}/vdb"
-    assert f"{nodes}, and it is not known which disk was booted from" in refusal("LABEL=root")
+    assert f"{nodes}, and it is not known which disk was booted from: why not" in refusal(
+        "LABEL=root"
+    )
     assert f"{nodes}, none on vdc, which was booted from" in refusal("LABEL=root", "vdc")
     (machine.dev / "vda1").write_bytes(ROOT)
     text = refusal("LABEL=root", "vda")
@@ -140,7 +142,7 @@ def test_a_device_is_read_once_however_long_it_waits(
     clock = iter(range(9))
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     with pytest.raises(devices.NotFound):
-        named.find("LABEL=other", 5, None, lambda: "")
+        named.find("LABEL=other", 5, None, lambda: ("", ""))
     assert len(looks) == 3
 
 
@@ -149,4 +151,4 @@ def test_a_partition_is_found_when_it_appears(machine: Machine) -> None:
         machine.partition("vda", "vda3", 3, 9999)
         (machine.dev / "vda3").write_bytes(block(*EXT4, (0x478, b"late")))
 
-    assert named.find("LABEL=late", 0, plug, lambda: "") == str(machine.dev / "vda3")
+    assert named.find("LABEL=late", 0, plug, lambda: ("", "")) == str(machine.dev / "vda3")

@@ -27,7 +27,7 @@ def driverless(monkeypatch: pytest.MonkeyPatch) -> Modules:
 
 def refusal(root: str, modules: Modules | None) -> str:
     with pytest.raises(Refused) as caught:
-        rootdisk.find(root, 0, modules, lambda: "")
+        rootdisk.find(root, 0, modules, lambda: ("", ""))
     return str(caught.value)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pyinit.initrd.kernel import kexec
 from pyinit.initrd.machine import devices
 from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.root.digest import Digest
@@ -61,6 +62,7 @@ class Firmware:
 def firmware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Firmware:
     made = Firmware(tmp_path)
     monkeypatch.setattr(esp, "FIRMWARE", str(tmp_path))
+    monkeypatch.setattr(kexec, "reason", lambda: "")
     monkeypatch.setattr("_cfs.fs_mount", made.mount)
     monkeypatch.setattr("_cfs.pe_section_read", made.section)
     monkeypatch.setattr(
@@ -289,13 +291,23 @@ def test_a_directory_or_fifo_is_no_uki(firmware: Firmware, monkeypatch: pytest.M
 def test_the_disk_of_the_esp(firmware: Firmware, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stub's word, else the boot loader's; nothing where neither leads to one partition."""
     monkeypatch.setattr(devices, "disk_of", lambda name: f"disk of {name}")
-    assert esp.disk(None, 3) == f"disk of {UUID[:4]}-3"
+    assert esp.disk(None, 3) == (f"disk of {UUID[:4]}-3", "")
     (firmware.variables / f"StubDevicePartUUID-{efivar.LOADER}").unlink()
-    assert esp.disk(None, 3) == ""
+    none = "no EFI variable LoaderDevicePartUUID: systemd-stub sets it since 257"
+    assert esp.disk(None, 3) == ("", none)
     firmware.set("LoaderDevicePartUUID", "9999")
-    assert esp.disk(None, 3) == "disk of 9999-3"
+    assert esp.disk(None, 3) == ("disk of 9999-3", "")
     firmware.errors["efivarfs"] = errno.ENODEV
-    assert esp.disk(None, 3) == ""
+    assert esp.disk(None, 3) == ("", "EFI variables not mountable: No such device (ENODEV)")
+
+
+def test_a_disk_that_goes_away_is_none(firmware: Firmware, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_name: str) -> str:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(devices, "disk_of", gone)
+    assert esp.disk(None, 3) == ("", "No such file or directory (ENOENT)")
+    assert firmware.mounts
 
 
 def test_two_esps_of_one_uuid_are_no_disk(
@@ -305,4 +317,19 @@ def test_two_esps_of_one_uuid_are_no_disk(
         raise Refused("store", "PARTUUID=1", "on /dev/vda1 and /dev/vdb1", "one partition")
 
     monkeypatch.setattr(devices, "find_partition", twice)
-    assert esp.disk(None, 3) == ""
+    assert esp.disk(None, 3) == ("", "ESP PARTUUID=1: on /dev/vda1 and /dev/vdb1")
+    assert firmware.mounts
+
+
+def test_what_an_earlier_boot_left_is_not_read(
+    firmware: Firmware, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its UKI, its disk, and whether Secure Boot has checked it: this kernel is another."""
+    monkeypatch.setattr(kexec, "reason", lambda: "started by kexec")
+    why = "started by kexec; the EFI variables are of the boot before"
+    result = look()
+    assert (result.found, result.why_not) == (None, why)
+    assert (result.path, result.secure_boot, result.command_line) == ("", "unknown", None)
+    assert look(uki=False).secure_boot == "unknown"
+    assert esp.disk(None, 3) == ("", why)
+    assert firmware.mounts == []

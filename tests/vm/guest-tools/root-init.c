@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 /*
  * /sbin/init of a root image: shows on the console what it finds, each line after its file's name,
- * and powers off.
+ * and powers off. Where the command line has `then=NUMBER` it starts the kernel on the disk instead,
+ * by kexec and with that command line.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/klog.h>
 #include <sys/reboot.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -84,6 +88,28 @@ static void execute(const char *path)
 	printf("%s: exits %d\n", path, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
 }
 
+/* /sysroot/next has linux, initrd, and a file for each NUMBER. */
+static void start_next(void)
+{
+	char *number = getenv("then");
+	char path[64], line[1024] = "";
+	FILE *file;
+	int kernel, initrd;
+
+	if (!number)
+		return;
+	snprintf(path, sizeof(path), "/sysroot/next/%s", number);
+	file = fopen(path, "re");
+	kernel = open("/sysroot/next/linux", O_RDONLY | O_CLOEXEC);
+	initrd = open("/sysroot/next/initrd", O_RDONLY | O_CLOEXEC);
+	if (file && fgets(line, sizeof(line), file)) {
+		line[strcspn(line, "\n")] = '\0';
+		if (!syscall(SYS_kexec_file_load, kernel, initrd, strlen(line) + 1, line, 0UL))
+			reboot(RB_KEXEC);
+	}
+	perror("root-init: kexec");
+}
+
 int main(int argc, char **argv)
 {
 	printf("root-init: pid %d\n", (int)getpid());
@@ -109,6 +135,7 @@ int main(int argc, char **argv)
 	execute("/var/true"); // where a test has put one
 	printf("root-init: done\n");
 	fflush(stdout);
+	start_next();
 	reboot(RB_POWER_OFF);
 	return 1;
 }

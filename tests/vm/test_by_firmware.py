@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""cfs-init in a UKI that firmware starts, and then in kernels that another one starts (kexec).
+
+It is one guest: the firmware's variables outlive each of its kernels.
+"""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pyinit.initrd.machine import superblock
+from tests.demo.command import product
+
+from .guest import COMMAND_LINE, Disk, Firmware, boot
+from .initrd import boot_initrd
+from .product import cfs_init
+from .rootdisk import CARRIED, RootDisk, make_rootdisk
+from .test_init import CONFIG, configuration
+from .toolbox import Toolbox
+from .uki import boot_disk, build_uki
+
+pytestmark = pytest.mark.vm
+
+ESP = "f1000000-0000-4000-8000-000000000001"
+ROOT = "f1000000-0000-4000-8000-000000000002"
+LIMIT = 360
+
+
+@pytest.fixture(scope="module")
+def rootdisk(toolbox: Toolbox) -> RootDisk:
+    return make_rootdisk(toolbox)
+
+
+def partition(toolbox: Toolbox, rootdisk: RootDisk, directory: Path, words: list[str]) -> Path:
+    """The root's, with what its init starts next: the same kernel, another image, these words."""
+    copy, commands = directory / "partition", directory / "commands"
+    kernel = toolbox.kernel("stable")
+    # The image is not the one that the UKI names; without /var, so that it can be told.
+    files = {CARRIED: rootdisk.carried("no-var"), CONFIG: configuration(var="none")}
+    (directory / "initrd").write_bytes(boot_initrd(kernel, cfs_init(), files=files))
+    lines = ["mkdir next", "cd next", f"write {kernel.vmlinuz} linux"]
+    lines.append(f"write {directory / 'initrd'} initrd")
+    for number, text in enumerate(words, 1):
+        (directory / str(number)).write_text(f"{COMMAND_LINE} {text}\n")
+        lines.append(f"write {directory / str(number)} {number}")
+    subprocess.run(["cp", "--sparse=always", rootdisk.disk("ext4"), copy], check=True, timeout=600)
+    commands.write_text("\n".join(lines) + "\n")
+    toolbox.run("debugfs", "-w", "-f", commands, copy)
+    return copy
+
+
+def test_facts_of_an_earlier_boot_are_not_taken_for_this_ones(
+    toolbox: Toolbox, rootdisk: RootDisk, tmp_path: Path
+) -> None:
+    """The UKI names another image than what is started after it, and lies on one of two disks of
+    one name. Both count where firmware has started the UKI, and neither does after kexec."""
+    clone = rootdisk.disk("ext4")
+    with clone.open("rb") as file:
+        [block] = superblock.read(file.read(superblock.NEEDED))
+    twice = f"root=UUID={block.uuid}"
+    kernel = toolbox.kernel("stable")
+    plain, uki, disk = tmp_path / "plain.efi", tmp_path / "sealed.efi", tmp_path / "disk"
+    build_uki(
+        toolbox, kernel, plain, initrd=boot_initrd(kernel, cfs_init()),
+        cmdline=f"{COMMAND_LINE} {twice} then=1",
+    )  # fmt: skip
+    product("cfs-uki", "seal", "--digest", rootdisk.digests["whole"], str(plain), "-o", str(uki))
+    root = partition(toolbox, rootdisk, tmp_path, [f"root=PARTUUID={ROOT} then=2", twice])
+    boot_disk(toolbox, disk, uki, root, esp_partuuid=ESP, root_partuuid=ROOT)
+    console = boot(
+        toolbox,
+        disks=[Disk(disk, discard_writes=True), Disk(clone, discard_writes=True)],
+        memory=768, limit=LIMIT, log=tmp_path / "log", firmware=Firmware(),
+    )  # fmt: skip
+    disk.unlink()
+    assert not console.timed_out, console.tail
+    text = console.text.replace("\r", "")
+    records = [json.loads(found) for found in re.findall(r"^/run/cfs/root.json: (.*)$", text, re.M)]
+    digests = [record["digest"].removeprefix("sha256:") for record in records]
+    assert digests == [rootdisk.digests[name] for name in ("whole", "no-var")], console.tail
+    by_firmware, by_kexec = records
+
+    assert by_firmware["uki"] == "unproved, equal: /dev/vda1:/EFI/BOOT/BOOTX64.EFI"
+    assert by_firmware["command_line"] == "unproved, in the UKI"
+    assert len(re.findall(r"/sysroot .* /dev/vda2 ", text)) == 2
+
+    why = "this kernel was started by kexec; the EFI variables are of the boot before"
+    assert by_kexec["uki"] == f"not compared: {why}"
+    assert by_kexec["command_line"] == "not looked at"
+    assert by_kexec["level"] == "carried"
+
+    [refused] = re.findall(r"^init: refused: store: UUID=\S+: (.*)$", text, re.M)
+    assert refused == (
+        "on /dev/vda2 and /dev/vdb, and it is not known which disk was booted from: "
+        f"{why}, expected one of that name; PARTUUID= names one"
+    )
