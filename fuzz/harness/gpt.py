@@ -48,4 +48,6 @@ def check(data: bytes) -> None:
         assert table.first_usable <= entry.first <= table.last_usable
         at = (entry.index - 1) * table.entry_size
         assert any(raw[at : at + 16])
+        assert uuid.UUID(bytes_le=raw[at : at + 16]) == uuid.UUID(entry.kind)
         assert uuid.UUID(bytes_le=raw[at + 16 : at + 32]) == uuid.UUID(entry.part_guid)
+        assert entry.attributes == int.from_bytes(raw[at + 48 : at + 56], "little")

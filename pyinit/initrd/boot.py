@@ -46,7 +46,13 @@ def setup(
         with Step("store", root or "root="):
             waits = line.all("rootwait"), line.all("rootdelay")
             patience = devices.patience(*waits, settings.root_wait)
-            device = rootdisk.find(root, patience, modules, lambda: esp.disk(modules, _ESP_SECONDS))
+            device = rootdisk.find(
+                root,
+                patience,
+                modules,
+                lambda seconds=_ESP_SECONDS: esp.disk(modules, seconds),
+                discovered=settings.root_discover,
+            )
     with Step("source", "UKI"):
         uki = esp.look(modules, _ESP_SECONDS, settings.uki != "off")
     if uki.command_line is False:

@@ -5,8 +5,8 @@ import uuid
 
 ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
 
-# number, type, UUID, first and last sector
-Row = tuple[int, str, str, int, int]
+# number, type, UUID, first and last sector, attributes
+Row = tuple[int, str, str, int, int] | tuple[int, str, str, int, int, int]
 
 
 def mbr(rows: list[tuple[int, int, int]], signature: int = 0) -> bytes:
@@ -23,13 +23,10 @@ def mbr(rows: list[tuple[int, int, int]], signature: int = 0) -> bytes:
 
 def gpt(rows: list[Row], sector: int = 512, count: int = 128, size: int = 128) -> bytearray:
     entries = bytearray(count * size)
-    for number, kind, own, first, last in rows:
-        entries[(number - 1) * size : (number - 1) * size + 48] = (
-            uuid.UUID(kind).bytes_le
-            + uuid.UUID(own).bytes_le
-            + first.to_bytes(8, "little")
-            + last.to_bytes(8, "little")
-        )
+    for number, kind, own, *numbers in rows:
+        entry = uuid.UUID(kind).bytes_le + uuid.UUID(own).bytes_le
+        entry += b"".join(value.to_bytes(8, "little") for value in numbers)
+        entries[(number - 1) * size : (number - 1) * size + len(entry)] = entry
     header = bytearray(sector)
     header[:16] = b"EFI PART" + (0x10000).to_bytes(4, "little") + (92).to_bytes(4, "little")
     for at, value in ((24, 1), (32, 9999), (40, 6), (48, 9000), (72, 2)):

@@ -92,7 +92,7 @@ def test_what_is_decided_before_the_disk_is_mounted(
     """The configuration and the sources: no digest, no mount."""
     found: list[str] = []
 
-    def find(spec: str, *_: object) -> str:
+    def find(spec: str, *_: object, **_named: object) -> str:
         found.append(spec)
         return "/dev/vda"
 
@@ -126,9 +126,11 @@ class Flow:
         patch.setattr(compose, "attach", lambda *_: self.done.append("attach"))
         patch.setattr(leftovers, "remove_later", lambda *what: self.done.append(what))
 
-    def _find(self, spec: str, seconds: int, *_: object) -> str:
+    def _find(
+        self, spec: str, seconds: int, _modules: object, booted: Any, *, discovered: bool
+    ) -> str:
         self.done.append(spec)
-        self.waits = seconds
+        self.waits, self.booted, self.discovered = seconds, booted, discovered
         return "/dev/vda"
 
     def _mount(self, device: str, types: str, flags: str, _modules: object) -> tuple[int, int]:
@@ -164,11 +166,23 @@ def test_how_long_the_disk_is_waited_for(flow: Flow, line: bytes, seconds: int) 
     assert flow.waits == seconds
 
 
+def test_who_says_which_disk_was_booted_from(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The root partition is looked for without root= only where the configuration allows it."""
+    monkeypatch.setattr(esp, "disk", lambda _, seconds: f"ESP after {seconds} s")
+    settings = config.Config()
+    boot.setup(settings, cmdline.parse(b""), "/s", root="")
+    assert flow.discovered is False
+    assert (flow.booted(), flow.booted(7)) == ("ESP after 5 s", "ESP after 7 s")
+    settings.root_discover = True
+    boot.setup(settings, cmdline.parse(b""), "/s", root="")
+    assert flow.discovered is True
+
+
 @pytest.mark.parametrize(("root", "where"), [("UUID=1", "UUID=1"), ("", "root=")])
 def test_a_disk_that_cannot_be_looked_for_is_named(
     flow: Flow, monkeypatch: pytest.MonkeyPatch, root: str, where: str
 ) -> None:
-    def fail(*_: object) -> str:
+    def fail(*_: object, **_named: object) -> str:
         raise OSError(errno.EIO, "x")
 
     monkeypatch.setattr(rootdisk, "find", fail)

@@ -14,6 +14,7 @@ import pytest
 from pyinit.initrd.machine import superblock
 from tests.demo.command import product
 
+from .disks import MIB, ROOT_X86_64_TYPE, partitioned, sparse_file
 from .guest import COMMAND_LINE, Disk, Firmware, boot
 from .initrd import boot_initrd
 from .product import cfs_init
@@ -52,33 +53,38 @@ def partition(toolbox: Toolbox, rootdisk: RootDisk, directory: Path, words: list
     return copy
 
 
-def test_facts_of_an_earlier_boot_are_not_taken_for_this_ones(
+def test_the_disk_that_was_booted_from_and_what_counts_after_kexec(
     toolbox: Toolbox, rootdisk: RootDisk, tmp_path: Path
 ) -> None:
-    """The UKI names another image than what is started after it, and lies on one of two disks of
-    one name. Both count where firmware has started the UKI, and neither does after kexec."""
+    """The UKI has no `root=`: its own disk has the root, and not the one with a root partition
+    beside it. It names another image than what is started after it. Both count where firmware has
+    started the UKI; after kexec neither does, and nothing says which of two disks is meant."""
     clone = rootdisk.disk("ext4")
     with clone.open("rb") as file:
         [block] = superblock.read(file.read(superblock.NEEDED))
     twice = f"root=UUID={block.uuid}"
+    empty = sparse_file(tmp_path / "empty", MIB)
+    partitioned(toolbox, tmp_path / "beside", [(ROOT_X86_64_TYPE, "R", empty)])
+    settings = {CONFIG: configuration(root_discover=True)}
     kernel = toolbox.kernel("stable")
     plain, uki, disk = tmp_path / "plain.efi", tmp_path / "sealed.efi", tmp_path / "disk"
     build_uki(
-        toolbox, kernel, plain, initrd=boot_initrd(kernel, cfs_init()),
-        cmdline=f"{COMMAND_LINE} {twice} then=1",
+        toolbox, kernel, plain, initrd=boot_initrd(kernel, cfs_init(), files=settings),
+        cmdline=f"{COMMAND_LINE} then=1",
     )  # fmt: skip
     product("cfs-uki", "seal", "--digest", rootdisk.digests["whole"], str(plain), "-o", str(uki))
     root = partition(toolbox, rootdisk, tmp_path, [f"root=PARTUUID={ROOT} then=2", twice])
     boot_disk(toolbox, disk, uki, root, esp_partuuid=ESP, root_partuuid=ROOT)
     console = boot(
         toolbox,
-        disks=[Disk(disk, discard_writes=True), Disk(clone, discard_writes=True)],
+        disks=[Disk(path, discard_writes=True) for path in (disk, clone, tmp_path / "beside")],
         memory=768, limit=LIMIT, log=tmp_path / "log", firmware=Firmware(),
     )  # fmt: skip
     disk.unlink()
     assert not console.timed_out, console.tail
     text = console.text.replace("\r", "")
-    records = [json.loads(found) for found in re.findall(r"^/run/cfs/root.json: (.*)$", text, re.M)]
+    said = re.findall(r"^/run/cfs/root.json: (.*)$", text, re.MULTILINE)
+    records = [json.loads(line) for line in said]
     digests = [record["digest"].removeprefix("sha256:") for record in records]
     assert digests == [rootdisk.digests[name] for name in ("whole", "no-var")], console.tail
     by_firmware, by_kexec = records
@@ -92,7 +98,7 @@ def test_facts_of_an_earlier_boot_are_not_taken_for_this_ones(
     assert by_kexec["command_line"] == "not looked at"
     assert by_kexec["level"] == "carried"
 
-    [refused] = re.findall(r"^init: refused: store: UUID=\S+: (.*)$", text, re.M)
+    [refused] = re.findall(r"^init: refused: store: UUID=\S+: (.*)$", text, re.MULTILINE)
     assert refused == (
         "on /dev/vda2 and /dev/vdb, and it is not known which disk was booted from: "
         f"{why}, expected one of that name; PARTUUID= names one"

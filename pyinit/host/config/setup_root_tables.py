@@ -145,6 +145,7 @@ class Device:
     """[device]"""
 
     wait: int | None = _key(_SECONDS, "root-wait")
+    discover: bool | None = _key(_BOOLEAN, "root-discover")
 
 
 @dataclass(frozen=True)

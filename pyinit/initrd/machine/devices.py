@@ -24,6 +24,7 @@ DEV = "/dev"
 _POLL_SECONDS = 0.05
 _FOR_EVER = 3600
 EXPECTED = f"{DEV}/NAME, PARTUUID=, UUID=, LABEL=, PARTLABEL= or MAJOR:MINOR"
+ALLOWED = "[device] discover = true in the configuration of this initrd"
 _HEX = "0123456789abcdef"
 # By which of udev's directories a file system or partition is found, and its name there.
 _LINKS = {"UUID": "uuid", "LABEL": "label", "PARTLABEL": "partlabel"}
@@ -51,7 +52,7 @@ def find(
     if links and key in _LINKS:
         path = f"{DEV}/disk/by-{_LINKS[key]}/{_encode(value)}"
     if not spec:
-        expected = f"root= with the disk of the store: {EXPECTED}"
+        expected = f"root= with the disk of the store: {EXPECTED}; or {ALLOWED}"
         raise Refused("store", "kernel command line", "no root= on it", expected)
     name = path.removeprefix(f"{DEV}/")
     if name == path or {"", ".", ".."} & set(name.split("/")):
@@ -162,7 +163,7 @@ def node(path: str) -> str | None:
 
 def _partition(spec: str, wanted: str, problems: list[str]) -> str | None:
     """One look at all partitions; what hinders it goes into `problems`."""
-    tables: dict[str, dict[tuple[int, int], str]] = {}
+    tables: dict[str, dict[tuple[int, int], gpt.Entry]] = {}
     found: list[str] = []
     for name in names():
         event = uevent(name)
@@ -174,9 +175,9 @@ def _partition(spec: str, wanted: str, problems: list[str]) -> str | None:
                 disk = disk_of(name)
                 if disk not in tables:
                     tables[disk] = {}  # one problem, one message
-                    tables[disk] = _read_table(disk)
-                place = (_number(name, "partition"), _number(name, "start"))
-                uuid = tables[disk].get(place, "")
+                    tables[disk] = table(disk)
+                entry = tables[disk].get(place(name))
+                uuid = entry.part_guid if entry else ""
             except OSError as error:
                 problems.append(f"{name}: {os_error(error)}")
                 continue
@@ -191,8 +192,14 @@ def _partition(spec: str, wanted: str, problems: list[str]) -> str | None:
     return node(found[0]) if found else None
 
 
-def _read_table(disk: str) -> dict[tuple[int, int], str]:
-    """UUIDs by number and start (in 512-byte units, as sysfs has it). OSError, ValueError."""
+def place(name: str) -> tuple[int, int]:
+    """Number and start of a partition, as in table(). OSError, ValueError."""
+    return _number(name, "partition"), _number(name, "start")
+
+
+def table(disk: str) -> dict[tuple[int, int], gpt.Entry]:
+    """The partitions by number and start (in 512-byte units, as sysfs has it). OSError,
+    ValueError."""
     sector = _number(disk, "queue/logical_block_size")
     if sector not in gpt.SECTOR_SIZES:
         raise ValueError(f"{disk} has sectors of {sector} bytes")
@@ -203,13 +210,13 @@ def _read_table(disk: str) -> dict[tuple[int, int], str]:
         if gpt.is_gpt(data):
             header = gpt.header(data, sector)
             raw = posix.pread(fd, header.count * header.entry_size, header.offset)
-            table = gpt.entries(header, raw)
+            found = gpt.entries(header, raw)
         else:
-            table = gpt.mbr(data)
-            table += gpt.logical(data, lambda number: posix.pread(fd, 512, number * sector))
+            found = gpt.mbr(data)
+            found += gpt.logical(data, lambda number: posix.pread(fd, 512, number * sector))
     finally:
         posix.close(fd)
-    return {(entry.index, entry.first * (sector // 512)): entry.part_guid for entry in table}
+    return {(entry.index, entry.first * (sector // 512)): entry for entry in found}
 
 
 def uevent(name: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Partition tables, as far as PARTUUID= needs them: GPT (UEFI 5.3), MBR and its chains of EBRs.
+"""Partition tables, as far as PARTUUID= and discover.py need them: GPT (UEFI 5.3), MBR and its
+chains of EBRs.
 
 No CRC is computed: without zlib it costs milliseconds of bytecode for 16 KiB of entries, and
 proves nothing against who can write the disk. The kernel has checked it before it made the
@@ -22,14 +23,19 @@ _UNUSED = bytes(16)  # the type of an entry that is none
 
 
 class Entry:
-    """A partition in use: number from 1, its UUID, first LBA in sectors of the disk."""
+    """A partition in use: number from 1, its UUID, first LBA in sectors of the disk; of GPT its
+    type and attributes too."""
 
-    __slots__ = ("first", "index", "part_guid")
+    __slots__ = ("attributes", "first", "index", "kind", "part_guid")
 
-    def __init__(self, index: int, part_guid: str, first: int) -> None:
+    def __init__(
+        self, index: int, part_guid: str, first: int, kind: str = "", attributes: int = 0
+    ) -> None:
         self.index = index
         self.part_guid = part_guid
         self.first = first
+        self.kind = kind
+        self.attributes = attributes
 
 
 class Header:
@@ -95,7 +101,8 @@ def entries(table: Header, data: bytes) -> list[Entry]:
         last = _number(raw, 40, 8)
         # As the kernel: such an entry makes no partition, but is no reason to lose the others.
         if table.first_usable <= first <= last <= table.last_usable:
-            result.append(Entry(index + 1, guid(raw[16:32]), first))
+            kind, attributes = guid(raw[:16]), _number(raw, 48, 8)
+            result.append(Entry(index + 1, guid(raw[16:32]), first, kind, attributes))
     return result
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""The disk that `root=` names: found, and mounted where nobody but us sees it.
+"""The disk that `root=` names, or that is discovered: found, and mounted where nobody but us sees
+it.
 
 It is mounted detached, read-only, and without programs, devices and set-user-id: what lies on it
 was written by whoever had it. The words of the command line that say how (rootfstype=, rootflags=,
@@ -8,9 +9,10 @@ rootwait) are obeyed here or refused by name.
 
 import _cfs
 import errno
+import posix
 
 from pyinit.initrd.kernel import filesystem, mounting
-from pyinit.initrd.machine import devices, named
+from pyinit.initrd.machine import devices, discover, named
 from pyinit.initrd.machine.modules import Modules
 from pyinit.initrd.report.errors import Refused, os_error
 
@@ -39,14 +41,23 @@ _PASSED_OVER = (
 
 
 def find(
-    spec: str, seconds: int, modules: Modules | None, booted: "Callable[[], tuple[str, str]]"
+    spec: str,
+    seconds: int,
+    modules: Modules | None,
+    booted: "Callable[..., tuple[str, str]]",
+    *,
+    discovered: bool = False,
 ) -> str:
     """The device node; waits for it. Refused("store").
 
     `modules` loads drivers while it waits. None: udev runs, which does that, and makes links.
-    `booted`: see named.find().
+    `booted`: see named.find(); called with seconds by discover.find(). `discovered`: an empty
+    `spec` is no mistake, but the root partition of the disk that was booted from.
     """
     try:
+        if discovered and not spec:
+            each = modules.coldplug if modules is not None else None
+            return discover.find(posix.uname().machine, seconds, each, booted)
         if modules is None:
             return devices.find(spec, seconds, links=True)
         if named.is_name(spec):

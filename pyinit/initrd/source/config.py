@@ -25,7 +25,7 @@ _CHOICES = {
     "var": ("none", "bind", "overlay", "transient", "transient-disk"),
     "state-missing": ("create", "refuse"),
 }
-_BOOLEANS = ("sysroot-readonly", "volatile-root-link")
+_BOOLEANS = ("root-discover", "sysroot-readonly", "volatile-root-link")
 _NUMBERS = {  # key: (what it counts, the largest)
     "failure-delay": ("seconds", 3600),
     "root-wait": ("seconds", 3600),
@@ -57,6 +57,7 @@ class Config:
         self.failure = "reboot"  # what PID 1 does after a failure
         self.failure_delay = 10  # seconds before that
         self.root_wait = 30  # seconds for the root device to appear
+        self.root_discover = False  # without root=: by its type, on the disk that was booted from
         self.sysroot_readonly = True  # /sysroot of the new root
         self.volatile_root_link = False  # tells systemd the root's disk: volatile_root.py
         # sealed: read-only. transient: writable, in memory. transient-ro: the same, mounted

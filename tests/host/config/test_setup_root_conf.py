@@ -67,15 +67,15 @@ def test_each_key() -> None:
         '[state]\nmissing = "refuse"\ngrow = "1G"\n[digest]\nsource = "cmdline"\n'
         'uki = "off"\n[store]\npath = "/repo"\n[sysroot]\n'
         "readonly = false\nvolatile-root-link = true\n"
-        '[failure]\naction = "poweroff"\ndelay = 0\n[device]\nwait = 3600\n'
+        '[failure]\naction = "poweroff"\ndelay = 0\n[device]\nwait = 3600\ndiscover = true\n'
     )
     assert settings.values() == {
         "store": "/repo", "state-etc": "/s/{digest}/e", "state-var": "/ostree/deploy/os/var",
         "digest-source": "cmdline", "uki": "off", "failure": "poweroff", "root": "transient-ro",
         "etc": "overlay", "var": "transient-disk", "state-missing": "refuse",
         "sysroot-readonly": False, "volatile-root-link": True, "failure-delay": 0,
-        "root-wait": 3600, "state-grow": 1 << 30, "root-size": "25%", "etc-size": "67108864",
-        "var-size": "4096",
+        "root-wait": 3600, "root-discover": True, "state-grow": 1 << 30, "root-size": "25%",
+        "etc-size": "67108864", "var-size": "4096",
     }  # fmt: skip
     assert config.parse(config.format(settings), "").values() == settings.values()
 

@@ -33,6 +33,14 @@ def test_entries(sector: int, size: int, count: int) -> None:
     assert read(bytes(make.gpt(ROWS, sector, count, size)), sector) == FOUND
 
 
+def test_type_and_attributes() -> None:
+    disk = bytes(make.gpt([(1, make.ESP, A, 6, 99), (2, B, A, 100, 101, 1 << 63 | 5)]))
+    found = gpt.entries(gpt.header(disk[:1024], 512), disk[1024:])
+    assert [(e.kind, e.attributes) for e in found] == [(make.ESP, 0), (B, 1 << 63 | 5)]
+    [primary] = gpt.mbr(make.mbr([(0x83, 1, 9)]))
+    assert (primary.kind, primary.attributes) == ("", 0)
+
+
 def test_entries_outside_the_usable_sectors_are_left_out() -> None:
     below, above, good = (1, B, A, 5, 99), (2, B, A, 100, 9001), (4, B, B, 100, 101)
     assert read(bytes(make.gpt([below, above, good]))) == [(4, B, 100)]

@@ -45,6 +45,22 @@ def test_no_driver_is_blamed_for_a_root_that_nobody_could_find(driverless: Modul
     assert "drivers" not in refusal("NAME=root", driverless)
 
 
+def test_no_root_is_discovered_where_that_is_allowed(driverless: Modules) -> None:
+    """With drivers, and with the time of the root device for the booted disk."""
+
+    def booted(seconds: int) -> tuple[str, str]:
+        return "", f"no ESP in {seconds} s"
+
+    with pytest.raises(Refused, match="no ESP in 4 s; drivers that did not load: "):
+        rootdisk.find("", 4, driverless, booted, discovered=True)
+    with pytest.raises(Refused, match=r"no ESP in 4 s\Z"):
+        rootdisk.find("", 4, None, booted, discovered=True)
+    with pytest.raises(Refused, match=r"no root= on it, .*; or \[device\] discover = true in the "):
+        rootdisk.find("", 4, driverless, booted)
+    with pytest.raises(Refused, match="/dev/vdq: not found after 0 s"):
+        rootdisk.find("/dev/vdq", 0, driverless, booted, discovered=True)
+
+
 @pytest.mark.parametrize("spec", ["LABEL=root", "UUID=1", "PARTLABEL=root", "8:1", "fe01"])
 def test_names_are_looked_for_where_no_udev_runs(driverless: Modules, spec: str) -> None:
     assert refusal(spec, driverless).startswith(f"refused: store: {spec}: not found after 0 s")

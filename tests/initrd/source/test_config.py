@@ -29,6 +29,7 @@ def test_the_defaults_are_the_strict_ones() -> None:
         "failure": "reboot",
         "failure-delay": 10,
         "root-wait": 30,
+        "root-discover": False,
         "sysroot-readonly": True,
         "volatile-root-link": False,
         "digest-source": "carried",
@@ -54,11 +55,13 @@ def test_each_key() -> None:
         "failure=shell",
         "failure-delay=0",
         "root-wait=3600",
+        "root-discover=yes",
         "sysroot-readonly=no",
     )
     assert (found.store, found.digest_source) == ("/ostree/repo", "cmdline")
     assert (found.uki, found.failure, found.failure_delay) == ("require", "shell", 0)
     assert (found.root_wait, found.sysroot_readonly) == (3600, False)
+    assert found.root_discover is True
 
 
 @pytest.mark.parametrize(
