@@ -189,6 +189,10 @@ int cfs_inherited_clear(int fd);
  * it, open for reading. -EOPNOTSUPP: another file system. */
 int cfs_filesystem_grow(int fd, uint64_t size);
 
+/* Tells the kernel, by /dev/btrfs-control, that this device node is one of a btrfs on several: it
+ * mounts one with those only that it knows. -ENAMETOOLONG; -ENOENT: no btrfs driver. */
+int cfs_btrfs_scan(const char *device);
+
 /* syncfs: what was written is on the disk, or -errno of what could not be written (Linux 5.8). */
 int cfs_filesystem_sync(int fd);
 

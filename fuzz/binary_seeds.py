@@ -189,7 +189,14 @@ def superblock() -> list[bytes]:
     cuts = (0, 1, 2, 510, 512, 1024, 0x439, 0x43A, 0x46B, 0x46D, 0x470, 0x478, 0x479, 0x47D, 0x47F)
     found += [whole[:size] for size in cuts]
     later = _device(*formats["btrfs"], (LATER + 0x12B, b"x" * 256))
-    return [*found, *(later[: START + size] for size in (0, 0x2F, 0x47, 0x48, 0x12B, 0x1FF))]
+    found += [later[: START + size] for size in (0, 0x2F, 0x47, 0x48, 0x12B, 0x1FF)]
+    # num_devices, and the number of this one
+    for of, devid in ((0, 0), (1, 1), (2, 2), (2, 3), (1 << 63, 2**64 - 1)):
+        numbers = ((LATER + 0x88, of), (LATER + 0xC9, devid))
+        parts = [(at, value.to_bytes(8, "little")) for at, value in numbers]
+        found.append(_device(*formats["btrfs"], *parts))
+    numbered = found[-1]
+    return [*found, *(numbered[: START + size] for size in (0x88, 0x8F, 0xC9, 0xD0))]
 
 
 def _device(*parts: tuple[int, bytes]) -> bytes:

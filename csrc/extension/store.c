@@ -116,6 +116,21 @@ static PyObject *filesystem_grow(PyObject *module, PyObject *args)
 	return none_or_fail(error, NULL, NULL);
 }
 
+static PyObject *btrfs_scan(PyObject *module, PyObject *args)
+{
+	PyObject *path;
+	const char *device;
+	int error;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "O&:btrfs_scan", PyUnicode_FSConverter, &path))
+		return NULL;
+	device = PyBytes_AsString(path);
+	UNLOCKED(error, cfs_btrfs_scan(device));
+	Py_DECREF(path);
+	return none_or_fail(error, NULL, NULL);
+}
+
 static PyObject *filesystem_sync(PyObject *module, PyObject *args)
 {
 	int fd, error;
@@ -182,6 +197,7 @@ PyMethodDef store_methods[] = {
 	{ "open_beneath", open_beneath, METH_VARARGS, NULL },
 	{ "inherited_clear", inherited_clear, METH_VARARGS, NULL },
 	{ "filesystem_grow", filesystem_grow, METH_VARARGS, NULL },
+	{ "btrfs_scan", btrfs_scan, METH_VARARGS, NULL },
 	{ "filesystem_sync", filesystem_sync, METH_VARARGS, NULL },
 	{ NULL, NULL, 0, NULL },
 };

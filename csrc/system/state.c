@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* What a root file system holds for a sealed root: found without following links, grown, synced. */
+/* What a root file system holds for a sealed root: found without following links, grown, synced; and
+ * the devices that belong to one. */
 #define _GNU_SOURCE
 #include "cfs.h"
+#include "scope.h"
 #include "sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/btrfs.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <linux/openat2.h>
+#include <string.h>
 #include <sys/vfs.h>
 
 /* Not in the headers for user space: fs/ext4/ext4.h */
@@ -92,6 +96,19 @@ int cfs_filesystem_grow(int fd, uint64_t size)
 		return -EOPNOTSUPP;
 	blocks = size / (uint64_t)fs.f_bsize;
 	return sys_ioctl(fd, EXT4_IOC_RESIZE_FS, &blocks);
+}
+
+int cfs_btrfs_scan(const char *device)
+{
+	struct btrfs_ioctl_vol_args member = { 0 };
+	size_t length = strlen(device);
+	int control scope_fd = -1;
+
+	if (length >= sizeof(member.name))
+		return -ENAMETOOLONG;
+	memcpy(member.name, device, length);
+	control = sys_openat(AT_FDCWD, "/dev/btrfs-control", O_RDONLY);
+	return control < 0 ? control : sys_ioctl(control, BTRFS_IOC_SCAN_DEV, &member);
 }
 
 int cfs_filesystem_sync(int fd)

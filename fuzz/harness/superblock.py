@@ -19,3 +19,9 @@ def check(data: bytes) -> None:
         sizes = [len(group) for group in block.uuid.split("-")]
         assert sizes in ([0], [4, 4], [8, 4, 4, 4, 12])
         assert block.uuid == block.uuid.lower()
+        numbers = (block.devices, block.devid)
+        if block.fstype == "btrfs":
+            places = (LATER + 0x88, LATER + 0xC9)
+            assert numbers == tuple(int.from_bytes(device[at : at + 8], "little") for at in places)
+        else:
+            assert numbers == (0, 0)

@@ -40,19 +40,17 @@ def setup(
     `mount_points` must be directories of the image; `modules` loads drivers where the kernel has
     no modprobe to call. CfsError: no mount is left.
     """
-    device = ""
+    device, search = "", None
     if root is not None:
         compose.check_free(sysroot)
         with Step("store", root or "root="):
             waits = line.all("rootwait"), line.all("rootdelay")
-            patience = devices.patience(*waits, settings.root_wait)
-            device = rootdisk.find(
-                root,
-                patience,
+            search = rootdisk.Search(
+                devices.patience(*waits, settings.root_wait),
                 modules,
                 lambda seconds=_ESP_SECONDS: esp.disk(modules, seconds),
-                discovered=settings.root_discover,
             )
+            device = rootdisk.find(root, search, discovered=settings.root_discover)
     with Step("source", "UKI"):
         uki = esp.look(modules, _ESP_SECONDS, settings.uki != "off")
     if uki.command_line is False:
@@ -62,10 +60,10 @@ def setup(
         )
     decision = decide.decide(settings, decide.carried(), uki, line)
     disk, lifted = -1, 0
-    if root is not None:
+    if search is not None:
         with Step("store", device):
             types, flags = line.first("rootfstype") or "", line.first("rootflags") or ""
-            disk, lifted = rootdisk.mount(device, types, flags, modules)
+            disk, lifted = rootdisk.mount(device, types, flags, search)
     with Stage(sysroot, disk, lifted) as stage:
         tree, image, built = build(stage, settings, decision.candidates, mount_points, modules)
         # Made before: whoever is told of a failure, memory included, must not find a root.

@@ -92,7 +92,7 @@ def test_what_is_decided_before_the_disk_is_mounted(
     """The configuration and the sources: no digest, no mount."""
     found: list[str] = []
 
-    def find(spec: str, *_: object, **_named: object) -> str:
+    def find(spec: str, _search: object, **_named: object) -> str:
         found.append(spec)
         return "/dev/vda"
 
@@ -126,11 +126,9 @@ class Flow:
         patch.setattr(compose, "attach", lambda *_: self.done.append("attach"))
         patch.setattr(leftovers, "remove_later", lambda *what: self.done.append(what))
 
-    def _find(
-        self, spec: str, seconds: int, _modules: object, booted: Any, *, discovered: bool
-    ) -> str:
+    def _find(self, spec: str, search: rootdisk.Search, *, discovered: bool) -> str:
         self.done.append(spec)
-        self.waits, self.booted, self.discovered = seconds, booted, discovered
+        self.waits, self.booted, self.discovered = search.seconds, search.booted, discovered
         return "/dev/vda"
 
     def _mount(self, device: str, types: str, flags: str, _modules: object) -> tuple[int, int]:
@@ -168,11 +166,12 @@ def test_how_long_the_disk_is_waited_for(flow: Flow, line: bytes, seconds: int) 
 
 def test_who_says_which_disk_was_booted_from(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
     """The root partition is looked for without root= only where the configuration allows it."""
-    monkeypatch.setattr(esp, "disk", lambda _, seconds: f"ESP after {seconds} s")
+    monkeypatch.setattr(esp, "disk", lambda _, seconds: (f"{seconds} s", ""))
     settings = config.Config()
     boot.setup(settings, cmdline.parse(b""), "/s", root="")
     assert flow.discovered is False
-    assert (flow.booted(), flow.booted(7)) == ("ESP after 5 s", "ESP after 7 s")
+    assert flow.booted() == ("5 s", "")
+    assert flow.booted(7) == ("7 s", "")
     settings.root_discover = True
     boot.setup(settings, cmdline.parse(b""), "/s", root="")
     assert flow.discovered is True

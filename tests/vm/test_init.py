@@ -8,19 +8,22 @@ or on a disk, and reboot(2) ends it by the signal that tells the action (pid_nam
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from pyinit.host.frozen import build
 from pyinit.host.uki.cpio import write_cpio
-from pyinit.initrd.machine import superblock
+from pyinit.initrd.machine import btrfs, superblock
 from pyinit.initrd.source import config
 
 from . import bait, disk_watch
+from .bundle import bundle
 from .cases import Case, LazyResults, Results, run_cases
-from .disks import MIB, esp, ext4, gpt, logical
+from .disks import MIB, esp, ext4, gpt, logical, sparse_file
 from .guest import Console, Disk, boot
 from .hotplug import late_disk
 from .initrd import (
@@ -31,9 +34,10 @@ from .initrd import (
     boot_initrd,
     file_entry,
 )
-from .once import REPOSITORY
+from .once import REPOSITORY, made_once
 from .product import cfs_init, refusal
 from .rootdisk import CARRIED, MARKER, RootDisk, make_rootdisk
+from .store import CACHE
 from .toolbox import Toolbox
 
 CONFIG = config.PATH.lstrip("/")
@@ -118,8 +122,9 @@ def has(console: Console, pattern: str) -> "re.Match[str]":
     return found
 
 
-def check_root(console: Console, digest: str) -> dict[str, object]:
-    """What a boot shows that went right; the status record."""
+def check_root(console: Console, digest: str, on_disk: str = "/") -> dict[str, object]:
+    """What a boot shows that went right; the status record. `on_disk`: the root of the disk's
+    mount."""
     has(console, "root-init: pid 1")
     has(
         console,
@@ -128,7 +133,7 @@ def check_root(console: Console, digest: str) -> dict[str, object]:
     )
     has(console, r"/proc/self/mountinfo: .* / /etc rw,.* - overlay .*verity=require.*")
     has(console, r"/proc/self/mountinfo: .* / /var rw,.* - tmpfs .*")
-    has(console, r"/proc/self/mountinfo: .* / /sysroot ro,nosuid,nodev,noexec.*")
+    has(console, rf"/proc/self/mountinfo: .* {on_disk} /sysroot ro,nosuid,nodev,noexec.*")
     for name in ("proc", "sys", "dev", "run"):
         has(console, rf"/proc/self/mountinfo: .* / /{name} .*")
     has(console, "/etc/hostname: booted")
@@ -210,27 +215,115 @@ def test_boots_with_little_memory(toolbox: Toolbox, rootdisk: RootDisk, huge: st
     check_root(console, rootdisk.digests["whole"])
 
 
+@dataclass(frozen=True)
+class TwoDisks:
+    """The devices of one btrfs, and its UUID."""
+
+    first: Path
+    second: Path
+    uuid: str
+
+
+@pytest.fixture(scope="session")
+def two_disks(toolbox: Toolbox, rootdisk: RootDisk) -> TwoDisks:
+    """The root disk on btrfs, and one that was added to it in a guest."""
+    sealed = rootdisk.disk("btrfs")
+    script = (
+        "mount -t btrfs /dev/vda /disk && btrfs subvolume snapshot /disk /disk/@ && "
+        "btrfs device add -K /dev/vdb /disk; umount /disk"
+    )
+
+    def make(directory: Path) -> None:
+        first = directory / "first"
+        subprocess.run(["cp", "--sparse=always", sealed, first], check=True, timeout=600)
+        second = sparse_file(directory / "second", 128 * MIB)
+        run_cases(
+            toolbox,
+            toolbox.kernel("stable"),
+            [Case("add", script, limit=60)],
+            disks=[Disk(first), Disk(second)],
+            modules=(*GUEST_MODULES, *FILE_SYSTEM_MODULES["btrfs"], *HASH_MODULES),
+            files=bundle("btrfs", "usr/bin/btrfs", toolbox.tree),
+        ).check("add")
+
+    made = made_once(CACHE / "two-disks", f"{sealed.parent.name} {script}", make)
+    first, second = made / "first", made / "second"
+    blocks = []
+    for disk in (first, second):
+        with disk.open("rb") as file:
+            blocks += superblock.read(file.read(superblock.NEEDED))
+    assert btrfs.is_one([[block] for block in blocks])
+    return TwoDisks(first, second, blocks[0].uuid)
+
+
 @pytest.mark.newest
-def test_boots_a_partition_on_btrfs(toolbox: Toolbox, rootdisk: RootDisk, tmp_path: Path) -> None:
+def test_boots_a_partition_on_btrfs(
+    toolbox: Toolbox, rootdisk: RootDisk, two_disks: TwoDisks, tmp_path: Path
+) -> None:
+    """Its other device is plugged in later. The initrd has no f2fs, and it is no ext4."""
     empty = esp(toolbox, tmp_path / "esp", {}, 40 * MIB)
     gpt(
         toolbox,
         tmp_path / "disk",
         esp_image=empty,
-        root_image=rootdisk.disk("btrfs"),
+        root_image=two_disks.first,
         esp_partuuid=ESP_PARTUUID,
         root_partuuid=PARTUUID,
     )
-    console = start(
-        toolbox,
-        "newest",
-        tmp_path / "disk",
-        f"root=PARTUUID={PARTUUID.upper()} init=/usr/sbin/init",
-        {CARRIED: rootdisk.carried("whole")},
-        file_system="btrfs",
-    )
+    log = tmp_path / "console"
+    with late_disk(two_disks.second, log, r"\[vda\]") as arguments:
+        console = start(
+            toolbox,
+            "newest",
+            tmp_path / "disk",
+            f"root=PARTUUID={PARTUUID.upper()} init=/usr/sbin/init "
+            "rootfstype=f2fs,ext4,btrfs rootflags=skip_balance,noatime rootdelay=200",
+            {CARRIED: rootdisk.carried("whole")},
+            file_system="btrfs",
+            log=log,
+            arguments=arguments,
+        )
     record = check_root(console, rootdisk.digests["whole"])
     assert record["missing_candidates"] == []
+    has(console, r".*\[vdb\] .* blocks.*")
+    has(console, r"/proc/self/mountinfo: .* /sysroot ro,.*,noatime .* btrfs .*\bskip_balance\b.*")
+
+
+def test_boots_a_btrfs_over_two_disks(
+    toolbox: Toolbox, rootdisk: RootDisk, two_disks: TwoDisks
+) -> None:
+    """By the UUID that both have, and in a subvolume."""
+    second = f"if=none,id=second,format=raw,file={two_disks.second},snapshot=on"
+    console = start(
+        toolbox,
+        "stable",
+        two_disks.first,
+        f"root=UUID={two_disks.uuid} rootflags=subvol=@",
+        {CARRIED: rootdisk.carried("whole")},
+        file_system="btrfs",
+        arguments=["-drive", second, "-device", "virtio-blk-pci,drive=second"],
+    )
+    check_root(console, rootdisk.digests["whole"], on_disk="/@")
+
+
+@pytest.mark.all_only
+@pytest.mark.parametrize("flags", ["", "rootflags=degraded"])
+def test_a_device_of_a_btrfs_that_is_missing(
+    toolbox: Toolbox, rootdisk: RootDisk, two_disks: TwoDisks, flags: str
+) -> None:
+    console = start(
+        toolbox,
+        "stable",
+        two_disks.first,
+        f"root=/dev/vda {flags}",
+        {CARRIED: rootdisk.carried("whole"), CONFIG: configuration(root_wait=1)},
+        file_system="btrfs",
+    )
+    if flags:
+        check_root(console, rootdisk.digests["whole"])
+    else:
+        found = rf"btrfs {two_disks.uuid} has 2 devices, found after 1 s: 1 \(/dev/vda\)"
+        has(console, f"init: refused: store: /dev/vda: {found}.*")
 
 
 def test_waits_for_a_root_device_that_appears_late(

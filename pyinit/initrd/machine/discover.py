@@ -7,6 +7,7 @@ which somebody plugged in, never counts. State may lie on it, so of two none is 
 """
 
 from pyinit.initrd.machine import devices
+from pyinit.initrd.machine.devices import NotFound
 from pyinit.initrd.report.errors import Refused, os_error
 
 TYPE_CHECKING = False
@@ -46,7 +47,7 @@ def find(
     disk, why_not = booted(seconds)
     if not disk:
         found = f"{_NONE}, and it is not known which disk was booted from: {why_not}"
-        raise devices.NotFound("store", "root=", found)
+        raise NotFound("store", "root=", found)
     path = f"{devices.DEV}/{disk}"
     try:
         table = devices.table(disk)

@@ -4,25 +4,19 @@ where no udev makes links.
 
 Two disks may have one name: a copy, or one that somebody plugged in. The one on the disk that the
 machine was booted from counts; where that does not decide, the boot is refused. State may lie on
-what is chosen here, so nothing is guessed.
+what is chosen here, so nothing is guessed. The devices of one btrfs are no such copies.
 """
 
-import errno
-import posix
-
-from pyinit.initrd.machine import devices, superblock
-from pyinit.initrd.report.errors import Refused, os_error
+from pyinit.initrd.machine import btrfs, devices, probe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# No disks of a machine: nothing is found on them before somebody puts it there.
-_NOT_LOOKED_AT = ("loop", "ram", "zram", "nbd", "fd")
-# Drives without a medium, and what went away between two looks.
-_EMPTY = (errno.ENOMEDIUM, errno.ENXIO, errno.ENODEV, errno.ENOENT)
+    from pyinit.initrd.machine.superblock import Superblock
 
-_KEYS = ("UUID", "LABEL", "PARTLABEL")
+_ON_IT = ("UUID", "LABEL")  # what the superblock of each device of a file system says
+_KEYS = (*_ON_IT, "PARTLABEL")
 _HEX = "0123456789abcdefABCDEF"
 
 
@@ -47,22 +41,25 @@ def find(
     """
     key, _, value = spec.partition("=")
     number = _number(spec)
-    known: dict[str, list[superblock.Superblock]] = {}
+    superblocks = probe.Superblocks()
 
     def is_it(name: str, event: dict[str, str], problems: list[str]) -> bool:
         if number is not None:
             return (event.get("MAJOR"), event.get("MINOR")) == number
         if key == "PARTLABEL":
             return event.get("PARTNAME") == value
-        blocks = _superblocks(name, event, known, problems)
+        blocks = superblocks.of(name, event, problems)
         if key == "LABEL":
             return any(block.label == value for block in blocks)
         return any(block.uuid == value.lower() for block in blocks)
 
+    def blocks_of(found: "probe.Found") -> "list[list[Superblock]]":
+        return [superblocks.of(name, {"DEVNAME": node}, []) for name, node in found]
+
     def look(problems: list[str]) -> str | None:
         found = _matches(is_it, problems)
-        if len(found) > 1:
-            found = [_only(spec, found, *booted())]
+        if len(found) > 1 and not (key in _ON_IT and btrfs.is_one(blocks_of(found))):
+            found = [probe.booted_one(spec, found, booted)]
         return devices.node(f"{devices.DEV}/{found[0][1]}") if found else None
 
     return devices.wait(spec, seconds, each, look)
@@ -70,54 +67,14 @@ def find(
 
 def _matches(
     is_it: "Callable[[str, dict[str, str], list[str]], bool]", problems: list[str]
-) -> list[tuple[str, str]]:
-    """(name in sysfs, name in /dev) of each that is it."""
+) -> "probe.Found":
+    """Each that is it."""
     found = []
     for name in devices.names():
         event = devices.uevent(name)
         if "DEVNAME" in event and is_it(name, event, problems):
             found.append((name, event["DEVNAME"]))
     return found
-
-
-def _only(spec: str, found: list[tuple[str, str]], booted: str, why_not: str) -> tuple[str, str]:
-    """Of several, the one on the booted disk."""
-    nodes = " and ".join(f"{devices.DEV}/{node}" for _, node in found)
-    if not booted:
-        text = f"on {nodes}, and it is not known which disk was booted from: {why_not}"
-        raise Refused("store", spec, text, "one of that name; PARTUUID= names one")
-    there = [pair for pair in found if devices.disk_of(pair[0]) == booted]
-    if len(there) != 1:
-        count = f"{len(there)} of them" if there else "none"
-        text = f"on {nodes}, {count} on {booted}, which was booted from"
-        raise Refused("store", spec, text, "one of that name; PARTUUID= names one")
-    return there[0]
-
-
-def _superblocks(
-    name: str,
-    event: dict[str, str],
-    known: dict[str, list[superblock.Superblock]],
-    problems: list[str],
-) -> list[superblock.Superblock]:
-    """The superblocks on the device, read once. A disk with partitions has none of its own."""
-    if name.startswith(_NOT_LOOKED_AT):
-        return []
-    if devices.has_partitions(name):
-        return []
-    if name not in known:
-        flags = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
-        try:
-            fd = posix.open(f"{devices.DEV}/{event['DEVNAME']}", flags)
-            try:
-                known[name] = superblock.read(posix.pread(fd, superblock.NEEDED, 0))
-            finally:
-                posix.close(fd)
-        except OSError as error:
-            if error.errno not in _EMPTY:
-                problems.append(f"{name}: {os_error(error)}")
-            return []
-    return known[name]
 
 
 def _number(spec: str) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ import errno
 import posix
 
 from pyinit.initrd.kernel import filesystem, mounting
-from pyinit.initrd.machine import devices, discover, named
+from pyinit.initrd.machine import btrfs, devices, discover, named
 from pyinit.initrd.machine.modules import Modules
 from pyinit.initrd.report.errors import Refused, os_error
 
@@ -40,47 +40,69 @@ _PASSED_OVER = (
 )
 
 
-def find(
-    spec: str,
-    seconds: int,
-    modules: Modules | None,
-    booted: "Callable[..., tuple[str, str]]",
-    *,
-    discovered: bool = False,
-) -> str:
+class Search:
+    """How disks are looked for: up to `seconds`, while `modules` loads drivers. None of those: udev
+    runs, which does that, and makes links. `booted` says which disk was booted from, see
+    probe.booted_one(); it takes seconds."""
+
+    __slots__ = ("booted", "each", "modules", "seconds")
+
+    def __init__(
+        self, seconds: int, modules: Modules | None, booted: "Callable[..., tuple[str, str]]"
+    ) -> None:
+        self.seconds = seconds
+        self.modules = modules
+        self.booted = booted
+        self.each = modules.coldplug if modules is not None else None
+
+    def refused(self, error: devices.NotFound) -> Refused:
+        """The same, with the drivers that may be to blame."""
+        not_loaded = self.modules.not_loaded() if self.modules is not None else ""
+        found = "; ".join(filter(None, (error.found, not_loaded)))
+        return Refused(error.step, error.path, found)
+
+
+def find(spec: str, search: Search, *, discovered: bool = False) -> str:
     """The device node; waits for it. Refused("store").
 
-    `modules` loads drivers while it waits. None: udev runs, which does that, and makes links.
-    `booted`: see named.find(); called with seconds by discover.find(). `discovered`: an empty
-    `spec` is no mistake, but the root partition of the disk that was booted from.
+    `discovered`: an empty `spec` is no mistake, but the root partition of the disk that was booted
+    from.
     """
+    seconds, each = search.seconds, search.each
     try:
         if discovered and not spec:
-            each = modules.coldplug if modules is not None else None
-            return discover.find(posix.uname().machine, seconds, each, booted)
-        if modules is None:
+            return discover.find(posix.uname().machine, seconds, each, search.booted)
+        if search.modules is None:
             return devices.find(spec, seconds, links=True)
         if named.is_name(spec):
-            return named.find(spec, seconds, modules.coldplug, booted)
-        return devices.find(spec, seconds, modules.coldplug)
+            return named.find(spec, seconds, each, search.booted)
+        return devices.find(spec, seconds, each)
     except devices.NotFound as error:
-        not_loaded = modules.not_loaded() if modules is not None else ""
-        found = "; ".join(filter(None, (error.found, not_loaded)))
-        raise Refused(error.step, error.path, found) from None
+        raise search.refused(error) from None
 
 
-def mount(device: str, types: str, flags: str, modules: Modules | None) -> tuple[int, int]:
+def mount(device: str, types: str, flags: str, search: Search) -> tuple[int, int]:
     """The file system on it, attached nowhere; and those of its attributes that are ours alone,
     which state shown from it shall not have. Refused("store").
 
-    `types` and `flags` are the values of rootfstype= and rootflags=, or empty.
+    `types` and `flags` are the values of rootfstype= and rootflags=, or empty. `search` finds the
+    other devices of a btrfs that lies on several.
     """
     wanted, attributes = parse_flags(flags)
-    named = [fstype for fstype in types.split(",") if fstype not in ("", _OF_THE_INITRAMFS)]
+    kinds = [fstype for fstype in types.split(",") if fstype not in ("", _OF_THE_INITRAMFS)]
+    kinds = kinds or [filesystem.of_device(device)]
     problems: list[str] = []
-    for fstype in named or [filesystem.of_device(device)]:
-        if modules is not None:
-            modules.load_filesystem(fstype)
+    for fstype in kinds:
+        try:
+            if search.modules is not None:
+                search.modules.load_filesystem(fstype)
+        except Refused as error:
+            if len(kinds) == 1:
+                raise
+            problems.append(f"{fstype}: {error.path}: {error.found}")
+            continue
+        if fstype == btrfs.KIND:
+            _scan(device, search, degraded=("degraded", None) in wanted)
         options: Options = [("ro", None), ("source", device), *wanted]
         try:
             disk = _cfs.fs_mount(fstype, options, HIDDEN | attributes)
@@ -97,12 +119,23 @@ def mount(device: str, types: str, flags: str, modules: Modules | None) -> tuple
     raise Refused("store", device, found, "a root file system to mount")
 
 
+def _scan(device: str, search: Search, *, degraded: bool) -> None:
+    try:
+        btrfs.scan(device, search.seconds, search.each, search.booted, degraded=degraded)
+    except devices.NotFound as error:
+        raise search.refused(error) from None
+
+
 def parse_flags(flags: str) -> "tuple[Options, int]":
-    """Options for the file system, which refuses what it does not know, and mount attributes."""
+    """Options for the file system, which refuses what it does not know, and mount attributes.
+    Refused("store"): the devices of a btrfs are found, and not named."""
     options: Options = []
     attributes = 0
     for flag in flags.split(","):
         name, equals, value = flag.partition("=")
+        if name == "device":
+            expected = "no device=: what belongs to a btrfs is found by its UUID"
+            raise Refused("store", "rootflags=", flag, expected)
         if flag in _ATTRIBUTES:
             attributes |= _ATTRIBUTES[flag]
         elif flag and flag not in _PASSED_OVER and not name.startswith(("x-", "X-")):

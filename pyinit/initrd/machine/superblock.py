@@ -19,6 +19,7 @@ _WITH_UUID = (
     ("xfs", b"XFSB", 0, 32, 108, 12),
     ("btrfs", b"_BHRfS_M", _BTRFS + 0x40, _BTRFS + 0x20, _BTRFS + 0x12B, 0x100),
 )
+_DEVICES, _DEVID = _BTRFS + 0x88, _BTRFS + 0xC9  # num_devices, dev_item.devid
 _F2FS, _F2FS_UUID, _F2FS_LABEL, _F2FS_UNITS = b"\x10\x20\xf5\xf2", 0x46C, 0x47C, 512
 # (what the type field says, where, serial number of 4 bytes, label of 11)
 _FAT = ((b"FAT32   ", 0x52, 0x43, 0x47), (b"FAT16   ", 0x36, 0x27, 0x2B))
@@ -27,14 +28,19 @@ _FAT_UNNAMED = b"NO NAME    "
 
 
 class Superblock:
-    """`uuid` in lower case (of FAT: `ABCD-1234`, and lower case too); `label` empty for none."""
+    """`uuid` in lower case (of FAT: `ABCD-1234`, and lower case too); `label` empty for none.
 
-    __slots__ = ("fstype", "label", "uuid")
+    Of btrfs: on how many `devices` it lies, and the number of this one. Else 0.
+    """
+
+    __slots__ = ("devices", "devid", "fstype", "label", "uuid")
 
     def __init__(self, fstype: str, uuid: str, label: str) -> None:
         self.fstype = fstype
         self.uuid = uuid
         self.label = label
+        self.devices = 0
+        self.devid = 0
 
 
 def read(data: bytes) -> list[Superblock]:
@@ -42,9 +48,11 @@ def read(data: bytes) -> list[Superblock]:
     found = []
     for fstype, magic, at, uuid, label, width in _WITH_UUID:
         if data[at : at + len(magic)] == magic:
-            found.append(
-                Superblock(fstype, _uuid(data[uuid : uuid + 16]), _text(data[label:], width))
-            )
+            block = Superblock(fstype, _uuid(data[uuid : uuid + 16]), _text(data[label:], width))
+            if fstype == "btrfs":
+                block.devices = int.from_bytes(data[_DEVICES : _DEVICES + 8], "little")
+                block.devid = int.from_bytes(data[_DEVID : _DEVID + 8], "little")
+            found.append(block)
     if data[0x400:0x404] == _F2FS:
         units = data[_F2FS_LABEL : _F2FS_LABEL + 2 * _F2FS_UNITS]
         found.append(Superblock("f2fs", _uuid(data[_F2FS_UUID:][:16]), _wide(units)))

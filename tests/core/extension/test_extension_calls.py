@@ -132,6 +132,25 @@ def test_a_measured_file(cfs: ModuleType, cfs_core: Core) -> None:
         cfs_core.lib.fault_sys_ioctl, cfs_core.lib.fault_file_system = cfs_core.ffi.NULL, 0
 
 
+def test_a_device_of_a_btrfs(cfs: ModuleType, cfs_core: Core) -> None:
+    def answer(_fd: int, _request: int, argument: Any) -> int:
+        told.append(cfs_core.ffi.string(cfs_core.ffi.cast("char *", argument) + 8))
+        return 0
+
+    told: list[bytes] = []
+    callback = cfs_core.ffi.callback("int(int, unsigned long, void *)", answer)
+    cfs_core.lib.fault_sys_ioctl = callback
+    try:
+        with cfs_core.account():
+            assert cfs.btrfs_scan("/dev/\udcff") is None
+        with cfs_core.account(1, errno.EDOM), pytest.raises(OSError) as caught:  # noqa: PT011
+            cfs.btrfs_scan("/dev/vda")
+    finally:
+        cfs_core.lib.fault_sys_ioctl = cfs_core.ffi.NULL
+    assert caught.value.errno == errno.EDOM
+    assert told == [b"/dev/\xff"]
+
+
 def test_a_list_that_its_own_key_empties(cfs: ModuleType, cfs_core: Core) -> None:
     class Key:
         def __fspath__(self) -> str:

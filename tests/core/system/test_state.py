@@ -156,6 +156,40 @@ def test_how_each_is_grown(core: Core, kind: int, request_number: int) -> None:
     assert (result, asked) == (-errno.EDOM, [request_number])
 
 
+SCAN_DEV = 0x50009404
+
+
+def test_a_device_of_a_btrfs_is_told_the_kernel(core: Core, tmp_path: Path) -> None:
+    asked: list[tuple[int, bytes]] = []
+
+    def answer(_fd: int, request: int, argument: Any) -> int:
+        asked.append((request, bytes(core.ffi.buffer(argument, 4096))))
+        return -errno.EDOM
+
+    callback = core.ffi.callback("int(int, unsigned long, void *)", answer)
+    core.lib.fault_sys_ioctl = callback
+    try:
+        with core.account() as said:
+            longest = b"/dev/" + b"x" * 4082
+            for name in (b"/dev/vda", longest):
+                assert core.lib.cfs_btrfs_scan(core.ffi.new("char[]", name)) == -errno.EDOM
+            too_long = core.ffi.new("char[]", longest + b"x")
+            assert core.lib.cfs_btrfs_scan(too_long) == -errno.ENAMETOOLONG
+    finally:
+        core.lib.fault_sys_ioctl = core.ffi.NULL
+    assert said == ["open /dev/btrfs-control 0"] * 2
+    assert [request for request, _ in asked] == [SCAN_DEV, SCAN_DEV]
+    # struct btrfs_ioctl_vol_args: a descriptor that nobody looks at, and the name with its NUL
+    assert [argument for _, argument in asked] == [
+        bytes(8) + name + bytes(4088 - len(name)) for name in (b"/dev/vda", longest)
+    ]
+
+
+def test_a_kernel_without_btrfs(core: Core) -> None:
+    with core.account(1, errno.ENOENT):
+        assert core.lib.cfs_btrfs_scan(core.ffi.new("char[]", b"/dev/vda")) == -errno.ENOENT
+
+
 def test_only_ext4_and_btrfs_are_grown(core: Core) -> None:
     fd = os.open("/proc", os.O_RDONLY)
     assert core.lib.cfs_filesystem_grow(fd, 1 << 30) == -errno.EOPNOTSUPP

@@ -3,16 +3,18 @@
 
 import errno
 import os
+from collections.abc import Callable
 
 import pytest
 
 from pyinit.initrd.kernel import filesystem
 from pyinit.initrd.kernel.mounting import NOATIME, NODEV, NOEXEC, NOSUID, RDONLY
-from pyinit.initrd.machine import devices, rootdisk
+from pyinit.initrd.machine import btrfs, devices, rootdisk
 from pyinit.initrd.machine.modules import Modules
 from pyinit.initrd.report.errors import Refused
 
 Options = list[tuple[str, str | None]]
+Booted = Callable[..., tuple[str, str]]
 
 
 @pytest.fixture
@@ -25,9 +27,15 @@ def driverless(monkeypatch: pytest.MonkeyPatch) -> Modules:
     return modules
 
 
+def search(
+    modules: Modules | None = None, seconds: int = 0, booted: Booted = lambda _: ("", "")
+) -> rootdisk.Search:
+    return rootdisk.Search(seconds, modules, booted)
+
+
 def refusal(root: str, modules: Modules | None) -> str:
     with pytest.raises(Refused) as caught:
-        rootdisk.find(root, 0, modules, lambda: ("", ""))
+        rootdisk.find(root, search(modules))
     return str(caught.value)
 
 
@@ -52,13 +60,13 @@ def test_no_root_is_discovered_where_that_is_allowed(driverless: Modules) -> Non
         return "", f"no ESP in {seconds} s"
 
     with pytest.raises(Refused, match="no ESP in 4 s; drivers that did not load: "):
-        rootdisk.find("", 4, driverless, booted, discovered=True)
+        rootdisk.find("", search(driverless, 4, booted), discovered=True)
     with pytest.raises(Refused, match=r"no ESP in 4 s\Z"):
-        rootdisk.find("", 4, None, booted, discovered=True)
+        rootdisk.find("", search(None, 4, booted), discovered=True)
     with pytest.raises(Refused, match=r"no root= on it, .*; or \[device\] discover = true in the "):
-        rootdisk.find("", 4, driverless, booted)
+        rootdisk.find("", search(driverless, 4, booted))
     with pytest.raises(Refused, match="/dev/vdq: not found after 0 s"):
-        rootdisk.find("/dev/vdq", 0, driverless, booted, discovered=True)
+        rootdisk.find("/dev/vdq", search(driverless, 0, booted), discovered=True)
 
 
 @pytest.mark.parametrize("spec", ["LABEL=root", "UUID=1", "PARTLABEL=root", "8:1", "fe01"])
@@ -79,6 +87,11 @@ class Kernel:
         self.asked: list[tuple[str, Options, int]] = []
         monkeypatch.setattr("_cfs.fs_mount", self._mount)
         monkeypatch.setattr(filesystem, "of_device", lambda _: "ext4")
+        monkeypatch.setattr(btrfs, "scan", self._scan)
+        self.scanned: list[tuple[object, ...]] = []
+
+    def _scan(self, *arguments: object, degraded: bool) -> None:
+        self.scanned.append((*arguments, degraded))
 
     def _mount(self, fstype: str, options: Options, attributes: int) -> int:
         self.asked.append((fstype, options, attributes))
@@ -90,7 +103,7 @@ class Kernel:
 
 def test_it_is_mounted_so_that_nothing_on_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Kernel(monkeypatch, ext4=0)
-    assert rootdisk.mount("/dev/vda", "", "", None) == (77, NOEXEC)
+    assert rootdisk.mount("/dev/vda", "", "", search()) == (77, NOEXEC)
     assert kernel.asked == [
         ("ext4", [("ro", None), ("source", "/dev/vda")], RDONLY | NOSUID | NODEV | NOEXEC)
     ]
@@ -99,7 +112,7 @@ def test_it_is_mounted_so_that_nothing_on_it_counts(monkeypatch: pytest.MonkeyPa
 def test_the_options_of_the_command_line_are_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Kernel(monkeypatch, btrfs=0)
     flags = "rw,noatime,subvol=@,degraded,x-initrd.mount,,a="
-    assert rootdisk.mount("/dev/vda", "btrfs", flags, None) == (77, NOEXEC)
+    assert rootdisk.mount("/dev/vda", "btrfs", flags, search()) == (77, NOEXEC)
     [(fstype, options, attributes)] = kernel.asked
     assert fstype == "btrfs"
     assert options[2:] == [("subvol", "@"), ("degraded", None), ("a", "")]
@@ -108,7 +121,7 @@ def test_the_options_of_the_command_line_are_obeyed(monkeypatch: pytest.MonkeyPa
 
 def test_a_wish_for_noexec_holds_for_state_too(monkeypatch: pytest.MonkeyPatch) -> None:
     Kernel(monkeypatch, ext4=0)
-    assert rootdisk.mount("/dev/vda", "", "noexec", None) == (77, 0)
+    assert rootdisk.mount("/dev/vda", "", "noexec", search()) == (77, 0)
 
 
 def test_a_list_of_file_systems_is_gone_through(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,21 +129,38 @@ def test_a_list_of_file_systems_is_gone_through(monkeypatch: pytest.MonkeyPatch)
     loaded: list[str] = []
     modules = Modules("/nowhere")
     monkeypatch.setattr(modules, "load_filesystem", loaded.append)
-    assert rootdisk.mount("/dev/vda", "tmpfs,f2fs,,ext4,btrfs", "", modules)[0] == 77
+    assert rootdisk.mount("/dev/vda", "tmpfs,f2fs,,ext4,btrfs", "", search(modules))[0] == 77
     assert [asked[0] for asked in kernel.asked] == loaded == ["f2fs", "ext4", "btrfs"]
+
+
+def test_a_list_has_what_this_initrd_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the kernel passes over what it does not know; one type alone is refused by its name."""
+    Kernel(monkeypatch, ext4=0, btrfs=errno.EINVAL)
+    modules = Modules("/nowhere")
+
+    def load(fstype: str) -> None:
+        if fstype == "f2fs":
+            raise Refused("store", "kernel module f2fs", "not there", "a file")
+
+    monkeypatch.setattr(modules, "load_filesystem", load)
+    assert rootdisk.mount("/dev/vda", "f2fs,ext4", "", search(modules))[0] == 77
+    with pytest.raises(Refused, match=r"vda: f2fs: kernel module f2fs: not there; btrfs: Invalid"):
+        rootdisk.mount("/dev/vda", "f2fs,btrfs", "", search(modules))
+    with pytest.raises(Refused, match="store: kernel module f2fs: not there, expected a file"):
+        rootdisk.mount("/dev/vda", "f2fs", "", search(modules))
 
 
 def test_a_disk_that_fails_is_no_reason_to_try_another(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Kernel(monkeypatch, ext4=errno.EIO, btrfs=0)
     with pytest.raises(Refused, match=r"ext4: Input/output error \(EIO\), expected a root"):
-        rootdisk.mount("/dev/vda", "ext4,btrfs", "", None)
+        rootdisk.mount("/dev/vda", "ext4,btrfs", "", search())
     assert len(kernel.asked) == 1
 
 
 def test_options_that_the_kernel_does_not_take_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     Kernel(monkeypatch, ext4=errno.EINVAL)
     with pytest.raises(Refused) as caught:
-        rootdisk.mount("/dev/vda", "", "subvol=@", None)
+        rootdisk.mount("/dev/vda", "", "subvol=@", search())
     assert str(caught.value) == (
         "refused: store: /dev/vda: ext4: Invalid argument (EINVAL) (rootflags=subvol=@), "
         "expected a root file system to mount"
@@ -141,5 +171,46 @@ def test_options_that_the_kernel_does_not_take_are_named(monkeypatch: pytest.Mon
 def test_no_type_is_found_out(monkeypatch: pytest.MonkeyPatch, types: str) -> None:
     """The second is the kernel's, for its initramfs."""
     kernel = Kernel(monkeypatch, ext4=0)
-    rootdisk.mount("/dev/vda", types, "", None)
+    rootdisk.mount("/dev/vda", types, "", search())
     assert [asked[0] for asked in kernel.asked] == ["ext4"]
+
+
+def test_the_other_devices_of_a_btrfs_are_looked_for(
+    monkeypatch: pytest.MonkeyPatch, driverless: Modules
+) -> None:
+    """When its driver is there, for as long as for the first; and of no other file system."""
+    kernel = Kernel(monkeypatch, btrfs=0)
+    monkeypatch.setattr(driverless, "load_filesystem", lambda _: kernel.scanned.append(("load",)))
+    wanted = search(driverless, 7)
+    rootdisk.mount("/dev/vda", "f2fs,btrfs", "degraded", wanted)
+    scanned = ("/dev/vda", 7, driverless.coldplug, wanted.booted, True)
+    assert kernel.scanned == [("load",), ("load",), scanned]
+    kernel.scanned.clear()
+    for flags in ("subvol=degraded", "degraded="):
+        rootdisk.mount("/dev/vda", "btrfs", flags, search(None, 7))
+        assert kernel.scanned.pop()[-1] is False
+
+
+def test_a_device_that_is_missing_is_told_with_the_drivers(
+    monkeypatch: pytest.MonkeyPatch, driverless: Modules
+) -> None:
+    def missing(*_: object, degraded: bool) -> None:
+        raise devices.NotFound("store", "/dev/vda", f"degraded: {degraded}")
+
+    Kernel(monkeypatch, btrfs=0)
+    monkeypatch.setattr(driverless, "load_filesystem", lambda _: None)
+    monkeypatch.setattr(btrfs, "scan", missing)
+    with pytest.raises(Refused, match="degraded: False; drivers that did not load: "):
+        rootdisk.mount("/dev/vda", "btrfs", "", search(driverless))
+
+
+def test_nobody_names_the_devices_of_a_btrfs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would be opened by the kernel, whatever they are."""
+    kernel = Kernel(monkeypatch, btrfs=0)
+    for flag in ("device=/dev/vdb", "device"):
+        with pytest.raises(Refused) as caught:
+            rootdisk.mount("/dev/vda", "btrfs", f"ro,{flag},subvol=@", search())
+        assert str(caught.value).startswith(
+            f"refused: store: rootflags=: {flag}, expected no device="
+        )
+    assert kernel.asked == kernel.scanned == []

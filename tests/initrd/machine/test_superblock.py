@@ -93,6 +93,14 @@ def test_each_format(parts: tuple[tuple[int, bytes], ...], found: tuple[str, str
     assert read(block(*parts)) == [found]
 
 
+def test_the_devices_of_a_btrfs() -> None:
+    numbers = ((0x10088, b"\x02\1\0\0\0\0\0\x80"), (0x100C9, b"\x07\0\0\0\0\1\0\0\xff"))
+    [found] = superblock.read(block(*BTRFS, *numbers))
+    assert (found.devices, found.devid) == (0x8000000000000102, 0x10000000007)
+    [other] = superblock.read(block(*EXT4, *numbers))
+    assert (other.devices, other.devid) == (0, 0)
+
+
 @pytest.mark.parametrize(
     "parts",
     [
