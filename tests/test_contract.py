@@ -116,6 +116,10 @@ ROWS = (
         f"{_INIT}: boots_a_device_on_ext4",
         "initrd/programs/test_init.py: a_word_that_is_there_twice_is_told",
     )),
+    Row("words for other initrds", "Words for other initrds are not obeyed", (
+        f"{_INIT}: boots_a_device_on_ext4",
+        "initrd/programs/test_init.py: words_for_other_initrds_are_told",
+    )),
     Row("drivers of the processor", "", (
         f"{_INIT}: boots_a_device_on_ext4",
         f"{_MODULES}: drivers_of_the_processor_come_first",

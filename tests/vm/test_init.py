@@ -173,6 +173,7 @@ def test_boots_a_device_on_ext4(toolbox: Toolbox, rootdisk: RootDisk) -> None:
         disk,
         f"root=UUID={block.uuid.upper()} quiet loglevel=7 {disk_watch.APPEND} "
         "overlay.redirect_max=77 loop.max_part=63 single xa xb=1 root=/dev/x "
+        "mount.usr=/dev/y rd.break "
         'xc="2 3" -- first "second third" xd=4',
         {
             CARRIED: rootdisk.carried("0" * 64, "whole"),
@@ -186,6 +187,7 @@ def test_boots_a_device_on_ext4(toolbox: Toolbox, rootdisk: RootDisk) -> None:
     assert record["missing_candidates"] == ["sha256:" + "0" * 64]
     assert record["loop"] is False
     has(console, r"init: warning: root= is there more than once, the first counts: UUID=.*")
+    has(console, "init: warning: words for other initrds, not obeyed: mount.usr rd.break")
     text = console.text.replace("\r", "")
     arguments = re.findall(r"^argument: (.*)$", text, re.MULTILINE)
     assert arguments == ["single", "xa", "first", "second third", "xd=4"]

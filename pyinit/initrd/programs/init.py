@@ -26,6 +26,13 @@ _NAME = "init"
 _SYSROOT = "/sysroot"
 _SHELL = "/bin/sh"
 _ONCE = ("root", "rootfstype", "rootflags", "init")
+# What other initrds obey, and nobody does here: what they mount, unlock, verify, resume or stop at.
+_OF_OTHERS = (
+    *("mount.usr", "mount.usrfstype", "mount.usrflags", "nfsroot", "resume", "resumeflags"),
+    *("roothash", "usrhash", "systemd.verity", "systemd.volatile", "ostree"),
+)
+_OF_OTHERS_PREFIX = "rd."
+_TOLD = 400  # characters of them, on a serial console
 
 
 def main(arguments: list[str]) -> int:
@@ -75,12 +82,20 @@ def come_up(settings: Config, arguments: list[str]) -> None:
 
 
 def warn_of_words(line: CommandLine) -> None:
-    """The kernel takes the last of several. Boot menus append, and the first is the UKI's own."""
+    """Those that do not mean what somebody may think.
+
+    The kernel takes the last of several. Boot menus append, and the first is the UKI's own.
+    """
     for name in _ONCE:
         first, *others = line.all(name) or [None]
         if any(value != first for value in others):
             text = f"{name}= is there more than once, the first counts: {first or 'empty'}"
             output.err(f"{_NAME}: warning: {printable(text)}\n")
+    names = [name for name, _ in line.parameters]
+    strange = [name for name in names if name in _OF_OTHERS or name.startswith(_OF_OTHERS_PREFIX)]
+    if strange:
+        text = " ".join(dict.fromkeys(strange))[:_TOLD]
+        output.err(f"{_NAME}: warning: words for other initrds, not obeyed: {printable(text)}\n")
 
 
 def compose_in_child(

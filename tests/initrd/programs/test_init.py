@@ -118,6 +118,25 @@ def test_a_word_that_is_there_twice_is_told(
     assert text.splitlines() == [f"init: warning: {word}" for word in said]
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"quiet root=/dev/a mount=usr rdinit=/i resume_offset=1", ""),
+        (b"mount.usr=/dev/b rd.break=x\xff rd.luks.uuid=1 mount.usr=/dev/c resume",
+         "mount.usr rd.break rd.luks.uuid resume"),
+        (b"rd.\xff\x01=1", "rd.\\udcff\\x01"),
+        (b"rd." + b"x" * 500, "rd." + "x" * 397),
+    ],
+)  # fmt: skip
+def test_words_for_other_initrds_are_told(
+    capfd: pytest.CaptureFixture[str], line: bytes, said: str
+) -> None:
+    """Who wrote them expects something of them."""
+    init.warn_of_words(cmdline.parse(line))
+    text = f"init: warning: words for other initrds, not obeyed: {said}\n" if said else ""
+    assert capfd.readouterr().err == text
+
+
 @pytest.mark.parametrize(("line", "root"), [(b"root=UUID=1", "UUID=1"), (b"quiet", "")])
 def test_a_child_composes_the_root_and_announces_it(
     monkeypatch: pytest.MonkeyPatch, line: bytes, root: str
