@@ -134,3 +134,19 @@ def test_no_page_writes_a_configuration_into_the_machine_that_builds() -> None:
     for page in PAGES:
         for block in blocks(page.read_text()):
             assert not re.search(r"(?:>|[ ]tee |cp .* )\"?/usr/lib/composefs", block.text), page
+
+
+def test_the_readme_fetches_lists_of_packages_before_it_installs() -> None:
+    """A container has none."""
+    readme = (ROOT / "README.md").read_text()
+    assert re.findall(r"^ +apt-get .*$", readme, re.MULTILINE)[0].endswith(" update")
+
+
+def test_what_is_made_again_is_made_anew() -> None:
+    """mkosi leaves what is there; systemd-repart makes no disk over another one."""
+    made = [line for _, block in BLOCKS for line in block.text.splitlines() if "mkosi" in line]
+    assert made.count("mkosi build") == 1
+    for _, block in BLOCKS:
+        if "--empty=create" in block.text:
+            assert re.search(r"rm -f disk\.raw\n.*--empty=create", block.text)
+        assert "--partscan" not in block.text, "a container has no nodes of partitions"
