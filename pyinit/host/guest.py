@@ -215,9 +215,18 @@ def _libraries(binaries: Iterable[Path]) -> set[Path]:
     return found
 
 
+class _Finder(ModuleFinder):
+    def find_module(self, name: str, path: Any, parent: Any = None) -> Any:
+        """As ever. A directory that is no module may have the name of one that is not there."""
+        try:
+            return super().find_module(name, path, parent)
+        except AttributeError:
+            raise ImportError(name) from None
+
+
 def _python(commands: Iterable[str]) -> tuple[list[Entry], list[Path]]:
     """All that the commands import, also later, compiled; and the extension modules among it."""
-    finder = ModuleFinder(excludes=["tqdm"])
+    finder = _Finder(excludes=["tqdm"])
     for name in ("os", *_ENCODINGS, _MODULES, *map(_module, commands)):
         finder.import_hook(name)
     entries, extensions = [], []

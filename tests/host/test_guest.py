@@ -35,15 +35,18 @@ def make_tree(tree: Path, *versions: str) -> Path:
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of an initrd."""
+    """The files of an initrd, made where a directory has the name of a module of Windows."""
     directory = tmp_path_factory.mktemp("initrd")
+    (directory / "path/winreg").mkdir(parents=True)
     kernel = guest.find_kernel(make_tree(directory / "tree", NEW))
     extra = directory / "extra"
     extra.write_text('#!/bin/sh\necho "extra $1"\n')
-    archive = guest.initrd(
-        kernel, "extra 1\nexit 3\n", files=[extra], programs=PROGRAMS, commands=["cfs-store"],
-        drivers=["none", "one"],
-    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(directory / "path")
+        archive = guest.initrd(
+            kernel, "extra 1\nexit 3\n", files=[extra], programs=PROGRAMS,
+            commands=["cfs-store"], drivers=["none", "one"],
+        )  # fmt: skip
     root = directory / "root"
     for entry in read_cpio(archive)[0]:
         path = root / entry.name
