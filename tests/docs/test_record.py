@@ -87,7 +87,13 @@ def test_a_record(monkeypatch: pytest.MonkeyPatch, etc: str, command_line: bool 
     found = record(monkeypatch, settings, command_line)
     jsonschema.validate(found, SCHEMA)
     # Each key is explained, and none of the explained ones is gone.
-    assert set(found) == set(SCHEMA["properties"])
+    assert {*found, "escaped"} == set(SCHEMA["properties"])
+
+
+def test_a_name_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = json.loads(to_json({**record(monkeypatch, Config(), None), "image": "/\udcff"}))
+    jsonschema.validate(found, SCHEMA)
+    assert (found["image"], found["escaped"]) == ("/\\xff", ["image"])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pyinit.host.atomic import write_file
 from pyinit.host.commands.command import (
@@ -22,6 +23,7 @@ from pyinit.host.commands.command import (
 )
 from pyinit.host.uki.read import COMMAND_LINE, NotBooting, Uki
 from pyinit.host.uki.seal import carried_initrd, format_digests, seal
+from pyinit.initrd.handover.status import readable
 from pyinit.initrd.report.errors import EXIT_OK, CfsError, Refused, printable
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source.payload import SECTION
@@ -112,11 +114,11 @@ def _payload(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     about = describe(Uki(options.file))
-    say(json.dumps(about, indent=2) if options.json else _text(about))
+    say(json.dumps(readable(about), indent=2) if options.json else _text(about))
     return EXIT_OK
 
 
-def describe(uki: Uki) -> dict[str, object]:
+def describe(uki: Uki) -> dict[str, Any]:
     """What `show --json` prints. `agree` is null where only one of the two copies is to be seen."""
     command_line = uki.command_line()
     # With profiles in it, the base alone is never booted.

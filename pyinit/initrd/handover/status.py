@@ -19,8 +19,25 @@ if TYPE_CHECKING:
     Value = str | int | None | list["Value"] | dict[str, "Value"]
 
 
-def to_json(value: "Value") -> str:
-    """The record as JSON: ASCII, on one line."""
+def to_json(record: "dict[str, Value]") -> str:
+    """The readable() record as JSON: ASCII, on one line."""
+    return _json(readable(record))
+
+
+def readable(record: "dict[str, Value]") -> "dict[str, Value]":
+    """The record with characters only, as a strict reader of JSON wants them.
+
+    Names of files are bytes. Where some are no UTF-8 the record says so: `escaped` lists the keys
+    that have such names, and in all strings there `\\xHH` is a byte and `\\\\` a backslash.
+    """
+    escaped: list[Value] = [key for key, value in record.items() if _is_bytes(value)]
+    if not escaped:
+        return record
+    shown = {key: _escape(value) if key in escaped else value for key, value in record.items()}
+    return {**shown, "escaped": escaped}
+
+
+def _json(value: "Value") -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -30,8 +47,39 @@ def to_json(value: "Value") -> str:
     if isinstance(value, str):
         return '"' + "".join(map(_character, value)) + '"'
     if isinstance(value, list):
-        return "[" + ", ".join(map(to_json, value)) + "]"
-    return "{" + ", ".join(f"{to_json(key)}: {to_json(item)}" for key, item in value.items()) + "}"
+        return "[" + ", ".join(map(_json, value)) + "]"
+    return "{" + ", ".join(f"{_json(key)}: {_json(item)}" for key, item in value.items()) + "}"
+
+
+def _is_bytes(value: "Value") -> bool:
+    """Is there a string that is no text? Half of a surrogate pair stands for a byte (os.fsdecode),
+    or for what an EFI variable has."""
+    if isinstance(value, str):
+        return any("\ud800" <= character <= "\udfff" for character in value)
+    if isinstance(value, list):
+        return any(map(_is_bytes, value))
+    if isinstance(value, dict):
+        return any(_is_bytes(key) or _is_bytes(item) for key, item in value.items())
+    return False
+
+
+def _escape(value: "Value") -> "Value":
+    if isinstance(value, str):
+        return "".join(map(_byte, value))
+    if isinstance(value, list):
+        return [_escape(item) for item in value]
+    if isinstance(value, dict):
+        return {"".join(map(_byte, key)): _escape(item) for key, item in value.items()}
+    return value
+
+
+def _byte(character: str) -> str:
+    if character == "\\":
+        return "\\\\"
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\u{code:04x}" if 0xD800 <= code <= 0xDFFF else character
 
 
 def _character(character: str) -> str:

@@ -65,6 +65,14 @@ def test_seal_and_show(plain_uki: Path, tmp_path: Path, capsys: Capture) -> None
     assert (about["machine"], about["signed"], about["profiles"]) == ("x86_64", False, 0)
 
 
+def test_show_is_json_for_a_strict_reader(tmp_path: Path, capsys: Capture) -> None:
+    """Whatever bytes the file's name has."""
+    path = write(tmp_path / os.fsdecode(b"\xff.efi"), sealed_section(ONE))
+    assert main(["show", "--json", str(path)]) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert (about["file"], about["escaped"]) == (f"{tmp_path}/\\xff.efi", ["file"])
+
+
 def test_what_payload_writes_ukify_takes(
     uki_parts: UkiParts, tmp_path: Path, capsys: Capture
 ) -> None:
