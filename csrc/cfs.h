@@ -214,7 +214,8 @@ struct cfs_namespace {
 };
 
 /* Moves this (single-threaded) process into a private copy of the mount namespace: what is
- * attached there is seen by nobody, and is gone when the process leaves or dies. */
+ * attached there is seen by nobody, and is gone when the process leaves or dies. Its root may be
+ * a directory that is no mount (a chroot). */
 int cfs_namespace_enter(struct cfs_namespace *saved);
 /* Back, with root and working directory as before. Closes the fds of `saved`. */
 int cfs_namespace_leave(struct cfs_namespace *saved);
@@ -237,7 +238,8 @@ int cfs_fs_mount(const char *type, const struct cfs_option *options, size_t coun
 
 /* EROFS, read-only, from the very fd given (file-backed from Linux 6.12), else (-ENOTBLK) over a
  * read-only loop device, which *used_loop says. `prefer_loop`: the loop device first, where there
- * are any; some kernels count a file-backed EROFS as a level of stacking, and allow two. */
+ * are any; some kernels count a file-backed EROFS as a level of stacking, and allow two.
+ * -ENOTBLK: this kernel needs a loop device, and there is none. */
 int cfs_erofs_mount(int image_fd, bool noacl, bool prefer_loop, bool *used_loop,
 		    struct cfs_log *log);
 
@@ -247,6 +249,9 @@ struct cfs_overlay {
 	int objects;       /* data-only layer; -1: none, and what `upper` has is not trusted */
 	int upper;         /* -1: read-only, no upper layer */
 	int work;
+	/* Other paths of the same two, which mountinfo shows then; NULL: by their descriptors. */
+	const char *upper_path;
+	const char *work_path;
 	bool require_verity;
 };
 
@@ -273,8 +278,8 @@ int cfs_mount_detach(int mount_fd);
 /* ---- loop.c --------------------------------------------------------------------------------- */
 
 /* A free loop device over fd; gone with the last user of the fd returned. One that is writable
- * keeps an exclusive flock on the file as long as it is there. -ENODEV: the kernel has no loop
- * devices; -EBUSY: the file is locked, so in use. */
+ * keeps an exclusive flock on the file as long as it is there. -ENODEV: there are no loop devices,
+ * or not the node of the free one; -EBUSY: the file is locked, so in use. */
 int cfs_loop_attach(int fd, bool writable);
 
 /* ---- module.c, boot.c: what only PID 1 needs ------------------------------------------------- */

@@ -65,6 +65,8 @@ def overlay_mount(
     work: int,
     require_verity: bool,
     attributes: int,
+    upper_path: str | None = None,
+    work_path: str | None = None,
     /,
 ) -> int: ...
 def mount_attach(mount_fd: int, directory_fd: int, /) -> None: ...

@@ -124,9 +124,11 @@ static PyObject *overlay_mount(PyObject *module, PyObject *args)
 	int require, fd;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "O&iiiipO&:overlay_mount", PyUnicode_FSConverter, &source,
+	overlay.upper_path = overlay.work_path = NULL;
+	if (!PyArg_ParseTuple(args, "O&iiiipO&|zz:overlay_mount", PyUnicode_FSConverter, &source,
 			      &overlay.lower, &overlay.objects, &overlay.upper, &overlay.work,
-			      &require, to_u64, &attributes))
+			      &require, to_u64, &attributes, &overlay.upper_path,
+			      &overlay.work_path))
 		return NULL;
 	overlay.source = PyBytes_AsString(source);
 	overlay.require_verity = require != 0;

@@ -16,6 +16,12 @@ enum {
 	BLOCK_SIZE_EROFS = 4096,
 };
 
+/* A node may be missing where the kernel has the device: containers have nodes of their own. */
+static int no_device(int error)
+{
+	return error == -ENOENT || error == -ENXIO ? -ENODEV : error;
+}
+
 int cfs_loop_attach(int fd, bool writable)
 {
 	/* No LO_FLAGS_DIRECT_IO: ext4 and btrfs read verity files through the page cache, where
@@ -38,7 +44,7 @@ int cfs_loop_attach(int fd, bool writable)
 			return r == -EWOULDBLOCK ? -EBUSY : r;
 	}
 	if (control < 0)
-		return control == -ENOENT || control == -ENXIO ? -ENODEV : control;
+		return no_device(control);
 	for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
 		char device[32];
 		int number = sys_loop_get_free(control);
@@ -49,7 +55,7 @@ int cfs_loop_attach(int fd, bool writable)
 		(void)snprintf(device, sizeof(device), "/dev/loop%d", number);
 		int loop scope_fd = sys_openat(AT_FDCWD, device, mode);
 		if (loop < 0)
-			return loop;
+			return no_device(loop);
 		r = sys_loop_configure(loop, &config);
 		if (r >= 0)
 			return scope_take(&loop);

@@ -129,6 +129,8 @@ int cfs_erofs_mount(int image_fd, bool noacl, bool prefer_loop, bool *used_loop,
 	int loop scope_fd = cfs_loop_attach(image_fd, false);
 	if (loop == -ENODEV && prefer_loop)
 		return erofs_from(image_fd, noacl, log);
+	if (loop == -ENODEV)
+		return -ENOTBLK;
 	if (loop < 0) {
 		static const char text[] = "EROFS needs a block device here, and the loop device failed";
 
@@ -182,8 +184,12 @@ int cfs_overlay_mount(const struct cfs_overlay *overlay, uint64_t attributes, st
 	if (overlay->upper >= 0) {
 		fd_path(overlay->upper, upper);
 		fd_path(overlay->work, work);
-		options[count++] = (struct cfs_option){ "upperdir", upper };
-		options[count++] = (struct cfs_option){ "workdir", work };
+		options[count++] = (struct cfs_option){
+			"upperdir", overlay->upper_path != NULL ? overlay->upper_path : upper
+		};
+		options[count++] = (struct cfs_option){
+			"workdir", overlay->work_path != NULL ? overlay->work_path : work
+		};
 	}
 	if (!trusted) {
 		/* For its side effect: only with an index is an upper directory in use refused. The

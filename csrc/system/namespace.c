@@ -5,9 +5,21 @@
 #include "sys.h"
 #include "sys_mount.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
+
+static int into(int root, int cwd)
+{
+	int r = sys_fchdir(root);
+
+	if (r >= 0)
+		r = sys_chroot(".");
+	if (r >= 0)
+		r = sys_fchdir(cwd);
+	return r;
+}
 
 static int back_to(int mount_ns, int root, int cwd)
 {
@@ -15,13 +27,36 @@ static int back_to(int mount_ns, int root, int cwd)
 
 	/* setns puts root and working directory at the root of the namespace: a caller in a
 	 * chroot must not be let out of it */
-	if (r >= 0)
-		r = sys_fchdir(root);
-	if (r >= 0)
-		r = sys_chroot(".");
-	if (r >= 0)
-		r = sys_fchdir(cwd);
-	return r;
+	return r < 0 ? r : into(root, cwd);
+}
+
+/* What is attached in a shared mount of the copy would show up in the original too. */
+static int make_private(void)
+{
+	return sys_mount_propagation("/", MS_REC | MS_PRIVATE);
+}
+
+/* The same from a chroot, where "/" is a directory of some mount (-EINVAL): at the root of the
+ * namespace, where setns leads, and back into the chroot. */
+static int make_private_from_chroot(void)
+{
+	int mount_ns scope_fd = sys_openat(AT_FDCWD, "/proc/self/ns/mnt", O_RDONLY);
+	int root scope_fd = sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY);
+	int cwd scope_fd = sys_openat(AT_FDCWD, ".", O_PATH | O_DIRECTORY);
+	int back, r;
+
+	if (mount_ns < 0)
+		return mount_ns;
+	if (root < 0)
+		return root;
+	if (cwd < 0)
+		return cwd;
+	r = sys_setns(mount_ns, CLONE_NEWNS);
+	if (r < 0)
+		return r;
+	r = make_private();
+	back = into(root, cwd);
+	return r < 0 ? r : back;
 }
 
 int cfs_namespace_enter(struct cfs_namespace *saved)
@@ -40,8 +75,9 @@ int cfs_namespace_enter(struct cfs_namespace *saved)
 	r = sys_unshare(CLONE_NEWNS);
 	if (r < 0)
 		return r;
-	/* what is attached in a shared mount of the copy would show up in the original too */
-	r = sys_mount_propagation("/", MS_REC | MS_PRIVATE);
+	r = make_private();
+	if (r == -EINVAL)
+		r = make_private_from_chroot();
 	if (r < 0) {
 		(void)back_to(mount_ns, root, cwd);
 		return r;

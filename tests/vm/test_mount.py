@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from . import mount8
 from .bundle import bundle
 from .cases import Case, LazyResults, run_cases
 from .guest import Disk
@@ -345,7 +346,15 @@ def _traced_cases() -> Iterator[Case]:
     )
 
 
-def _cases(store: Digests) -> list[Case]:
+def _cases(store: Digests, newest: bool = False) -> list[Case]:
+    """All of them; on the newest kernel those of mount8.py."""
+    parts = (
+        _mounting_cases(store),
+        _helper_cases(store),
+        _refused_cases(store),
+        _traced_cases(),
+        _malformed_cases(store),
+    )
     prelude = (
         f"R=/disk/repo T=/mnt/root D={store.sha256} E={store.sha512}\n"
         f"WRONG={wrong_digit(store.sha256)}\nmkdir -p $T\n"
@@ -354,13 +363,7 @@ def _cases(store: Digests) -> list[Case]:
         Case(
             case.name, prelude + case.script, code=case.code, stdout=case.stdout, stderr=case.stderr
         )
-        for part in (
-            _mounting_cases(store),
-            _helper_cases(store),
-            _refused_cases(store),
-            _traced_cases(),
-            _malformed_cases(store),
-        )
+        for part in ((mount8.CASES,) if newest else (*parts, mount8.CASES))
         for case in part
     ]
 
@@ -368,11 +371,21 @@ def _cases(store: Digests) -> list[Case]:
 @pytest.fixture(scope="session")
 def guest(toolbox: Toolbox, store: Store) -> LazyResults:
     """All of them in one boot."""
+    return _boot(toolbox, store, "stable")
+
+
+@pytest.fixture(scope="session")
+def newest(toolbox: Toolbox, store: Store) -> LazyResults:
+    """Those of mount8.py."""
+    return _boot(toolbox, store, "newest")
+
+
+def _boot(toolbox: Toolbox, store: Store, role: str) -> LazyResults:
     return LazyResults(
         lambda: run_cases(
             toolbox,
-            toolbox.kernel("stable"),
-            _cases(Digests(store.sha256, store.sha512)),
+            toolbox.kernel(role),
+            _cases(Digests(store.sha256, store.sha512), role == "newest"),
             setup=f"{LINKS}mount -t ext4 /dev/vda /disk",
             modules=(*GUEST_MODULES, *FILE_SYSTEM_MODULES["ext4"], *HASH_MODULES),
             files={
@@ -393,6 +406,21 @@ _MALFORMED = [case.name for case in _ALL if case.name.startswith("malformed-")]
 @pytest.mark.parametrize("name", [case.name for case in _ALL])
 def test_case(guest: LazyResults, name: str) -> None:
     guest.check(name)
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("name", [case.name for case in mount8.CASES])
+def test_mount_8_on_the_newest_kernel(newest: LazyResults, name: str) -> None:
+    newest.check(name)
+
+
+@pytest.mark.parametrize("role", ["stable", pytest.param("newest", marks=pytest.mark.newest)])
+def test_json_of_a_name_that_is_no_text(request: pytest.FixtureRequest, role: str) -> None:
+    """For a reader that takes UTF-8 only."""
+    results: LazyResults = request.getfixturevalue("guest" if role == "stable" else role)
+    record = json.loads(results.check("json-of-a-name-that-is-no-text").stdout)
+    json.dumps(record, ensure_ascii=False).encode()
+    assert (record["target"], record["escaped"]) == ("/mnt/\\xff\\\\", ["target"])
 
 
 def test_all_files_read_back_as_in_the_source(guest: LazyResults, store: Store) -> None:

@@ -3,18 +3,14 @@
 
 from pyinit.initrd.handover import status
 from pyinit.initrd.kernel import mounting
-from pyinit.initrd.programs import mount_options
+from pyinit.initrd.programs import mount_again, mount_options
 from pyinit.initrd.programs.mount_options import MountOptions
 from pyinit.initrd.report import output
-from pyinit.initrd.report.errors import EXIT_OK, EXIT_USAGE, CfsError, Refused, Step, printable
-from pyinit.initrd.root import compose
-from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.report.errors import EXIT_OK, EXIT_USAGE, CfsError, Step, printable
+from pyinit.initrd.root import compose, existing
+from pyinit.initrd.root.existing import Existing
 from pyinit.initrd.root.image import Store, UnmeasuredImage, VerifiedImage, open_file
 from pyinit.initrd.root.stage import Stage
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def main(name: str, arguments: list[str]) -> int:
@@ -40,14 +36,18 @@ def main(name: str, arguments: list[str]) -> int:
 
 def mount(name: str, wanted: MountOptions) -> None:
     """Mounts, and says so as far as it was asked for; or raises CfsError, and all is as before."""
-    digest = wanted.digest
-    assert digest is not None
     if wanted.verity == "off":
         text = f"{name}: warning: --verity off: nothing of {wanted.target} is checked"
         output.err(printable(text) + "\n")
-    mounted = compose.mounted_at(wanted.target)
-    if mounted is not None:
-        _already(name, wanted, mounted, digest)
+    mounting.check_proc()
+    if wanted.remount:
+        _say(name, wanted, mount_again.remount(name, wanted), {})
+        return
+    digest = wanted.digest
+    assert digest is not None  # but to remount: MountOptions.finish()
+    there = existing.at(wanted.target)
+    if there is not None:
+        _already(name, wanted, there)
         return
     with Stage(wanted.target) as stage:
         store = Store(wanted.store)
@@ -57,7 +57,7 @@ def mount(name: str, wanted: MountOptions) -> None:
             fd, path = store.open_image(digest)
         kind = VerifiedImage if wanted.verity == "require" else UnmeasuredImage
         image = kind(fd, path, digest)
-        root = compose.compose(stage, image, store.objects, wanted.attributes, upper=_upper(wanted))
+        root = _compose(stage, image, store.objects, wanted)
         tree = stage.take_out(root.mount)
     done = "would be mounted" if wanted.dry_run else "mounted"
     text = f"{path} ({digest}, verity={image.verity}) {done} on {wanted.target}"
@@ -82,26 +82,35 @@ def _say(name: str, wanted: MountOptions, text: str, record: "dict[str, status.V
         output.err(printable(f"{name}: {text}") + "\n")
 
 
-def _already(name: str, wanted: MountOptions, mounted: Digest, digest: Digest) -> None:
-    found = f"{mounted} is mounted there already"
-    if mounted != digest or wanted.upperdir is not None:
-        raise Refused("attach", wanted.target, found, str(digest))
-    if compose.has_upper(wanted.target):
-        raise Refused("attach", wanted.target, f"{found}, with an upper layer", "none")
+def _already(name: str, wanted: MountOptions, there: Existing) -> None:
+    mount_again.check_same(wanted, there)
+    mount_again.warn_of_attributes(name, wanted, there)
     record: dict[str, status.Value] = {
-        "digest": str(digest),
+        "digest": str(there.digest),
         "target": wanted.target,
         "already": True,
     }
-    _say(name, wanted, f"{digest} is mounted on {wanted.target} already", record)
+    _say(name, wanted, f"{there.digest} is mounted on {wanted.target} already", record)
 
 
-def _upper(wanted: MountOptions) -> "Callable[[int], tuple[int, int]] | None":
+def _compose(
+    stage: Stage, image: VerifiedImage, objects: int, wanted: MountOptions
+) -> compose.Root:
     if wanted.upperdir is None:
-        return None
+        return compose.compose(stage, image, objects, wanted.attributes)
     assert wanted.workdir is not None  # they belong together: MountOptions.finish()
-    layers = mounting.open_directory(wanted.upperdir), mounting.open_directory(wanted.workdir)
-    return lambda _lower: layers
+    upper, work = (mounting.open_directory(path) for path in (wanted.upperdir, wanted.workdir))
+    existing.check_unused({wanted.upperdir: upper, wanted.workdir: work})
+    with Step("overlay", wanted.upperdir, needs=mounting.NEW_API):
+        paths = existing.paths((upper, work))
+    return compose.compose(
+        stage,
+        image,
+        objects,
+        wanted.attributes,
+        upper=lambda _lower: (upper, work),
+        upper_paths=paths,
+    )
 
 
 def _record(wanted: MountOptions, root: compose.Root) -> "dict[str, status.Value]":

@@ -1,7 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """The command lines of cfs-mount and mount.cfs, as values. No disk is touched here."""
 
-from pyinit.initrd.kernel.mounting import NOATIME, NODEV, NODIRATIME, NOEXEC, NOSUID, RDONLY
+from pyinit.initrd.kernel.mounting import (
+    ATIME,
+    NOATIME,
+    NODEV,
+    NODIRATIME,
+    NOEXEC,
+    NOSUID,
+    NOSYMFOLLOW,
+    RDONLY,
+    STRICTATIME,
+)
 from pyinit.initrd.report.errors import UsageError
 from pyinit.initrd.root.digest import Digest
 
@@ -27,7 +37,8 @@ USAGE_HELPER = """\
 usage: mount.cfs STORE DIR [-sfnv] [-N NAMESPACE] -o digest=DIGEST[,OPTION...]
 
   -o OPTIONS             mount options: digest=DIGEST, image=FILE, upperdir=DIR, workdir=DIR,
-                         verity=require|off, ro, rw, and those of mount(8)
+                         verity=require|off, ro, rw, remount, and those of mount(8).
+                         A value with commas: image="a,b"
   -s                     ignore unknown mount options
   -f                     do everything except attaching the mount
   -v                     print what was done
@@ -40,15 +51,19 @@ usage: mount.cfs STORE DIR [-sfnv] [-N NAMESPACE] -o digest=DIGEST[,OPTION...]
 
 
 class MountOptions:
-    """What is to be mounted where. `store`, `digest` and `target` are always there."""
+    """What is to be mounted where. `store` and `target` are always there, and `digest` is but where
+    something is to be remounted."""
 
     __slots__ = (
         "attributes",
+        "cleared",
         "digest",
         "dry_run",
         "image",
         "json",
+        "remount",
         "store",
+        "synchronous",
         "target",
         "upperdir",
         "verbose",
@@ -67,23 +82,32 @@ class MountOptions:
         self.writable: bool | None = None
         self.verity = "require"
         self.attributes = 0  # MOUNT_ATTR_*
+        self.cleared = 0  # those that a remount takes away
+        self.synchronous: str | None = None
+        self.remount = False
         self.dry_run = self.json = self.verbose = False
 
     def finish(self, dashes: str = "--") -> "MountOptions":
         """Checks what belongs together; UsageError. `dashes`: before the names of options."""
         if not self.store:
             raise UsageError("usage", dashes + "object-store", "missing")
-        if self.digest is None:
+        if self.digest is None and not self.remount:
             raise UsageError("usage", dashes + "digest", "missing", dashes + "digest=DIGEST")
         if (self.upperdir is None) != (self.workdir is None):
             found = "upperdir and workdir belong together"
             raise UsageError("usage", dashes + "upperdir", found)
+        if self.remount:
+            return self  # what is there decides
         if self.writable is None:
             self.writable = self.upperdir is not None
         if self.writable and self.upperdir is None:
             raise UsageError("usage", "--rw", "nothing to write to", "--upperdir and --workdir")
         if not self.writable:
             self.attributes |= RDONLY
+        elif self.synchronous is not None:
+            expected = "the file system of upperdir mounted with it"
+            found = "what is written goes to another file system"
+            raise UsageError("usage", self.synchronous, found, expected)
         return self
 
 
@@ -164,19 +188,54 @@ def _not_empty(name: str, value: str) -> str:
     return value
 
 
+# Option to (attributes to set, to clear); the last word counts.
 _ATTRIBUTES = {
+    "nosuid": (NOSUID, 0),
+    "suid": (0, NOSUID),
+    "nodev": (NODEV, 0),
+    "dev": (0, NODEV),
+    "noexec": (NOEXEC, 0),
+    "exec": (0, NOEXEC),
+    "nosymfollow": (NOSYMFOLLOW, 0),
+    "symfollow": (0, NOSYMFOLLOW),
+    "noatime": (NOATIME, ATIME),
+    "atime": (0, ATIME),
+    "relatime": (0, ATIME),
+    "strictatime": (STRICTATIME, ATIME),
+    "nostrictatime": (0, ATIME),
+    "nodiratime": (NODIRATIME, 0),
+    "diratime": (0, NODIRATIME),
+    # Who lets users mount something trusts it less (mount(8)).
+    "user": (NOEXEC | NOSUID | NODEV, 0),
+    "users": (NOEXEC | NOSUID | NODEV, 0),
+    "owner": (NOSUID | NODEV, 0),
+    "group": (NOSUID | NODEV, 0),
+}
+RESTRICTIONS = {
+    "ro": RDONLY,
     "nosuid": NOSUID,
     "nodev": NODEV,
     "noexec": NOEXEC,
-    "noatime": NOATIME,
-    "nodiratime": NODIRATIME,
+    "nosymfollow": NOSYMFOLLOW,
 }
-# Of mount(8) and fstab(5): read by those who call us, nothing to do here.
+# Of mount(8) and fstab(5): read by those who call us, or without a meaning for this file system.
 _GENERIC = (
-    *("defaults", "auto", "noauto", "nofail", "_netdev", "nouser", "nogroup", "suid", "dev"),
-    *("exec", "atime", "relatime", "norelatime", "diratime", "async", "loud", "silent"),
-    *("owner", "noowner", "group", "user", "users", "comment", "_rnetdev"),
+    *("defaults", "auto", "noauto", "nofail", "_netdev", "_rnetdev", "nouser", "nousers"),
+    *("noowner", "nogroup", "comment", "async", "loud", "silent", "lazytime", "nolazytime"),
+    *("norelatime", "mand", "nomand", "iversion", "noiversion"),
 )
+_SYNCHRONOUS = ("sync", "dirsync")
+_LABELS = "not supported: files have the labels that the image gives them"
+_BIND = "no matter of this file system: mount --bind, without -t cfs"
+_NOT_HERE = {
+    "context": _LABELS,
+    "fscontext": _LABELS,
+    "defcontext": _LABELS,
+    "rootcontext": _LABELS,
+    "bind": _BIND,
+    "rbind": _BIND,
+    "move": _BIND,
+}
 
 
 def parse_helper(arguments: list[str]) -> MountOptions:
@@ -195,7 +254,7 @@ def parse_helper(arguments: list[str]) -> MountOptions:
                 raise UsageError("usage", argument, "its value is missing")
             value = rest.pop(0)
             if argument == "-o":
-                mount_options += value.split(",")
+                mount_options += _split(value)
             elif argument == "-N":
                 raise UsageError("usage", "-N", "mounting in another namespace is not supported")
         else:
@@ -213,8 +272,30 @@ def parse_helper(arguments: list[str]) -> MountOptions:
     return options.finish(dashes="")
 
 
+def _split(text: str) -> list[str]:
+    """The options between commas, as libmount has it: a comma in quotation marks is none, and a
+    backslash takes its meaning from a quotation mark, or outside of such from a comma. UsageError.
+    """
+    options = [""]
+    quoted = False
+    for at, character in enumerate(text):
+        escaped = text[at - 1 : at] == "\\"
+        if character not in '",' or (quoted and character == ","):
+            options[-1] += character
+        elif escaped:
+            options[-1] = options[-1][:-1] + character
+        elif character == ",":
+            options.append("")
+        else:
+            quoted = not quoted
+    if quoted:
+        raise UsageError("usage", "-o", "a quotation mark without its second", 'name="value"')
+    return options
+
+
 def _take_mount_options(options: MountOptions, given: list[str], sloppy: bool) -> None:
     seen: set[str] = set()
+    options.remount = "remount" in given
     for option in given:
         name, equals, value = option.partition("=")
         if name in ("digest", "image", "upperdir", "workdir", "verity"):
@@ -223,11 +304,24 @@ def _take_mount_options(options: MountOptions, given: list[str], sloppy: bool) -
             _set(options, seen, name, value)
         elif option in ("ro", "rw"):
             options.writable = option == "rw"
-        elif option in _ATTRIBUTES:
-            options.attributes |= _ATTRIBUTES[option]
-        elif name.startswith(("x-", "X-")) or name in _GENERIC or not option:
-            pass
-        elif not sloppy:
+        elif not _take_generic(options, option, name) and not sloppy:
+            if name in _NOT_HERE:
+                raise UsageError("usage", name, _NOT_HERE[name])
             raise UsageError("usage", name, "unknown mount option")
-    if options.writable:
+    if options.writable and not options.remount:
         options.writable = None  # mount(8) says rw where nobody said ro: upperdir decides
+
+
+def _take_generic(options: MountOptions, option: str, name: str) -> bool:
+    """One of mount(8), fstab(5) or systemd.mount(5); False: it is none that can be obeyed."""
+    if option in _ATTRIBUTES or name == "user":  # user=NAME: who has mounted it
+        attributes, cleared = _ATTRIBUTES[name]
+        options.attributes = options.attributes & ~cleared | attributes
+        options.cleared |= cleared
+    elif option in _SYNCHRONOUS:
+        options.synchronous = option
+    elif option == "bind":
+        return options.remount
+    elif option != "remount":
+        return not option or name.startswith(("x-", "X-")) or name in _GENERIC
+    return True

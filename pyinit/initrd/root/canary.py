@@ -14,6 +14,7 @@ import errno
 import posix
 
 from pyinit.initrd.report.errors import LACKS, Refused, failure, os_error
+from pyinit.initrd.root import image
 
 _CHUNK = 128 * 1024
 _LARGE = 16 * 1024 * 1024
@@ -41,6 +42,8 @@ def check(lower: int, root: int, where: str) -> str | None:
             if error.errno == errno.EIO:
                 found += "; the object is changed or has no fs-verity"
             expected = "readable to its end"
+            if error.errno == errno.EPERM and image.wants_signatures():
+                found, expected = f"{image.NO_SIGNATURE}: {found}", image.NO_SIGNATURES
             raise Refused("check", f"{where}/{path}", found, expected) from None
     return path
 

@@ -3,12 +3,11 @@
 
 import _cfs
 import errno
-import posix
 
 from pyinit.initrd.kernel import mountinfo
 from pyinit.initrd.kernel.mounting import NEW_API, RDONLY, mount_refused, open_directory
-from pyinit.initrd.report.errors import CfsError, Refused, Step
-from pyinit.initrd.root import canary
+from pyinit.initrd.report.errors import Refused, Step
+from pyinit.initrd.root import canary, existing
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.root.image import VerifiedImage
 from pyinit.initrd.root.stage import Stage
@@ -16,8 +15,6 @@ from pyinit.initrd.root.stage import Stage
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_SOURCE = "composefs:"
 
 
 class Root:
@@ -40,11 +37,13 @@ def compose(
     attributes: int,
     *,
     upper: "Callable[[int], tuple[int, int]] | None" = None,
+    upper_paths: tuple[str, ...] = (),
     stacked: bool = False,
 ) -> Root:
     """Mounts and checks. Refused by the step that failed.
 
-    `upper` gives (upperdir, workdir) for the image's root directory. `stacked`: an overlay will
+    `upper` gives (upperdir, workdir) for the image's root directory; `upper_paths` are other paths
+    of the two, which mountinfo is to show. `stacked`: an overlay will
     lie above this one. The kernel stacks two levels, and some count a file-backed EROFS as one
     (6.12.63 and 6.18.3 do, later ones do not): it is over a loop device then, on every kernel.
     """
@@ -59,6 +58,7 @@ def compose(
         (root.lower, objects),
         upper(root.lower) if upper else (-1, -1),
         attributes,
+        *upper_paths,
     )
     stage.attach(root.mount)
     check_options(root.mount, image, stage.target)
@@ -84,12 +84,13 @@ def mount_overlay(
     lower: tuple[int, int],
     upper: tuple[int, int],
     attributes: int,
+    *upper_paths: str,
 ) -> int:
     """A detached overlay of (EROFS directory, objects) and (upperdir, workdir)."""
     require = image.verity == "require"
-    source = _SOURCE + image.digest.hex
+    source = existing.SOURCE + image.digest.hex
     try:
-        return _cfs.overlay_mount(source, *lower, *upper, require, attributes)
+        return _cfs.overlay_mount(source, *lower, *upper, require, attributes, *upper_paths)
     except OSError as error:
         expected = ""
         if error.errno == errno.EINVAL and require:
@@ -129,45 +130,18 @@ def detach(tree: int, target: str) -> None:
         _cfs.mount_detach(tree)
 
 
-def has_upper(target: str) -> bool:
-    """Has what is mounted on a directory an upper layer?"""
-    with Step("attach", target):
-        mount = mountinfo.of(open_directory(target))
-    return mount is None or any(word.startswith("upperdir=") for word in mount.super_options)
-
-
 def check_free(target: str) -> None:
     """Refused("attach") where something is mounted there: what others mount of a disk whose root
     is to be verified, others may have read."""
     directory = open_directory(target)
     with Step("attach", target):
-        if _is_mount_point(directory):
+        if existing.is_mount_point(directory):
             expected = "nothing: the disk that root= names is mounted here, unseen"
             raise Refused("attach", target, "something is mounted there already", expected)
 
 
 def mounted_at(target: str) -> Digest | None:
-    """The digest of the composed root that is already mounted on a directory, if any is."""
-    directory = open_directory(target)
-    with Step("attach", target):
-        return _mounted_on(directory)
-
-
-def _is_mount_point(directory: int) -> bool:
-    """False inside a mount, and for the root of all."""
-    parent = posix.open("..", posix.O_PATH | posix.O_CLOEXEC, dir_fd=directory)
-    return mountinfo.mount_id(parent) != mountinfo.mount_id(directory)
-
-
-def _mounted_on(directory: int) -> Digest | None:
-    if not _is_mount_point(directory):
-        return None
-    mount = mountinfo.of(directory)
-    if mount is None or mount.fstype != "overlay" or not mount.source.startswith(_SOURCE):
-        return None
-    if "verity=require" not in mount.super_options:
-        return None
-    try:
-        return Digest.parse(mount.source.removeprefix(_SOURCE), mountinfo.PATH)
-    except CfsError:
-        return None
+    """The digest of the composed root that is already mounted on a directory, if one is that is
+    verified."""
+    there = existing.at(target)
+    return there.digest if there is not None and there.verity == "require" else None

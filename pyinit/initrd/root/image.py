@@ -8,11 +8,15 @@ exits or executes the init of that root.
 import _cfs
 import errno
 
+from pyinit.initrd.kernel import files
 from pyinit.initrd.report.errors import LACKS, CfsError, Refused, failure, os_error
 from pyinit.initrd.root.digest import Digest
 
 AT_FDCWD = -100  # <linux/fcntl.h>
 
+_SIGNATURES = "/proc/sys/fs/verity/require_signatures"
+NO_SIGNATURE = "sealed without a signature of the kernel's"
+NO_SIGNATURES = f"0 in {_SIGNATURES}: the digest is what is checked here"
 _OPENAT2 = "openat2 (Linux 5.6)"
 _OPEN_FAULTS = {
     errno.EINVAL: "not a regular file",
@@ -82,7 +86,17 @@ def _open_error(path: str, error: OSError) -> CfsError:
     if error.errno == errno.EOPNOTSUPP:  # what it answers to opening a file that has it
         found = f"sealed, and this kernel has no fs-verity: {os_error(error)}"
         return Refused("open", path, found, "a kernel with CONFIG_FS_VERITY")
+    if error.errno == errno.EPERM and wants_signatures():
+        return Refused("open", path, f"{NO_SIGNATURE}: {os_error(error)}", NO_SIGNATURES)
     return failure("open", path, error, "a regular file", _OPENAT2)
+
+
+def wants_signatures() -> bool:
+    """Does the kernel open sealed files only with a signature by a key that it has?"""
+    try:
+        return files.read(_SIGNATURES, 16).strip() not in (b"", b"0")
+    except OSError:
+        return False  # a kernel without them
 
 
 class VerifiedImage:

@@ -12,7 +12,15 @@ import errno
 import posix
 import time
 
-from pyinit.initrd.kernel.mounting import NEW_API, NODEV, NOEXEC, NOSUID, RDONLY, open_directory
+from pyinit.initrd.kernel.mounting import (
+    NEW_API,
+    NODEV,
+    NOEXEC,
+    NOSUID,
+    RDONLY,
+    forbidden,
+    open_directory,
+)
 from pyinit.initrd.report import output
 from pyinit.initrd.report.errors import Refused, Step, SystemFailure, os_error
 
@@ -48,11 +56,12 @@ class Stage:
         try:
             self._saved = _cfs.namespace_enter()
         except OSError as error:
-            found, expected = os_error(error), ""
-            if error.errno == errno.EPERM:
-                expected = "CAP_SYS_ADMIN in a mount namespace of one's own (run as root)"
-            elif error.errno == errno.ENOSYS:
+            if error.errno in (errno.EPERM, errno.EACCES):
+                raise forbidden("attach", self.target, error) from None
+            found = os_error(error)
+            if error.errno == errno.ENOSYS:
                 found = f"this kernel, or a seccomp filter, has no unshare or mount: {found}"
+            expected = "a mount namespace of its own"
             raise SystemFailure("attach", self.target, found, expected) from None
         try:
             self._top = open_directory("/")

@@ -34,6 +34,7 @@ DONE: list[tuple[Callable[[Any], object], str, str | None]] = [
     (lambda cfs: cfs.reboot((1 << 32) - 1), "reboot 0xffffffff", None),
 ]
 OPTIONS = [("a", "b"), ("c", None)]
+SEALED = ["fsopen overlay", "source=s", "metacopy=on", "redirect_dir=on", "verity=require"]
 MADE: list[tuple[Callable[[Any], Any], list[str]]] = [
     (
         lambda cfs: cfs.fs_mount("x", OPTIONS, 5),
@@ -46,6 +47,13 @@ MADE: list[tuple[Callable[[Any], Any], list[str]]] = [
             "fsopen overlay", "source=s", "metacopy=off", "redirect_dir=nofollow",
             "upperdir=/proc/self/fd/42", "workdir=/proc/self/fd/43", "index=on",
             "lowerdir=/proc/self/fd/40", "create", "fsmount 0x5",
+        ],
+    ),
+    (
+        lambda cfs: cfs.overlay_mount("s", 40, 41, 42, 43, True, 5, "/u", "/w"),
+        [
+            *SEALED, "upperdir=/u", "workdir=/w", "lowerdir+=/proc/self/fd/40",
+            "datadir+=/proc/self/fd/41", "create", "fsmount 0x5",
         ],
     ),
 ]  # fmt: skip

@@ -63,6 +63,9 @@ def test_each_failure_is_told(core: Core, tmp_path: Path) -> None:
         (1, errno.ENOENT, errno.ENODEV),
         (1, errno.ENXIO, errno.ENODEV),
         (1, errno.EACCES, errno.EACCES),
+        (4, errno.ENOENT, errno.ENODEV),  # a container with no node of the free one
+        (4, errno.ENXIO, errno.ENODEV),
+        (4, errno.EACCES, errno.EACCES),
         (2, errno.EWOULDBLOCK, errno.EBUSY),
     ],
 )

@@ -16,13 +16,22 @@ PICKED = "fspick 0xd"  # FSPICK_CLOEXEC, _NO_AUTOMOUNT, _EMPTY_PATH
 
 
 def overlay(
-    core: Core, *, objects: int, upper: tuple[int, int] = (-1, -1), require: bool, attributes: int
+    core: Core,
+    *,
+    objects: int,
+    upper: tuple[int, int] = (-1, -1),
+    paths: tuple[bytes, ...] = (),
+    require: bool,
+    attributes: int,
 ) -> list[str]:
     what = core.ffi.new("struct cfs_overlay *")
     source = core.ffi.new("char[]", b"composefs:ab")
     what.source = source
     what.lower, what.objects, what.require_verity = 40, objects, require
     what.upper, what.work = upper
+    kept = [core.ffi.new("char[]", path) for path in paths]
+    if paths:
+        what.upper_path, what.work_path = kept
     log = core.ffi.new("struct cfs_log *")
     with core.account() as said:
         fd = core.lib.cfs_overlay_mount(what, attributes, log)
@@ -60,6 +69,14 @@ def test_a_sealed_root_with_an_upper_layer(core: Core) -> None:
         "create",
         "fsmount 0x6",
     ]
+
+
+def test_an_upper_layer_by_other_paths(core: Core) -> None:
+    """What mountinfo shows of it later."""
+    said = overlay(
+        core, objects=41, upper=(42, 43), paths=(b"/u/1", b"/u/2"), require=True, attributes=0
+    )
+    assert said[5:7] == ["upperdir=/u/1", "workdir=/u/2"]
 
 
 def test_without_verity_only_where_asked_for(core: Core) -> None:
@@ -152,8 +169,10 @@ def test_an_image_that_needs_a_loop_device_where_there_is_none(core: Core) -> No
     used_loop = core.ffi.new("bool *")
     with core.account(5, errno.ENOTBLK) as said:
         core.lib.account_no_loop = 1
-        assert core.lib.cfs_erofs_mount(40, True, False, used_loop, log) == -errno.ENODEV
+        assert core.lib.cfs_erofs_mount(40, True, False, used_loop, log) == -errno.ENOTBLK
     assert said.count("fsopen erofs") == 1
+    with core.account(1, errno.EACCES):
+        assert core.lib.cfs_erofs_mount(40, True, True, used_loop, log) == -errno.EACCES
     assert core.ffi.string(log.text).endswith(
         b"needs a block device here, and the loop device failed"
     )
@@ -171,6 +190,7 @@ def test_an_image_that_needs_a_loop_device_where_there_is_none(core: Core) -> No
         (5, errno.ENOTBLK, False, True, 2),  # no image from a file: over a loop device
         (0, 0, True, True, 1),
         (1, errno.ENOENT, True, False, 1),  # no loop device: from the file
+        (3, errno.ENOENT, True, False, 1),  # nor a node of one
     ],
 )
 def test_where_an_image_is_mounted_from(

@@ -26,6 +26,16 @@ def test_in_and_out(core: Core) -> None:
     ]  # fmt: skip
 
 
+def test_in_a_chroot_whose_root_is_no_mount(core: Core) -> None:
+    """The kernel takes "/" for no mount there. The copy is made private at its root."""
+    saved = core.ffi.new("struct cfs_namespace *")
+    with core.account(5, errno.EINVAL) as said:
+        assert core.lib.cfs_namespace_enter(saved) == 0
+        assert core.lib.cfs_namespace_leave(saved) == 0
+    here = ["open /proc/self/ns/mnt 0", f"open / {PLACE:#x}", f"open . {PLACE:#x}"]
+    assert said[4:] == [PRIVATE, *here, "setns 0x20000", PRIVATE, *BACK[1:], *BACK]
+
+
 def test_what_is_not_private_is_left_again(core: Core) -> None:
     """Else the caller's own mounts were gone for it, and ours seen by all."""
     saved = core.ffi.new("struct cfs_namespace *")

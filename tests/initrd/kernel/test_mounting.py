@@ -4,12 +4,14 @@
 import errno
 import fcntl
 import os
+import posix
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from pyinit.initrd.kernel import mounting
-from pyinit.initrd.report.errors import Refused, SystemFailure
+from pyinit.initrd.kernel import files, mounting
+from pyinit.initrd.report.errors import EXIT_REFUSED, EXIT_SYSTEM, Refused, SystemFailure
 
 KERNEL = os.uname().release
 
@@ -55,6 +57,54 @@ def test_a_kernel_without_the_calls() -> None:
     said = refused("erofs", errno.ENOSYS)
     assert mounting.NEW_API in said
     assert "by kernel" not in said
+
+
+def test_an_image_that_needs_a_loop_device() -> None:
+    said = refused("erofs", errno.ENOTBLK)
+    assert said.startswith(f"refused: erofs: /x: kernel {KERNEL} mounts it from a loop device only")
+    assert "expected Linux 6.12, or module loop and nodes /dev/loop-control" in said
+
+
+ROOT = "0000000000200000"
+
+
+@pytest.mark.parametrize(
+    ("error", "user", "namespace", "capabilities", "said"),
+    [
+        (errno.EPERM, 1, 0xEFFFFFFD, ROOT, "expected CAP_SYS_ADMIN (run as root)"),
+        (errno.EPERM, 0, 0xEFFFFFFD, ROOT, "expected CAP_SYS_ADMIN, and no filter that"),
+        (errno.EPERM, 0, 0xEFFFFFFD, "000001ffffdfffff",
+         "expected CAP_SYS_ADMIN, which root has not got here: a container?"),
+        (errno.EPERM, 0, 0xEFFFFFFE, ROOT,
+         "expected root of the machine: in a user namespace the kernel mounts no EROFS"),
+        (errno.EPERM, 0, None, ROOT, "expected CAP_SYS_ADMIN, and no filter that"),
+        (errno.EACCES, 0, 0xEFFFFFFD, ROOT, "expected no security module (AppArmor, SELinux)"),
+    ],
+)  # fmt: skip
+def test_what_forbids_a_mount(
+    monkeypatch: pytest.MonkeyPatch, error: int, user: int, namespace: int | None,
+    capabilities: str, said: str,
+) -> None:  # fmt: skip
+    def stat(path: str) -> SimpleNamespace:
+        assert path == "/proc/self/ns/user"
+        if namespace is None:
+            raise FileNotFoundError
+        return SimpleNamespace(st_ino=namespace)
+
+    def read(path: str, _limit: int) -> bytes:
+        assert path == "/proc/self/status"
+        return f"Name:\tx\nCapPrm:\t{'f' * 16}\nCapEff:\t{capabilities}\n".encode()
+
+    monkeypatch.setattr(posix, "stat", stat)
+    monkeypatch.setattr(posix, "geteuid", lambda: user)
+    monkeypatch.setattr(files, "read", read)
+    found = mounting.forbidden("erofs", "/x", OSError(error, os.strerror(error)), "a call")
+    assert said in str(found)
+    assert found.code == (EXIT_REFUSED if error == errno.EACCES else EXIT_SYSTEM)
+    # The call is named where a filter may be what forbids it.
+    assert ("a call: " in str(found)) == (error == errno.EPERM and "namespace" not in said)
+    if error == errno.EPERM:
+        assert said in refused("erofs", error)
 
 
 @pytest.mark.parametrize("error", [errno.ENOMEM, errno.EMFILE, errno.ENFILE])

@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyinit.initrd.kernel import mounting
-from pyinit.initrd.programs import mount_command, mount_options
+from pyinit.initrd.programs import mount_again, mount_command, mount_options
 from pyinit.initrd.report import output
 from pyinit.initrd.report.errors import EXIT_REFUSED, EXIT_SYSTEM, EXIT_USAGE, Refused, UsageError
-from pyinit.initrd.root import compose
+from pyinit.initrd.root import compose, existing
 from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.root.existing import Existing
 from pyinit.initrd.root.image import UnmeasuredImage, VerifiedImage
 from tests.initrd.harness import MALFORMED, Touched, in_child, is_one_printable_line, no_disk
 from tests.initrd.programs.test_mount_options import any_arguments
@@ -53,7 +54,7 @@ def test_the_ban_on_disks_works() -> None:
     with no_disk(), pytest.raises(Touched, match="store_open"):
         _cfs.store_open(-100, "/")
     for name, arguments in spellings(D):
-        with no_disk(), pytest.raises(Touched, match="open"):
+        with no_disk(), pytest.raises(Touched, match="stat"):
             mount_command.main(name, arguments)
 
 
@@ -217,8 +218,7 @@ class Kernel:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[str] = []
-        self.mounted: Digest | None = None
-        self.has_upper = False
+        self.mounted: Existing | None = None
         self.fail: str | None = None
         monkeypatch.setattr(_cfs, "store_open", self.step("store", (10, 11, 0)))
         monkeypatch.setattr(_cfs, "store_open_image", self.step("open", (12, "ab/cd")))
@@ -227,14 +227,17 @@ class Kernel:
         monkeypatch.setattr(_cfs, "image_header", self.step("header", (True, 0, False, 0, 0)))
         self.take_out = self.step("clone", 14)
         monkeypatch.setattr(mounting, "open_directory", hash)
-        monkeypatch.setattr(compose, "mounted_at", lambda directory: self.mounted)
-        monkeypatch.setattr(compose, "has_upper", lambda directory: self.has_upper)
+        monkeypatch.setattr(existing, "at", lambda directory: self.mounted)
+        monkeypatch.setattr(existing, "check_unused", self.check_unused)
+        monkeypatch.setattr(existing, "paths", self.paths)
+        monkeypatch.setattr(mount_again, "open_directory", hash)
+        monkeypatch.setattr(existing, "name", str)
         monkeypatch.setattr(compose, "attach", self.step("attach", None))
         monkeypatch.setattr(compose, "detach", self.step("detach", None))
         monkeypatch.setattr(mount_command, "Stage", lambda target: self)
         monkeypatch.setattr(compose, "compose", self.compose)
 
-    def step(self, name: str, result: object) -> object:
+    def step(self, name: str, result: object) -> Callable[..., object]:
         def call(*_arguments: object) -> object:
             if self.fail == name:
                 raise Refused("check", "x", name)
@@ -242,6 +245,20 @@ class Kernel:
             return result
 
         return call
+
+    def check_unused(self, layers: dict[str, int]) -> None:
+        assert layers == {"/u": hash("/u"), "/w": hash("/w")}
+        self.step("unused", None)()
+
+    def paths(self, layers: tuple[int, int]) -> tuple[str, ...]:
+        return tuple(f"/links/{layer}" for layer in layers)
+
+    def mount(self, digest: str, upper: str | None = None) -> None:
+        """Something lies there already."""
+        self.mounted = Existing.__new__(Existing)
+        self.mounted.digest, self.mounted.verity = Digest.parse(digest, ""), "require"
+        self.mounted.upper = None if upper is None else str(hash(upper))
+        self.mounted.options = ["ro"]
 
     def __enter__(self) -> Self:
         self.calls.append("enter")
@@ -261,12 +278,14 @@ class Kernel:
         image: VerifiedImage,
         objects: int,
         attributes: int,
-        upper: Callable[[int], tuple[int, int]] | None,
+        upper: Callable[[int], tuple[int, int]] | None = None,
+        upper_paths: tuple[str, ...] = (),
     ) -> compose.Root:
         if self.fail == "compose":
             raise Refused("check", "x", "compose")
         self.calls.append("compose")
         self.image, self.objects, self.attributes, self.upper = image, objects, attributes, upper
+        self.upper_paths = upper_paths
         root = compose.Root()
         root.image, root.mount, root.used_loop, root.canary = image, 20, False, "usr/bin/sh"
         return root
@@ -304,6 +323,7 @@ def test_the_record(kernel: Kernel, capfd: pytest.CaptureFixture[str]) -> None:
     assert mount_command.main("cfs-mount", [*BASE, *upper, "--json", "-v", "/t"]) == 0
     assert kernel.upper is not None
     assert kernel.upper(0) == (hash("/u"), hash("/w"))
+    assert kernel.upper_paths == (f"/links/{hash('/u')}", f"/links/{hash('/w')}")
     assert kernel.attributes == 0
     out, err = capfd.readouterr()
     assert err == f"cfs-mount: /s/ab/cd (sha256:{D}, verity=require) mounted on /t\n"
@@ -348,7 +368,7 @@ def test_no_failure_is_attached(kernel: Kernel, step: str) -> None:
 
 
 def test_run_twice(kernel: Kernel, capfd: pytest.CaptureFixture[str]) -> None:
-    kernel.mounted = Digest.parse(D, "")
+    kernel.mount(D)
     assert mount_command.main("cfs-mount", [*BASE, "/t"]) == 0
     assert mount_command.main("cfs-mount", [*BASE, "-v", "--json", "/t"]) == 0
     out, err = capfd.readouterr()
@@ -357,14 +377,51 @@ def test_run_twice(kernel: Kernel, capfd: pytest.CaptureFixture[str]) -> None:
     upper = ["--upperdir", "/u", "--workdir", "/w"]
     assert mount_command.main("cfs-mount", [*BASE, *upper, "/t"]) == EXIT_REFUSED
     capfd.readouterr()
-    kernel.has_upper = True
+    kernel.mount(D, "/u")
+    assert mount_command.main("cfs-mount", [*BASE, *upper, "/t"]) == 0
+    assert mount_command.main("cfs-mount", [*BASE, *upper, "--ro", "/t"]) == 0
+    kernel.mounted.options = ["rw"]  # type: ignore[union-attr]
+    assert mount_command.main("cfs-mount", [*BASE, *upper, "--ro", "/t"]) == 0
+    said = "cfs-mount: warning: /t is mounted already, without ro: mount -o remount,ro\n"
+    assert capfd.readouterr().err == said
     assert mount_command.main("cfs-mount", [*BASE, "/t"]) == EXIT_REFUSED
     assert "with an upper layer" in capfd.readouterr().err
-    kernel.has_upper = False
-    kernel.mounted = Digest.parse(OTHER, "")
+    kernel.mount(OTHER)
     assert mount_command.main("cfs-mount", [*BASE, "/t"]) == EXIT_REFUSED
     assert f"attach: /t: sha256:{OTHER} is mounted there already" in capfd.readouterr().err
     assert kernel.calls == []
+
+
+def test_a_remount_composes_nothing(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kernel.mount(D)
+    monkeypatch.setattr(_cfs, "mount_set", kernel.step("set", None))
+    assert mount_command.main("mount.cfs", ["/s", "/t", "-v", "-o", "remount,nosuid"]) == 0
+    assert kernel.calls == ["set"]
+    assert capfd.readouterr() == ("", f"mount.cfs: /t (sha256:{D}) remounted\n")
+
+
+@pytest.mark.parametrize("step", ["unused", "compose"])
+def test_an_upper_layer_in_use_is_composed_into_nothing(kernel: Kernel, step: str) -> None:
+    kernel.fail = step
+    upper = ["--upperdir", "/u", "--workdir", "/w"]
+    assert mount_command.main("cfs-mount", [*BASE, *upper, "/t"]) == EXIT_REFUSED
+    assert ("unused" in kernel.calls) == (step == "compose")
+    assert "compose" not in kernel.calls
+
+
+def test_without_proc_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def stat(path: str, **_more: object) -> os.stat_result:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+    monkeypatch.setattr(posix, "stat", stat)
+    assert mount_command.main("cfs-mount", [*BASE, "/t"]) == EXIT_SYSTEM
+    said = capfd.readouterr().err
+    assert said.startswith("cfs-mount: error: attach: /proc/self: No such file")
+    assert said.endswith("mount -t proc proc /proc\n")
 
 
 def test_no_root_stays_where_its_record_could_not_be_written(

@@ -163,6 +163,25 @@ def test_no_option_is_abbreviated() -> None:
         ("noexec", mounting.NOEXEC),
         ("noatime", mounting.NOATIME),
         ("nodiratime", mounting.NODIRATIME),
+        ("strictatime", mounting.STRICTATIME),
+        ("nosymfollow", mounting.NOSYMFOLLOW),
+        ("relatime", 0),
+        # who lets users mount it trusts it less
+        ("user", mounting.NOEXEC | mounting.NOSUID | mounting.NODEV),
+        ("user=me", mounting.NOEXEC | mounting.NOSUID | mounting.NODEV),
+        ("users", mounting.NOEXEC | mounting.NOSUID | mounting.NODEV),
+        ("owner", mounting.NOSUID | mounting.NODEV),
+        ("group", mounting.NOSUID | mounting.NODEV),
+        # the last word counts
+        ("nosuid,suid", 0),
+        ("suid,nosuid", mounting.NOSUID),
+        ("nodev,dev,noexec,exec,nosymfollow,symfollow,nodiratime,diratime", 0),
+        ("noatime,strictatime", mounting.STRICTATIME),
+        ("strictatime,noatime", mounting.NOATIME),
+        ("noatime,atime", 0),
+        ("strictatime,nostrictatime", 0),
+        ("noatime,relatime", 0),
+        ("users,exec", mounting.NOSUID | mounting.NODEV),
     ],
 )
 def test_mount_attributes(option: str, attribute: int) -> None:
@@ -184,7 +203,10 @@ def test_a_dash_is_a_name_to_the_helper() -> None:
 
 
 def test_fstab_words_of_others_are_passed_over() -> None:
-    words = "defaults,noauto,nofail,_netdev,x-systemd.automount,X-mount.mkdir=0755,comment=a,,user"
+    words = (
+        "defaults,noauto,nofail,_netdev,x-systemd.automount,X-mount.mkdir=0755,comment=a,,nouser,"
+        "lazytime,nolazytime,mand,nomand,iversion,noiversion,sync,dirsync,async,silent,loud"
+    )
     assert parse_helper(["/s", "/t", "-o", f"{words},digest={D}"]).attributes == mounting.RDONLY
 
 
@@ -220,8 +242,15 @@ def test_the_rw_that_mount_always_adds_is_no_wish() -> None:
         (["/s", "/t", "-o", f"digest={D},digest={D}"], "digest: given twice"),
         (["/s", "/t", "-o", f"digest={D},verity=on"], "verity: 'on'"),
         (["/s", "/t", "-o", f"digest={D},upperdir=,workdir=/w"], "upperdir: an empty value"),
-        (["/s", "/t", "-o", f"digest={D},remount"], "remount: unknown mount option"),
-        (["/s", "/t", "-o", f"digest={D},bind"], "bind: unknown mount option"),
+        (["/s", "/t", "-o", f"digest={D},remount=1"], "remount: unknown mount option"),
+        (["/s", "/t", "-o", f"digest={D},bind"], "bind: no matter of this file system"),
+        (["/s", "/t", "-o", f"digest={D},move"], "move: no matter of this file system"),
+        (["/s", "/t", "-o", f"digest={D},context=x"], "context: not supported: files have the"),
+        (["/s", "/t", "-o", f"digest={D},rootcontext=x"], "rootcontext: not supported"),
+        (["/s", "/t", "-o", f"digest={D},upperdir=/u,workdir=/w,sync"], "sync: what is written"),
+        (["/s", "/t", "-o", f"digest={D},upperdir=/u,workdir=/w,rw,dirsync"], "dirsync: what"),
+        (["/s", "/t", "-o", f'digest={D},image="a,b'], "-o: a quotation mark without its second"),
+        (["/s", "/t", "-o", "remount,upperdir=/u"], "upperdir: upperdir and workdir belong"),
         (["/s", "/t", "-o", f"digest={D},insecure=1"], "insecure: unknown mount option"),
         (["/s", "/t", "-o", f"digest={D},ro=1"], "ro: unknown mount option"),
         (["/s", "/t", "-o", f"digest={D},nosuid=1"], "nosuid: unknown mount option"),
@@ -229,6 +258,63 @@ def test_the_rw_that_mount_always_adds_is_no_wish() -> None:
 )
 def test_what_is_wrong_for_the_helper(arguments: list[str], words: str) -> None:
     assert wrong(parse_helper, *arguments).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("option", "image"),
+    [
+        ('image="/a,b"', "/a,b"),
+        ('"image=/a,b"', "/a,b"),
+        ('image=/a","b', "/a,b"),
+        ("image=/a\\,b", "/a,b"),
+        ('image=/a\\"b', '/a"b'),
+        ('image="/a\\",b"', '/a",b'),
+        ('image="/a\\,b"', "/a\\,b"),
+        ("image=/a\\b\\", "/a\\b\\"),
+        ("image=/a\\\\,b", "/a\\,b"),
+        ('image=/a""', "/a"),
+    ],
+)
+def test_values_are_quoted_as_libmount_has_it(option: str, image: str) -> None:
+    found = parse_helper(["/s", "/t", "-o", f"nosuid,digest={D}", "-o", f"{option}"])
+    assert found.image == image
+    found = parse_helper(["/s", "/t", "-o", f"nosuid,{option.rstrip(chr(92))},digest={D},nodev"])
+    assert found.image == image.rstrip("\\")
+    assert found.attributes == mounting.NOSUID | mounting.NODEV | mounting.RDONLY
+
+
+@given(st.lists(any_text.filter(lambda text: "\\" not in text), min_size=1))
+def test_whatever_is_quoted_is_read_back(values: list[str]) -> None:
+    quoted = ['"' + value.replace('"', '\\"') + '"' for value in values]
+    assert mount_options._split(",".join(quoted)) == values
+
+
+@pytest.mark.parametrize(
+    ("options", "writable", "attributes", "cleared"),
+    [
+        ("remount", None, 0, 0),
+        ("ro,remount,nosuid", False, mounting.NOSUID, 0),
+        ("rw,remount,suid", True, 0, mounting.NOSUID),
+        ("remount,bind,noatime,nosuid,suid", None, mounting.NOATIME,
+         mounting.ATIME | mounting.NOSUID),
+        ("remount,strictatime", None, mounting.STRICTATIME, mounting.ATIME),
+        ("remount,sync,rw", True, 0, 0),
+    ],
+)  # fmt: skip
+def test_a_remount_says_what_is_to_change(
+    options: str, writable: bool | None, attributes: int, cleared: int
+) -> None:
+    """And needs no digest: what is there has one."""
+    found = parse_helper(["/s", "/t", "-o", options])
+    assert found.remount
+    assert (found.digest, found.writable) == (None, writable)
+    assert (found.attributes, found.cleared) == (attributes, cleared)
+    assert not parse_helper(["/s", "/t", "-o", f"digest={D}"]).remount
+
+
+def test_what_is_written_at_once_needs_something_to_write_to() -> None:
+    upper = f"digest={D},upperdir=/u,workdir=/w,sync"
+    assert parse_helper(["/s", "/t", "-o", upper + ",ro"]).attributes == mounting.RDONLY
 
 
 def test_sloppy_lets_unknown_options_pass_and_nothing_else() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyinit.initrd.report.errors import Refused, SystemFailure
-from pyinit.initrd.root import canary
+from pyinit.initrd.root import canary, image
 
 METACOPY = "trusted.overlay.metacopy"
 
@@ -161,6 +161,23 @@ def test_an_object_that_ends_early_is_refused(
     assert error.path == "/sysroot/file"
     assert error.found.startswith("999 of 1000 bytes (EIO)")
     assert error.expected == "readable to its end"
+
+
+@needs_root
+@pytest.mark.parametrize("wants", [True, False])
+def test_an_object_without_the_signature_that_the_kernel_wants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wants: bool
+) -> None:
+    def fail(fd: int, length: int) -> bytes:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    write(tmp_path, "usr/file", b"x")
+    monkeypatch.setattr(posix, "read", fail)
+    monkeypatch.setattr(image, "wants_signatures", lambda: wants)
+    error = refusal(tmp_path, tmp_path)
+    assert error.path == "/sysroot/usr/file"
+    assert ("signature" in error.found, "require_signatures" in error.expected) == (wants, wants)
+    assert error.found.endswith("Operation not permitted (EPERM)")
 
 
 @needs_root

@@ -96,13 +96,17 @@ def test_what_is_mounted_and_what_is_read(kernel: Kernel, image: VerifiedImage) 
     sealed = (f"composefs:{HEX}", 8, 7, -1, -1, True)
     assert kernel.overlays == [(*sealed, 1)]
     assert kernel.read == (8, 9, "/sysroot")
-    kernel.overlays.clear()
     stage: Any = Stage()
-    root = compose.compose(stage, image, 7, 2, upper=lambda lower: (lower, 5))
-    assert root.mount == 9
-    assert (stage.brought_in, stage.attached) == ([8], [9])
-    assert kernel.overlays == [(f"composefs:{HEX}", 8, 7, 8, 5, True, 2), (*sealed, RDONLY)]
-    assert kernel.read == (8, 10, "/sysroot")
+    for paths in ((), ("/u", "/w")):
+        kernel.overlays.clear()
+        root = compose.compose(
+            stage, image, 7, 2, upper=lambda lower: (lower, 5), upper_paths=paths
+        )
+        assert root.mount == 9
+        assert (stage.brought_in.pop(), stage.attached.pop()) == (8, 9)
+        writable = (f"composefs:{HEX}", 8, 7, 8, 5, True, 2, *paths)
+        assert kernel.overlays == [writable, (*sealed, RDONLY)]
+        assert kernel.read == (8, 10, "/sysroot")
 
 
 def test_without_verity_it_is_not_asked_for(kernel: Kernel) -> None:
@@ -230,14 +234,6 @@ def test_what_others_have_mounted_is_refused(
     assert flags == [os.O_PATH | os.O_CLOEXEC]
     monkeypatch.setattr(mountinfo, "mount_id", lambda _: 77)
     compose.check_free(str(tmp_path / "free"))
-
-
-def test_an_upper_layer_is_seen(kernel: Kernel, point: str) -> None:
-    assert not compose.has_upper(point)
-    kernel.shows(SEALED + ",lowerdir=a,upperdir=b,workdir=c")
-    assert compose.has_upper(point)
-    kernel._path.write_bytes(line(76, SEALED))
-    assert compose.has_upper(point)  # not known: the stricter answer
 
 
 def test_a_directory_inside_a_root_is_none(kernel: Kernel, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 
 import pyinit.initrd
-from pyinit.initrd.report.errors import Refused, SystemFailure
+from pyinit.initrd.report.errors import CfsError, Refused, SystemFailure
 from pyinit.initrd.root import image
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.root.image import ImageMissing, Store, UnmeasuredImage, VerifiedImage, open_file
@@ -208,6 +208,30 @@ def test_a_sealed_file_on_a_kernel_without_verity(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(Refused, match="this kernel has no fs-verity") as caught:
         open_file("/i")
     assert (caught.value.step, caught.value.expected) == ("open", "a kernel with CONFIG_FS_VERITY")
+
+
+@pytest.mark.parametrize(
+    ("sysctl", "verdict"), [("1\n", "refused"), ("0\n", "error"), ("", "error"), (None, "error")]
+)
+def test_a_kernel_that_wants_signatures(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sysctl: str | None, verdict: str
+) -> None:
+    """It opens no sealed file without one, and says no more than EPERM."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    if sysctl is not None:
+        (tmp_path / "sysctl").write_text(sysctl)
+    monkeypatch.setattr(image, "_SIGNATURES", str(tmp_path / "sysctl"))
+    monkeypatch.setattr(_cfs, "image_open", refuse)
+    with pytest.raises(CfsError) as caught:
+        open_file("/i")
+    words = (
+        "sealed without a signature of the kernel's: Operation not permitted (EPERM), expected 0"
+    )
+    assert str(caught.value).startswith(f"{verdict}: open: /i: ")
+    assert (words in str(caught.value)) == (verdict == "refused")
 
 
 def test_a_file_outside_a_store(tmp_path: Path) -> None:

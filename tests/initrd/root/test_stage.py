@@ -149,7 +149,7 @@ def test_a_stage_that_cannot_be_set_is_left_again(calls: Calls) -> None:
     [
         (errno.EPERM, r"attach: /dev: Operation not permitted \(EPERM\), expected CAP_SYS_ADMIN"),
         (errno.ENOSYS, "attach: /dev: this kernel, or a seccomp filter, has no unshare or mount"),
-        (errno.ENOSPC, r"attach: /dev: No space left on device \(ENOSPC\)$"),
+        (errno.ENOSPC, r"attach: /dev: No space left on device \(ENOSPC\), expected a mount name"),
     ],
 )
 def test_no_namespace_is_no_fault_of_the_disk(
