@@ -92,6 +92,7 @@ static const struct call calls[] = {
 	CALL(stat, EIO, ENOMEM),
 	CALL(statx, EIO, ENOMEM, ENOSYS),
 	CALL(symlink, ENOSPC, EIO, ENOMEM),
+	CALL(symlinkat, ENOSPC, EIO, ENOMEM),
 	CALL(sysinfo, EFAULT),
 	CALL(umount2, EPERM, ENOMEM),
 	CALL(uname, ENOSYS),
