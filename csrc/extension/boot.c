@@ -50,6 +50,16 @@ static PyObject *switch_root(PyObject *module, PyObject *args)
 	return none_or_fail(error, NULL, PyTuple_GetItem(args, 0));
 }
 
+static PyObject *terminal_pending(PyObject *module, PyObject *args)
+{
+	int fd;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "i:terminal_pending", &fd))
+		return NULL;
+	return int_or_fail(cfs_terminal_pending(fd), NULL, NULL);
+}
+
 static PyObject *outlive_initrd(PyObject *module, PyObject *args)
 {
 	(void)module;
@@ -75,6 +85,7 @@ PyMethodDef boot_methods[] = {
 	{ "initramfs_empty", initramfs_empty, METH_VARARGS, NULL },
 	{ "switch_root", switch_root, METH_VARARGS, NULL },
 	{ "outlive_initrd", outlive_initrd, METH_NOARGS, NULL },
+	{ "terminal_pending", terminal_pending, METH_VARARGS, NULL },
 	{ "reboot", reboot_machine, METH_VARARGS, NULL },
 	{ NULL, NULL, 0, NULL },
 };

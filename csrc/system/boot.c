@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
@@ -137,6 +138,14 @@ int cfs_switch_root(const char *new_root)
 static void pass(int number)
 {
 	(void)number;
+}
+
+int cfs_terminal_pending(int fd)
+{
+	int pending = 0;
+	int r = sys_ioctl(fd, TIOCOUTQ, &pending);
+
+	return r < 0 ? r : pending;
 }
 
 int cfs_outlive_initrd(void)

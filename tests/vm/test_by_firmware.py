@@ -98,7 +98,8 @@ def test_the_disk_that_was_booted_from_and_what_counts_after_kexec(
     assert by_kexec["command_line"] == "not looked at"
     assert by_kexec["level"] == "carried"
 
-    [refused] = re.findall(r"^init: refused: store: UUID=\S+: (.*)$", text, re.MULTILINE)
+    line = r"^\[ *[0-9.]+\] cfs-init: refused: store: UUID=\S+: (.*)$"
+    [refused] = re.findall(line, text, re.MULTILINE)
     assert refused == (
         "on /dev/vda2 and /dev/vdb, and it is not known which disk was booted from: "
         f"{why}, expected one of that name; PARTUUID= names one"

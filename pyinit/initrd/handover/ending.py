@@ -28,4 +28,4 @@ def end(name: str, settings: Config) -> None:
     try:
         _cfs.reboot(_POWER_OFF if action == "poweroff" else _RESTART)
     except OSError as error:
-        output.err(f"{name}: {action}: {os_error(error)}\n")
+        output.last(f"{name}: {action}: {os_error(error)}\n")

@@ -55,12 +55,12 @@ class Told(Exception):
 
 
 def tell(error: BaseException) -> None:
-    """On the console and in the kernel's log."""
+    """On the console and in the kernel's log: once where that is one device."""
     if isinstance(error, Told):
         return
     if isinstance(error, CfsError):
-        output.err(f"{_NAME}: {error}\n")
-        traceback.log_lines([str(error)])
+        if not (traceback.log_lines([str(error)]) and output.log_is_seen()):
+            output.err(f"{_NAME}: {error}\n")
     else:
         traceback.report(error, boot=True)
 
@@ -140,9 +140,9 @@ def give_up(settings: Config) -> int:
     """The configured end. A shell only where the initrd was built with one."""
     if ending.wants_shell(settings):
         try:
-            output.err(f"{_NAME}: {_SHELL}, since the configuration says so\n")
+            output.last(f"{_NAME}: {_SHELL}, since the configuration says so\n")
             posix.execv(_SHELL, [_SHELL])
         except OSError as error:
-            output.err(f"{_NAME}: {_SHELL}: {os_error(error)}\n")
+            output.last(f"{_NAME}: {_SHELL}: {os_error(error)}\n")
     ending.end(_NAME, settings)
     return 1  # the kernel panics, and says so

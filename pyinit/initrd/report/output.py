@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """Lines for people: stdout and stderr, by descriptor (a core-only interpreter has no streams)."""
 
+import _cfs
 import posix
+import time
 
 from pyinit.initrd.report.errors import os_error
 
 _KMSG = "/dev/kmsg"
+_CONSOLE = 5 << 8 | 1  # /dev/console, as st_rdev
+_CRIT = 2  # the level of what is written to the kernel's log
+_SETTLE_ATTEMPTS, _SETTLE_SECONDS = 100, 0.01
 
 
 class StdoutError(OSError):
@@ -41,12 +46,49 @@ def error(text: str) -> None:
 def last(text: str) -> None:
     """A line before the machine ends. The journal would carry it to the console some time later,
     and ends with the machine: the kernel's log is there at once, and the journal reads it too."""
-    if not (_is_journal() and _to_kernel(text)):
+    if not ((_is_journal() or log_is_seen()) and _to_kernel(text)):
         err(text)
+
+
+def log_is_seen() -> bool:
+    """Does the kernel write its log to where stderr goes? Of two writers to one device each tears
+    the other's lines, and what both say stands there twice.
+
+    /dev/console is the device of the kernel's first console. Records of level `crit` come to it
+    unless the level of the console, or the filter of /dev/kmsg, is set against that.
+    """
+    try:
+        if posix.fstat(2).st_rdev != _CONSOLE:
+            return False
+        levels, allowed = _knob("printk"), _knob("printk_devkmsg")
+        return int(levels.split()[0]) > _CRIT and allowed.strip() != b"off"
+    except (OSError, ValueError, IndexError):
+        return False
+
+
+def settle() -> None:
+    """Waits, a second at most, until the terminal has sent what was written to stderr: the kernel
+    writes its log past it."""
+    try:
+        for _ in range(_SETTLE_ATTEMPTS):
+            if _cfs.terminal_pending(2) == 0:
+                return
+            time.sleep(_SETTLE_SECONDS)
+    except OSError:
+        pass  # no terminal
+
+
+def _knob(name: str) -> bytes:
+    fd = posix.open(f"/proc/sys/kernel/{name}", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        return posix.read(fd, 256)
+    finally:
+        posix.close(fd)
 
 
 def _to_kernel(text: str) -> bool:
     """One record of level `crit`, which "quiet" does not keep from the console."""
+    settle()
     try:
         fd = posix.open(_KMSG, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOCTTY)
         try:

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _KMSG = "/dev/kmsg"
-# The kernel cuts a record of its log at 1024 bytes less its own prefix (PRINTKRB_RECORD_MAX).
-_RECORD_MAX = 960
+_FLAGS = posix.O_WRONLY | posix.O_APPEND | posix.O_CLOEXEC | posix.O_NOCTTY
+# The kernel cuts a record of its log at 1024 bytes less its own prefix (PRINTKRB_RECORD_MAX), and
+# ours has one too.
+_RECORD_MAX = 940
 _CHAIN_MAX = 16
 _FRAMES_MAX = 64
 
@@ -27,21 +29,34 @@ def report(error: BaseException, boot: bool = False) -> int:
     PID 1 is in a boot; a child of it says so.
     """
     lines = format_exception(error)
-    output.error("".join(f"{line}\n" for line in lines))
-    if boot or posix.getpid() == 1:
-        log_lines(lines)
+    in_boot = boot or posix.getpid() == 1
+    if not (in_boot and log_lines(lines) and output.log_is_seen()):
+        output.error("".join(f"{line}\n" for line in lines))
     return EXIT_INTERNAL
 
 
-def log_lines(lines: list[str]) -> None:
-    """Each line as one record of level `crit`; without /dev/kmsg, nothing."""
-    try:
-        fd = posix.open(_KMSG, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOCTTY)
-    except OSError:
-        return
+def log_lines(lines: list[str]) -> bool:
+    """Each line as records of level `crit`, as many as it needs. False: there is no such log."""
+    output.settle()
     for line in lines:
-        _write(fd, f"<2>cfs-init: {line}".encode("ascii", "replace")[:_RECORD_MAX] + b"\n")
-    posix.close(fd)
+        data = line.encode("ascii", "replace")
+        for at in range(0, len(data) or 1, _RECORD_MAX):
+            if not _log(b"<2>cfs-init: " + data[at : at + _RECORD_MAX] + b"\n"):
+                return False
+    return True
+
+
+def _log(record: bytes) -> bool:
+    """Opened each time: of each who has it open the kernel takes ten records, and drops more."""
+    try:
+        fd = posix.open(_KMSG, _FLAGS)
+        try:
+            posix.write(fd, record)
+        finally:
+            posix.close(fd)
+    except OSError:
+        return False
+    return True
 
 
 def format_exception(error: BaseException) -> list[str]:
@@ -93,11 +108,3 @@ def _format_frames(start: "TracebackType") -> list[str]:
         left_out = len(lines) - 2 * half
         lines[half:-half] = [f"  [{left_out} frames left out]"]
     return lines
-
-
-def _write(fd: int, data: bytes) -> None:
-    try:
-        while data:
-            data = data[posix.write(fd, data) :]
-    except OSError:
-        return  # nobody to tell

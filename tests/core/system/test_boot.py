@@ -31,6 +31,17 @@ def tree(core: Core, tmp_path: Path) -> Iterator[int]:
     core.lib.account_elsewhere = 0
 
 
+def test_what_a_terminal_has_not_sent(core: Core) -> None:
+    ours, theirs = os.openpty()
+    assert core.lib.cfs_terminal_pending(theirs) == 0
+    os.write(theirs, b"line")
+    assert core.lib.cfs_terminal_pending(theirs) in range(5)  # a pseudo-terminal may have sent it
+    file = os.open("/dev/null", os.O_WRONLY)
+    assert core.lib.cfs_terminal_pending(file) == -errno.ENOTTY
+    for fd in (ours, theirs, file):
+        os.close(fd)
+
+
 def test_an_initramfs_is_emptied_and_no_other_file_system(core: Core, tree: int) -> None:
     with core.account() as said:
         assert core.lib.cfs_initramfs_empty(tree) == 0

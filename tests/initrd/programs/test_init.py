@@ -13,7 +13,7 @@ from pyinit.initrd import boot
 from pyinit.initrd.handover import announce, ending
 from pyinit.initrd.kernel import interfaces
 from pyinit.initrd.programs import init
-from pyinit.initrd.report import traceback
+from pyinit.initrd.report import output, traceback
 from pyinit.initrd.report.errors import EXIT_USAGE, CfsError, Refused
 from pyinit.initrd.source import cmdline, config
 from pyinit.initrd.source.cmdline import CommandLine
@@ -71,6 +71,24 @@ def test_a_failure_is_told_once(
     init.tell(error)
     assert capfd.readouterr().err.splitlines() == said
     assert logged == in_log
+
+
+@pytest.mark.parametrize(
+    ("error", "line"), [(REFUSED, str(REFUSED)), (ValueError("x"), "ValueError: x")]
+)
+def test_on_a_console_that_shows_the_log_a_failure_stands_once(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], error: Exception, line: str
+) -> None:
+    lines: list[str] = []
+
+    def log(given: list[str]) -> bool:
+        lines.extend(given)
+        return True
+
+    monkeypatch.setattr(traceback, "log_lines", log)
+    monkeypatch.setattr(output, "log_is_seen", lambda: True)
+    init.tell(error)
+    assert (lines, capfd.readouterr().err) == ([line], "")
 
 
 def compose(patch: pytest.MonkeyPatch, line: bytes, end: str = "") -> tuple[int, str]:

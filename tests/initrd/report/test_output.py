@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """Lines for people, and for the journal."""
 
+import _cfs
 import errno
 import os
 import posix
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -91,6 +94,74 @@ def test_without_a_log_of_the_kernel_the_journal_gets_it(
     monkeypatch.setitem(posix.environ, b"JOURNAL_STREAM", stream())
     output.last("reboot\n")
     assert capfd.readouterr().err == "reboot\n"
+
+
+@pytest.fixture
+def console(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """stderr is /dev/console, and the kernel's knobs lie in this directory, as they are."""
+    real_open, real_stat = posix.open, posix.fstat
+    status = SimpleNamespace(st_rdev=os.makedev(5, 1), st_dev=0, st_ino=0)
+
+    def fstat(fd: int) -> object:
+        return status if fd == 2 else real_stat(fd)
+
+    def opened(path: str, flags: int) -> int:
+        return real_open(path.replace("/proc/sys/kernel", str(tmp_path)), flags)
+
+    monkeypatch.setattr(posix, "fstat", fstat)
+    monkeypatch.setattr(posix, "open", opened)
+    (tmp_path / "printk").write_text("4\t4\t1\t7\n")  # quiet
+    (tmp_path / "printk_devkmsg").write_text("ratelimit\n")
+    return tmp_path
+
+
+def test_where_the_console_shows_the_log(
+    console: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A line there and one on stderr would be one too many."""
+    kernel = console / "kmsg"
+    kernel.touch()
+    monkeypatch.setattr(output, "_KMSG", str(kernel))
+    assert output.log_is_seen()
+    output.last("init: reboot\n")
+    assert (kernel.read_text(), capfd.readouterr().err) == ("<2>init: reboot\n", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("printk", "2\t4\t1\t7\n"),  # loglevel=2: nothing of this level is shown
+        ("printk", ""),
+        ("printk", "x\n"),
+        ("printk_devkmsg", "off\n"),  # what is written to /dev/kmsg is dropped
+        ("printk_devkmsg", None),
+    ],
+)
+def test_where_it_does_not(console: Path, name: str, value: str | None) -> None:
+    (console / name).unlink()
+    if value is not None:
+        (console / name).write_text(value)
+    assert not output.log_is_seen()
+
+
+def test_another_terminal_shows_no_log() -> None:
+    """Nor a pipe, nor the file of somebody who looks later."""
+    assert not output.log_is_seen()
+
+
+def test_what_was_written_before_is_out_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel writes past what a terminal has not sent. A terminal that sends nothing does not
+    hold the end of the machine up."""
+    left = [7, 7, 0, 7]
+    slept: list[float] = []
+    monkeypatch.setattr(_cfs, "terminal_pending", lambda fd: left.pop(0))
+    monkeypatch.setattr(time, "sleep", slept.append)
+    output.settle()
+    assert (left, len(slept)) == ([7], 2)
+    slept.clear()
+    monkeypatch.setattr(_cfs, "terminal_pending", lambda fd: 7)
+    output.settle()
+    assert 0.5 <= sum(slept) <= 2
 
 
 def test_an_answer_that_nobody_gets_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

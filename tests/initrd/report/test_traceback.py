@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pyinit.initrd.report import output
 from pyinit.initrd.report import traceback as ours
 from pyinit.initrd.report.errors import EXIT_INTERNAL
 from pyinit.initrd.report.traceback import format_exception
@@ -103,13 +104,57 @@ def test_the_log_of_the_kernel_is_for_boots(
 
 def test_a_line_is_a_record_that_the_kernel_takes_whole(kmsg: Path) -> None:
     with opens() as seen:
-        ours.log_lines(["\xe9" * 2000, "second"])
-    assert kmsg.read_bytes() == b"<2>cfs-init: ".ljust(960, b"?") + b"\n<2>cfs-init: second\n"
+        assert ours.log_lines(["\xe9" * 2000, "second", ""])
+    records = kmsg.read_bytes().splitlines()
+    start = b"<2>cfs-init: "
+    assert all(record.startswith(start) and len(record) < 960 for record in records)
+    texts = [record.removeprefix(start) for record in records]
+    assert (b"".join(texts[:3]), texts[3:]) == (b"?" * 2000, [b"second", b""])
     # a terminal that is opened there does not become the one that controls us
-    assert seen == {str(kmsg): os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY}
+    assert seen == {str(kmsg): os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY}
 
 
 def test_without_that_log_it_goes_on(kmsg: Path) -> None:
     kmsg.unlink()
-    ours.log_lines(["first"])
+    assert not ours.log_lines(["first"])
     assert not kmsg.exists()
+
+
+def test_more_records_than_the_kernel_takes_of_one(
+    monkeypatch: pytest.MonkeyPatch, kmsg: Path
+) -> None:
+    """Ten of each who opens it: the end of a traceback was not there."""
+    written: dict[int, int] = {}
+    opened = 0
+
+    def open_it(*_: object) -> int:
+        nonlocal opened
+        opened += 1
+        return opened
+
+    def write(fd: int, data: bytes) -> int:
+        written[fd] = written.get(fd, 0) + 1
+        return len(data)
+
+    monkeypatch.setattr("posix.open", open_it)
+    monkeypatch.setattr("posix.write", write)
+    monkeypatch.setattr("posix.close", lambda _: None)
+    ours.log_lines([str(number) for number in range(30)])
+    assert sum(written.values()) == 30
+    assert max(written.values()) <= 10
+
+
+@pytest.mark.parametrize(
+    ("seen", "there", "said"), [(True, True, ""), (True, False, "x"), (False, True, "x")]
+)
+def test_where_the_console_shows_the_log_it_is_told_there_alone(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], kmsg: Path, seen: bool,
+    there: bool, said: str,
+) -> None:  # fmt: skip
+    if not there:
+        kmsg.unlink()
+    monkeypatch.setattr(output, "log_is_seen", lambda: seen)
+    ours.report(ValueError("x"), boot=True)
+    assert capfd.readouterr().err == (f"ValueError: {said}\n" if said else "")
+    ours.report(ValueError("y"))
+    assert capfd.readouterr().err == "ValueError: y\n"
