@@ -12,9 +12,9 @@
 #include "sys_mount.h"
 
 #include <fcntl.h>
+#include <linux/mount.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mount.h>
 
 enum { FD_PATH_MAX = 32 };
 
@@ -263,5 +263,5 @@ int cfs_mount_detach(int mount_fd)
 	char path[FD_PATH_MAX];
 
 	fd_path(mount_fd, path);
-	return sys_umount2(path, MNT_DETACH);
+	return sys_umount_detach(path);
 }

@@ -7,8 +7,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/mount.h>
 #include <sched.h>
-#include <sys/mount.h>
 
 static int into(int root, int cwd)
 {

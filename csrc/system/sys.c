@@ -70,7 +70,7 @@ int sys_fstatat(int dir_fd, const char *name, struct stat *out)
 
 int sys_getdents(int fd, void *buffer, size_t size)
 {
-	return result(getdents64(fd, buffer, size));
+	return result(syscall(SYS_getdents64, fd, buffer, size));
 }
 
 int sys_fstatfs(int fd, struct statfs *out)
@@ -100,8 +100,9 @@ int sys_unlinkat(int dir_fd, const char *name, int flags)
 
 int sys_ioctl(int fd, unsigned long request, void *argument)
 {
-	/* Not repeated: for some requests EINTR is an answer. */
-	return result(ioctl(fd, request, argument));
+	/* Not repeated: for some requests EINTR is an answer. By number: musl's function takes the
+	 * request as an int. */
+	return result(syscall(SYS_ioctl, fd, request, argument));
 }
 
 int sys_read(int fd, void *buffer, size_t length)

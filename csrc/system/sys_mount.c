@@ -5,13 +5,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/loop.h>
+#include <linux/mount.h>
 #include <sched.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* By number: musl has no functions for these, and the kernel's header, which has all names, does not
+ * go together with <sys/mount.h> of glibc before 2.37. */
 static int result(long value)
 {
 	return value < 0 ? -errno : (int)value;
@@ -19,55 +21,58 @@ static int result(long value)
 
 int sys_fsopen(const char *type)
 {
-	return result(fsopen(type, FSOPEN_CLOEXEC));
+	return result(syscall(SYS_fsopen, type, FSOPEN_CLOEXEC));
 }
 
 int sys_fsconfig(int context, unsigned int command, const char *key, const char *value)
 {
-	return result(fsconfig(context, command, key, value, 0));
+	return result(syscall(SYS_fsconfig, context, command, key, value, 0));
 }
 
 int sys_fspick(int mount_fd)
 {
-	return result(fspick(mount_fd, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH | FSPICK_NO_AUTOMOUNT));
+	return result(syscall(SYS_fspick, mount_fd, "",
+			      FSPICK_CLOEXEC | FSPICK_EMPTY_PATH | FSPICK_NO_AUTOMOUNT));
 }
 
 int sys_fsmount(int context, uint64_t attributes)
 {
-	return result(fsmount(context, FSMOUNT_CLOEXEC, (unsigned int)attributes));
+	return result(syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, (unsigned int)attributes));
 }
 
 int sys_move_mount(int mount_fd, int directory_fd)
 {
-	return result(move_mount(mount_fd, "", directory_fd, "",
-				 MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
+	return result(syscall(SYS_move_mount, mount_fd, "", directory_fd, "",
+			      MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
 }
 
 int sys_open_tree(int directory_fd, unsigned int flags)
 {
-	return result(open_tree(directory_fd, "", flags));
+	return result(syscall(SYS_open_tree, directory_fd, "", flags));
 }
 
 int sys_mount_setattr(int mount_fd, unsigned int flags, uint64_t set, uint64_t clear)
 {
 	struct mount_attr attr = { .attr_set = set, .attr_clr = clear };
 
-	return result(mount_setattr(mount_fd, "", flags, &attr, sizeof(attr)));
+	return result(syscall(SYS_mount_setattr, mount_fd, "", flags, &attr, sizeof(attr)));
 }
 
 int sys_mount_propagation(const char *path, unsigned long flags)
 {
-	return result(mount(NULL, path, NULL, flags, NULL));
+	return result(syscall(SYS_mount, NULL, path, NULL, flags, NULL));
 }
 
 int sys_mount_move(const char *source, const char *target)
 {
-	return result(mount(source, target, NULL, MS_MOVE, NULL));
+	return result(syscall(SYS_mount, source, target, NULL, MS_MOVE, NULL));
 }
 
-int sys_umount2(const char *path, int flags)
+int sys_umount_detach(const char *path)
 {
-	return result(umount2(path, flags));
+	enum { DETACH = 2 }; /* MNT_DETACH, which only libc's <sys/mount.h> has */
+
+	return result(syscall(SYS_umount2, path, DETACH));
 }
 
 int sys_unshare(int flags)

@@ -59,7 +59,7 @@ int sys_limit(int resource, unsigned long limit)
 {
 	const struct rlimit both = { .rlim_cur = limit, .rlim_max = limit };
 
-	return result(setrlimit((__rlimit_resource_t)resource, &both));
+	return result(syscall(SYS_prlimit64, 0, resource, &both, NULL));
 }
 
 int sys_no_new_privileges(void)

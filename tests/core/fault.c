@@ -89,16 +89,21 @@ LIBC(openat, int, int dir_fd, const char *path, int flags, ...)
 	return fails("openat") ? -1 : __real_openat(dir_fd, path, flags);
 }
 
+/* 1: the account has answered, see account.c. */
+int account_syscall(long number, const long *arguments, long *out);
+
 LIBC(syscall, long, long number, ...)
 {
-	long a[4];
+	long a[5], answer;
 	va_list arguments;
 
 	va_start(arguments, number);
-	for (size_t i = 0; i < 4; i++)
+	for (size_t i = 0; i < 5; i++)
 		a[i] = va_arg(arguments, long);
 	va_end(arguments);
-	return fails("syscall") ? -1 : __real_syscall(number, a[0], a[1], a[2], a[3]);
+	if (account_syscall(number, a, &answer))
+		return answer;
+	return fails("syscall") ? -1 : __real_syscall(number, a[0], a[1], a[2], a[3], a[4]);
 }
 
 LIBC(fstatfs, int, int fd, struct statfs *out)
@@ -109,9 +114,12 @@ LIBC(fstatfs, int, int fd, struct statfs *out)
 /* 1: a file system whose directories have no types beside the names. */
 int fault_no_types;
 
-LIBC(getdents64, ssize_t, int fd, void *buffer, size_t length)
+int __real_sys_getdents(int fd, void *buffer, size_t size);
+int __wrap_sys_getdents(int fd, void *buffer, size_t size);
+
+int __wrap_sys_getdents(int fd, void *buffer, size_t size)
 {
-	ssize_t got = fails("getdents64") ? -1 : __real_getdents64(fd, buffer, length);
+	int got = fails("getdents64") ? -errno : __real_sys_getdents(fd, buffer, size);
 
 	for (char *at = buffer; fault_no_types && at - (char *)buffer < got;) {
 		struct dirent64 *entry = (struct dirent64 *)(void *)at;
@@ -159,9 +167,12 @@ LIBC(waitpid, pid_t, pid_t child, int *status, int options)
 	return fails("waitpid") ? -1 : __real_waitpid(child, status, options);
 }
 
-LIBC(setrlimit, int, __rlimit_resource_t resource, const struct rlimit *limit)
+int __real_sys_limit(int resource, unsigned long limit);
+int __wrap_sys_limit(int resource, unsigned long limit);
+
+int __wrap_sys_limit(int resource, unsigned long limit)
 {
-	return fails("setrlimit") ? -1 : __real_setrlimit(resource, limit);
+	return fails("setrlimit") ? -errno : __real_sys_limit(resource, limit);
 }
 
 LIBC(prctl, int, int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
