@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from . import belongs, c_changes, python_changes, worker
+from . import belongs, c_changes, python_changes
 from .cell import command
 from .change import exceptions
 from .worker import _run
@@ -158,46 +158,38 @@ def test_a_change_may_use_its_copy(cell: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "seconds", "noticed", "how"),
+    ("body", "noticed", "how"),
     [
-        ("def test_it(): pass", 500, False, ""),
-        ("def test_it(): assert False", 500, True, "a test failed"),
-        ("import no_such_module", 500, True, "not importable"),
-        ("import os\ndef test_it(): os.kill(os.getpid(), 9)", 500, True, "ended by signal 9"),
-        ("import os\ndef test_it(): os._exit(0)", 500, True, "exit 0 before the end"),
+        ("def test_it(): pass", False, ""),
+        ("def test_it(): assert False", True, "a test failed"),
+        ("import no_such_module", True, "not importable"),
+        ("import os\ndef test_it(): os.kill(os.getpid(), 9)", True, "ended by signal 9"),
+        ("import os\ndef test_it(): os._exit(0)", True, "exit 0 before the end"),
     ],
 )
-def test_what_counts_as_noticed(
-    tmp_path: Path, body: str, seconds: float, noticed: bool, how: str
-) -> None:
-    assert verdict(tmp_path, body, seconds) == (noticed, how)
+def test_what_counts_as_noticed(tmp_path: Path, body: str, noticed: bool, how: str) -> None:
+    assert verdict(tmp_path, body, 500, 2000) == (noticed, how)
 
 
-def verdict(tmp_path: Path, body: str, seconds: float) -> tuple[bool, str]:
+def verdict(tmp_path: Path, body: str, cpu: float, wall: float) -> tuple[bool, str]:
     (tmp_path / "conftest.py").write_text("from tests import conftest")
     (tmp_path / "test_it.py").write_text(body)
-    return _run([str(tmp_path / "test_it.py")], seconds, tmp_path / "log")
+    return _run([str(tmp_path / "test_it.py")], cpu, wall, tmp_path / "log")
 
 
-def test_a_test_that_waits_for_ever_has_noticed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_test_that_waits_for_ever_has_noticed(tmp_path: Path) -> None:
     """Not its use of the processor ends it: it has more of that than a start of pytest needs."""
-    monkeypatch.setattr(worker, "_BUSY", 0.2)
-    found = verdict(tmp_path, "import time\ndef test_it(): time.sleep(600)", 60)
+    found = verdict(tmp_path, "import time\ndef test_it(): time.sleep(600)", 60, 12)
     assert found == (True, "not ended after 12 s")
 
 
-def test_what_goes_round_is_ended_by_its_use_of_the_processor(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_goes_round_is_ended_by_its_use_of_the_processor(tmp_path: Path) -> None:
     """And not by the clock: on a busy machine that would end others too."""
-    monkeypatch.setattr(worker, "_BUSY", 500)
-    found = verdict(tmp_path, "def test_it():\n    while True: pass", 1)
+    found = verdict(tmp_path, "def test_it():\n    while True: pass", 1, 500)
     assert found == (True, f"ended by signal {int(signal.SIGXCPU)}")
 
 
 def test_no_test_is_no_verdict(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text("")
     with pytest.raises(RuntimeError, match="no test"):
-        _run([str(tmp_path / "test_it.py")], 600, tmp_path / "log")
+        _run([str(tmp_path / "test_it.py")], 600, 2400, tmp_path / "log")

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """Within a cell, in a copy of the repository: makes changes and runs tests, as stdin says.
 
-A line of stdin is a JSON object: path, source (the changed file, None: as it is), tests, seconds.
-A line of stdout answers it: {"noticed": bool, "how": str, "seconds": float}.
+A line of stdin is a JSON object: path, source (the changed file, None: as it is), tests, and the
+limits in seconds, cpu (of the processor) and wall. A line of stdout answers it:
+{"noticed": bool, "how": str, "cpu": float, "wall": float}.
 
 The tests run in a forked child of this process, which has the slow imports done. For changes of C
 this process runs under AddressSanitizer, as the tests of the core do: see tests/core/conftest.py.
@@ -32,14 +33,12 @@ _NOTICED = {1: "a test failed", 2: "not importable", 3: "pytest broke", 4: "not 
 _TO_THE_END = 100
 _CLONE_NEWNS = 0x20000
 _MEMORY = 8 << 30
-# What waits for ever uses no processor. On a busy machine others wait as well.
-_BUSY = 4
 _FILE = 1 << 30
 
 
-def _limit(seconds: float) -> None:
+def _limit(cpu: float) -> None:
     # Of the processor: what goes round ends by SIGXCPU however busy the machine is.
-    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds), math.ceil(seconds) + 5))
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(cpu), math.ceil(cpu) + 5))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE, _FILE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if not hasattr(ctypes.CDLL(None), "__asan_init"):  # it reserves more than there is
@@ -53,7 +52,7 @@ def _own_mounts() -> None:
         raise OSError(ctypes.get_errno(), "unshare")
 
 
-def _child(tests: list[str], seconds: float, log: int) -> None:
+def _child(tests: list[str], cpu: float, log: int) -> None:
     """Never returns."""
     code = 70
     try:
@@ -61,7 +60,7 @@ def _child(tests: list[str], seconds: float, log: int) -> None:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        _limit(seconds)
+        _limit(cpu)
         _own_mounts()
         import pytest
 
@@ -74,13 +73,13 @@ def _child(tests: list[str], seconds: float, log: int) -> None:
         os._exit(code)
 
 
-def _run(tests: list[str], seconds: float, log: Path) -> tuple[bool, str]:
+def _run(tests: list[str], cpu: float, wall: float, log: Path) -> tuple[bool, str]:
     """(a test has noticed, how)"""
     with log.open("wb") as stream:
         child = os.fork()
         if child == 0:
-            _child(tests, seconds, stream.fileno())
-    wall = seconds * _BUSY
+            _child(tests, cpu, stream.fileno())
+    # What waits for ever uses no processor. On a busy machine others wait as well.
     deadline = time.monotonic() + wall
     wait = 0.005
     while time.monotonic() < deadline:
@@ -106,18 +105,24 @@ def _run(tests: list[str], seconds: float, log: Path) -> tuple[bool, str]:
     return True, f"not ended after {wall:.0f} s"
 
 
+def _used() -> float:
+    """Seconds of the processor, of the children that ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def _answer(order: dict[str, Any]) -> dict[str, Any]:
     path = Path(order["path"])
     before = path.read_bytes()
-    start = time.monotonic()
+    start, used = time.monotonic(), _used()
     try:
         if order["source"] is not None:
             path.write_bytes(order["source"].encode())
-        noticed, how = _run(order["tests"], order["seconds"], Path("tmp/log"))
+        noticed, how = _run(order["tests"], order["cpu"], order["wall"], Path("tmp/log"))
     finally:
         path.write_bytes(before)
     answer: dict[str, Any] = {
-        "noticed": noticed, "how": how, "seconds": time.monotonic() - start,
+        "noticed": noticed, "how": how, "cpu": _used() - used, "wall": time.monotonic() - start,
     }  # fmt: skip
     if noticed and order["source"] is None:
         answer["log"] = Path("tmp/log").read_text(errors="replace")[-3000:]
