@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Everything is built under build/. PYTHON is the distribution's own: its libpython is linked.
+# Everything is built under build/. PYTHON is the distribution's own: `make frozen` builds the
+# interpreter of the same version, or links its libpython (INTERPRETER=distribution).
 PYTHON ?= /usr/bin/python3
 VENV := build/venv
 RUN := $(VENV)/bin/python

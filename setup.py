@@ -45,13 +45,15 @@ class BuildFrozen(Command):  # type: ignore[misc]  # untyped base
     """`python setup.py build_frozen`: build/cfs-init, the executable for the initrd."""
 
     description = "build the static executable for the initrd (build/cfs-init)"
-    user_options: ClassVar[list[Any]] = []
+    user_options: ClassVar[list[Any]] = [
+        ("interpreter=", None, "source (CPython's, with musl: the default) or distribution"),
+    ]
 
     def initialize_options(self) -> None:
-        """No options."""
+        self.interpreter: str | None = None
 
     def finalize_options(self) -> None:
-        """No options."""
+        """Checked where it is used."""
 
     def run(self) -> None:
         try:
@@ -61,7 +63,7 @@ class BuildFrozen(Command):  # type: ignore[misc]  # untyped base
                 raise
             sys.exit("build_frozen: pyelftools is missing: install python3-pyelftools, or by pip")
         try:
-            build.main(ROOT)
+            build.main(ROOT, self.interpreter)
         except build.FAILURES as error:
             sys.exit(f"build_frozen: {error}")
 

@@ -7,6 +7,7 @@ set -eu
 
 packages="
 	debian-archive-keyring
+	dpkg-dev
 	gcc
 	gpg
 	gpg-agent
@@ -16,6 +17,7 @@ packages="
 	make
 	mmdebstrap
 	mount
+	musl-tools
 	python3
 	python3-pyelftools
 	python3-setuptools

@@ -14,7 +14,7 @@ from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-from pyinit.host.frozen import build, flags
+from pyinit.host.frozen import build, flags, interpreter
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -71,13 +71,15 @@ def test_nothing_of_the_extension_is_exported_but_its_start(extension: Path) -> 
     assert exported == {"PyInit__cfs"}
 
 
-def test_the_executable_has_canaries_and_checked_copies() -> None:
+@pytest.mark.parametrize("kind", interpreter.KINDS)
+def test_the_executable_has_canaries_and_checked_copies(kind: str, tmp_path: Path) -> None:
     """Read from the file with symbols; the stripped one is the same code."""
-    debug = ROOT / "build" / f"{build.NAME}.debug"
-    assert debug.exists(), "make frozen"
-    there = symbols(debug, ".symtab")
+    build.build(ROOT, tmp_path, kind=kind)
+    there = symbols(tmp_path / f"{build.NAME}.debug", ".symtab")
     assert "__stack_chk_fail" in there
-    assert {name for name in there if re.fullmatch(r"__\w+_chk", name)}
+    # musl has no checked copies (_FORTIFY_SOURCE).
+    checked = {name for name in there if re.fullmatch(r"__\w+_chk", name)}
+    assert bool(checked) == (kind == interpreter.DISTRIBUTION)
 
 
 def compiles(*options: str) -> bool:

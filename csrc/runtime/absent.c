@@ -127,6 +127,14 @@ NOTHING_0(_PyTraceMalloc_NewReference)
 NOTHING(_PyMem_DumpTraceback)
 #endif
 
+/* atexit: the interpreter is never finalized */
+NOTHING_OK(_PyAtExit_Init)
+NOTHING(_PyAtExit_Call)
+NOTHING(_PyAtExit_Fini)
+
+/* Threads: there is one, and a forked process has no others to forget (3.13) */
+NOTHING(_PyThread_AfterFork)
+
 /* Signals: no handler is installed, so none is ever due */
 NOTHING_0(PyErr_CheckSignals)
 NOTHING_0(_PyErr_CheckSignalsTstate)
@@ -140,15 +148,18 @@ int PyErr_SetInterruptEx(int signal)
 	return -1;
 }
 
-const char *Py_GetCompiler(void)
-{
-	return "";
-}
-
-const char *Py_GetCopyright(void)
-{
-	return "";
-}
+/* Texts of sys.version and sys.copyright; the build's date is one of them */
+#define NO_TEXT(name)           \
+	const char *name(void); \
+	const char *name(void)  \
+	{                       \
+		return "";      \
+	}
+NO_TEXT(Py_GetBuildInfo)
+NO_TEXT(Py_GetCompiler)
+NO_TEXT(Py_GetCopyright)
+NO_TEXT(_Py_gitidentifier)
+NO_TEXT(_Py_gitversion)
 
 /* Shared objects */
 extern const char *_PyImport_DynLoadFiletab[];

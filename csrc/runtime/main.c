@@ -15,6 +15,7 @@
 
 #include "heap.h"
 #include "snapshot.h"
+#include "start.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -194,12 +195,17 @@ static int take_snapshot(void)
 
 int main(int argc, char **argv, char **environment)
 {
+	const int unprotected = start_protect();
 	const char *failed;
 
 	if (!snapshot_restore())
 		_exit(take_snapshot());
 	if (reserve_standard_descriptors() < 0) {
 		complain("descriptors 0 to 2", strerror(errno));
+		return EXIT_INTERNAL;
+	}
+	if (unprotected) {
+		complain("read-only memory", strerror(-unprotected));
 		return EXIT_INTERNAL;
 	}
 	failed = snapshot_resume(environment);

@@ -239,6 +239,29 @@ static const char *import_all(void)
 	return NULL;
 }
 
+extern const char cfs_needed[]; /* of pyinit.host.frozen.table */
+
+/* A name that libc or configure left out would be missed when the code runs, in a boot. */
+static const char *check_names(void)
+{
+	static char fault[256];
+
+	for (const char *name = cfs_needed; *name; name += strlen(name) + 1) {
+		const char *attribute = strchr(name, '.') + 1;
+		PyObject *text = PyUnicode_FromStringAndSize(name, attribute - 1 - name);
+		PyObject *module = text ? PyImport_GetModule(text) : NULL;
+		int there = module && PyObject_HasAttrString(module, attribute);
+
+		Py_XDECREF(text);
+		Py_XDECREF(module);
+		if (!there) {
+			snprintf(fault, sizeof(fault), "this interpreter has no %s", name);
+			return fault;
+		}
+	}
+	return NULL;
+}
+
 /* Every import finds its module in sys.modules. The code of the modules is left out of the file. */
 static void forget_modules(void)
 {
@@ -254,6 +277,8 @@ const char *snapshot_take(void)
 	const char *failed = import_all();
 	PyObject *posix, *handler;
 
+	if (!failed)
+		failed = check_names();
 	if (failed)
 		return failed;
 	/* The first look-up of an error handler makes the registry. */

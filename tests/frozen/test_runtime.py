@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from elftools.elf.elffile import ELFFile
 
 import pyinit
 from pyinit.host.frozen import sources
@@ -21,7 +22,7 @@ from tests.frozen.conftest import ROOT, STAND_IN, run
 
 NAMES = ("cfs-mount", "mount.cfs", "cfs-setup-root", "init")
 
-# glibc's malloc asks for it while the program starts, before main().
+# glibc's malloc (INTERPRETER=distribution) asks for it while the program starts, before main().
 LIBC_OPENS = {"/proc/sys/vm/overcommit_memory"}
 
 
@@ -313,6 +314,22 @@ def test_it_is_somewhere_else_each_time(stand_in: Path) -> None:
     assert len(found) > 1
 
 
+def test_what_was_relocated_is_read_only(stand_in: Path) -> None:
+    """RELRO. musl leaves it writable in static programs, and csrc/runtime/start.c does not."""
+    maps = []
+    for line in launch(stand_in, "smaps", "huge").stdout.splitlines():
+        if found := re.match(rf"([0-9a-f]+)-([0-9a-f]+) (\S+) .* {stand_in}$", line):
+            maps.append((int(found[1], 16), int(found[2], 16), found[3]))
+    base = maps[0][0]
+    with stand_in.open("rb") as file:
+        segments = ELFFile(file).iter_segments()
+        relro = next(s for s in segments if s["p_type"] == "PT_GNU_RELRO")
+        start, end = base + relro["p_vaddr"], base + relro["p_vaddr"] + relro["p_memsz"]
+    covered = [flags for at, to, flags in maps if at < end and to > start - start % 4096]
+    assert end % 4096 == 0
+    assert set(covered) == {"r--p"}
+
+
 @pytest.mark.parametrize("pages", ["huge", "ordinary", "any address"])
 def test_every_key_is_found_at_every_address(stand_in: Path, pages: str) -> None:
     """Of each dict and set that can be reached: a hash by address would lose it."""
@@ -349,6 +366,19 @@ def test_the_environment_is_that_of_the_process(stand_in: Path) -> None:
         [bytes(stand_in), b"environment"], env={}, capture_output=True, timeout=600, check=True
     )
     assert done.stdout == b""
+
+
+def test_errors_have_the_texts_that_the_host_has(stand_in: Path) -> None:
+    """Of all numbers up to the last: musl has others, and none for EUCLEAN."""
+    last = 133  # EHWPOISON
+    done = run(stand_in, "errors", str(last + 1))
+    texts = [os.strerror(number) for number in range(last + 1)]
+    differ = [
+        (host, ours)
+        for host, ours in zip(texts, done.stdout.splitlines(), strict=True)
+        if host != ours and not host.startswith(("Success", "Unknown error"))
+    ]
+    assert not differ
 
 
 def test_memory_that_is_limited_ends_in_one_line(stand_in: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyinit.host.frozen import sources, table
+from pyinit.host.frozen import build, snapshot, sources, table
 from tests.frozen.conftest import ROOT
 
 TEXT = '''\
@@ -201,3 +201,19 @@ def test_functions_within_have_such_tables_too() -> None:
     thin = table._by_lines(code)
     (inner,) = (value for value in thin.co_consts if isinstance(value, CodeType))
     assert all(columns == (None, None) for *_, columns in positions(inner))
+
+
+def test_names_of_modules_in_c_are_listed(tmp_path: Path) -> None:
+    text = "import posix\nfrom errno import EIO\nimport other\nposix.stat('/')\nother.name\n"
+    found = sources.needed([sources.parse(source(tmp_path, text))])
+    assert found == ["errno.EIO", "posix.stat"]
+
+
+def test_a_name_that_the_interpreter_lacks_fails_the_build(kind: str, tmp_path: Path) -> None:
+    """As posix.getxattr, which 3.11 has with glibc only: a boot found out."""
+    program = tmp_path / "main.py"
+    program.write_text("import posix\n\ndef main(arguments):\n    posix.no_such_call()\n")
+    with pytest.raises(
+        snapshot.SnapshotError, match=r"this interpreter has no posix\.no_such_call"
+    ):
+        build.build(ROOT, tmp_path / "out", replace={"pyinit.initrd.main": program}, kind=kind)

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Compiles and links build/cfs-init with the distribution's compiler and static libpython."""
+"""Compiles and links build/cfs-init: our C, the interpreter, a C library, and the snapshot."""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,8 +15,8 @@ from pyinit.host.frozen import elf, flags, image, interpreter, snapshot, sources
 NAME = "cfs-init"
 
 COMPILE = ["-std=gnu17", "-Os", "-g1", "-fPIE", "-ffunction-sections"]
-# It copies the snapshot, at each start.
-FAST = {"snapshot.c": ["-O2"]}
+# They relocate, at each start; start.c before there is a stack protector.
+FAST = {"snapshot.c": ["-O2"], "start.c": ["-O2", "-fno-stack-protector"]}
 LINK = (
     "-Wl,--gc-sections -Wl,-O1 -Wl,-z,noexecstack -Wl,-z,relro -Wl,-z,now -Wl,-z,separate-code "
     "-Wl,-z,pack-relative-relocs -Wl,--build-id=none -Wl,--no-eh-frame-hdr"
@@ -25,6 +24,9 @@ LINK = (
 
 # The hash of an address, by the interpreter's names for it: csrc/runtime/hash.c has our own.
 HASHES = ("_Py_HashPointer", "Py_HashPointer", "PyObject_GenericHash")
+
+# By ours: hash.c and strerror.c.
+WRAPPED = (*HASHES, "strerror")
 
 # Where libc's variables are, and what of the interpreter may be there: variables of threads, which
 # snapshot.c sets (pystate.o), or which are unset while nothing is imported or allocated.
@@ -49,7 +51,7 @@ class BuildError(Exception):
 
 FAILURES = (
     BuildError,
-    interpreter.MissingLibraryError,
+    *interpreter.FAILURES,
     sources.FreezeError,
     snapshot.SnapshotError,
     image.ImageError,
@@ -63,23 +65,29 @@ FAILURES = (
 def build(
     root: Path,
     out: Path,
+    *,
     replace: dict[str, Path] | None = None,
     extra: Iterable[Path] = (),
     wrap: Iterable[str] = (),
+    kind: str | None = None,
 ) -> Path:
     """Builds `out`/cfs-init and the unstripped cfs-init.debug; gives the former's path.
 
     `root` is the source tree; `replace` as in sources.collect(); `extra` are C files below `root`
     for a test's build, and what they define is in no other: for NAME of `wrap`, __wrap_NAME() in
-    place of NAME(). One of FAILURES where it fails.
+    place of NAME(). `kind` is one of interpreter.KINDS; without it that of INTERPRETER in the
+    environment, or that from source. One of FAILURES where it fails.
     """
-    library = interpreter.library()
+    kind = kind or os.environ.get("INTERPRETER") or interpreter.SOURCE
+    python = interpreter.interpreter(kind, root / "build" / "interpreter")
     work = out.absolute() / "frozen"  # window.ld knows our object files by it
     work.mkdir(parents=True, exist_ok=True)
     archive = work / "interpreter.a"
-    _run([flags.tool("objcopy"), *interpreter.renaming(library, archive)])
+    _run([flags.tool("objcopy"), *interpreter.renaming(python.archive, archive)])
     generated = work / "table.c"
-    generated.write_text(table.render(table.compile_sources(sources.collect(root, replace))))
+    modules = sources.collect(root, replace)
+    needed = sources.needed(map(sources.parse, modules))
+    generated.write_text(table.render(table.compile_sources(modules), needed))
 
     files = [
         *(
@@ -91,24 +99,24 @@ def build(
         generated,
     ]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        objects = list(pool.map(lambda file: _compile(root, work, file), files))
+        objects = list(pool.map(lambda file: _compile(root, work, python, file), files))
 
     debug = out / f"{NAME}.debug"
     link_map = work / "link.map"
     _run(
         [
-            *flags.compiler(),
+            *python.libc.before,
             "-static-pie",
             *flags.linking(LINK),
             f"-Wl,-T,{root / 'csrc' / 'runtime' / 'no-unwind.ld'}",
             f"-Wl,-T,{root / 'csrc' / 'runtime' / 'window.ld'}",
-            *(f"-Wl,--wrap={name}" for name in (*HASHES, *wrap)),
+            *(f"-Wl,--wrap={name}" for name in (*WRAPPED, *wrap)),
             f"-Wl,-Map={link_map}",
             "-o",
             debug,
             *objects,
             archive,
-            "-lm",
+            *python.libc.after,
         ],
         # libc.a warns of every call that would look users up: frozen code makes none.
         quiet=True,
@@ -127,19 +135,22 @@ def build(
     return stripped
 
 
-def _compile(root: Path, work: Path, source: Path) -> Path:
+def _compile(root: Path, work: Path, python: interpreter.Interpreter, source: Path) -> Path:
     target = work / (source.name if source.parent == work else str(source.relative_to(root)))
     target = target.with_suffix(".o")
     target.parent.mkdir(parents=True, exist_ok=True)
-    includes = [f"-I{root / 'csrc'}", "-isystem", sysconfig.get_path("include")]
+    includes = [f"-I{root / 'csrc'}"]
     prefix = [f"-ffile-prefix-map={root}=.", f"-ffile-prefix-map={work}=frozen"]
+    for directory in python.includes:  # of the prefixes that fit, the last one counts
+        includes += ["-isystem", str(directory)]
+        prefix.append(f"-ffile-prefix-map={directory}=python")
     limited = ["-DPy_LIMITED_API=0x030B0000"] if source.parent.name == "extension" else []
     _run(
         [
-            *flags.compiler(),
+            *python.libc.compiler,
             *COMPILE,
-            *FAST.get(source.name, []),
             *flags.hardening(),
+            *FAST.get(source.name, []),
             *prefix,
             *includes,
             *limited,
@@ -182,9 +193,9 @@ def _astray(text: str) -> Iterable[str]:
                 yield f"{file} ({output})"
 
 
-def main(root: Path) -> None:
-    """Builds below `root`/build and says what came out."""
-    path = build(root, root / "build")
+def main(root: Path, kind: str | None = None) -> None:
+    """Builds below `root`/build and says what came out; `kind` as in build()."""
+    path = build(root, root / "build", kind=kind)
     size = path.stat().st_size
     line = f"{path.relative_to(root)}: {size:,} bytes"
     if shutil.which("zstd"):

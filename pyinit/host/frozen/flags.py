@@ -11,6 +11,7 @@ import functools
 import os
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 # One flag a word; of words with "|", the first that is known.
@@ -48,6 +49,11 @@ def tool(name: str) -> str:
 def hardening() -> list[str]:
     """Flags to compile with: those of HARDENING that the compiler knows."""
     return _known(tuple(compiler()), tuple(HARDENING), ("-c",))
+
+
+def known(command: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """Those of `wanted` that the compiler `command` knows."""
+    return _known(tuple(command), tuple(wanted), ("-c",))
 
 
 def linking(wanted: list[str]) -> list[str]:

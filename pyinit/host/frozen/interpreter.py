@@ -1,10 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""The distribution's static libpython, made ready for the link."""
+"""The interpreter that is linked: from CPython's source, or the distribution's static library."""
 
 import platform
 import sys
 import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from pyinit.host.frozen import core, distribution, libc, source
+from pyinit.host.frozen.locked import locked
+
+# The words of INTERPRETER and `build_frozen --interpreter`.
+SOURCE, DISTRIBUTION = "source", "distribution"
+KINDS = (SOURCE, DISTRIBUTION)
+
+# Whose private parts csrc/runtime/snapshot.c knows.
+VERSIONS = ((3, 11), (3, 13))
 
 # Its memory comes from csrc/runtime/heap.c. Renamed in the archive and not wrapped in the link, so
 # that libc's own calls go to libc.
@@ -14,63 +26,56 @@ _RENAMED = ("malloc", "calloc", "realloc", "free")
 # would fetch random numbers and memory in each process, before main().
 _REMOVED = (".init_array", ".fini_array")
 
-# By ID or ID_LIKE of os-release: what has the header files and the static library.
-_PACKAGES = {
-    "debian": "libpython3-dev",
-    "fedora": "python3-devel",
-    "rhel": "python3-devel",
-    "suse": "python3-devel",
-    "arch": "python",
-    "alpine": "python3-dev",
-}
+
+class InterpreterError(Exception):
+    """No interpreter can be linked here, and what to do."""
 
 
-# Whose private parts csrc/runtime/snapshot.c knows.
-VERSIONS = ((3, 11), (3, 13))
+FAILURES = (
+    InterpreterError,
+    core.CoreError,
+    distribution.MissingLibraryError,
+    libc.LibcError,
+    source.SourceError,
+)
+"""What `interpreter` raises where it fails and the text says all."""
 
 
-class MissingLibraryError(Exception):
-    """No position-independent libpython here that can be used, and what to do."""
+@dataclass(frozen=True)
+class Interpreter:
+    """What the executable is compiled for and linked with."""
+
+    archive: Path  # position-independent objects
+    includes: Sequence[Path]
+    libc: libc.Libc
 
 
-def library() -> Path:
-    """The archive whose objects are position-independent, of the interpreter that runs this.
+def interpreter(kind: str, work: Path) -> Interpreter:
+    """That of `kind`, one of KINDS; `work` keeps what is fetched and compiled for it.
 
-    MissingLibraryError where there is none.
+    One of FAILURES where there is none: there is no other way then.
     """
+    if kind not in KINDS:
+        raise InterpreterError(f"INTERPRETER is {kind!r}, expected {' or '.join(KINDS)}")
     if sys.version_info[:2] not in VERSIONS:
         known = " and ".join(f"{major}.{minor}" for major, minor in VERSIONS)
-        raise MissingLibraryError(
+        raise InterpreterError(
             f"this is Python {platform.python_version()}, and the executable can be built of "
             f"{known}: run this with one of these"
         )
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    path = Path(sysconfig.get_config_var("LIBPL")) / f"libpython{version}-pic.a"
-    if not path.exists():
-        raise MissingLibraryError(
-            f"{path} is missing: install {_package()}, and run this with the distribution's own "
-            "/usr/bin/python3"
-        )
-    return path
+    if kind == DISTRIBUTION:
+        include = Path(sysconfig.get_path("include"))
+        return Interpreter(distribution.library(), [include], libc.glibc())
+    work.mkdir(parents=True, exist_ok=True)
+    with locked(work / "lock"):
+        musl = libc.musl(work)
+    tree = source.tree(work)
+    built = core.build(tree, musl, work)
+    return Interpreter(built / core.ARCHIVE, [built, tree / "Include"], musl)
 
 
-def renaming(source: Path, target: Path) -> list[str | Path]:
-    """The arguments of objcopy that make of `source` the archive that is linked."""
+def renaming(archive: Path, target: Path) -> list[str | Path]:
+    """The arguments of objcopy that make of `archive` the one that is linked."""
     renamed = [f"--redefine-sym={name}=cfs_{name}" for name in _RENAMED]
     removed = [f"--remove-section={name}" for name in _REMOVED]
-    return ["--strip-debug", *renamed, *removed, source, target]
-
-
-def _package() -> str:
-    """What to install for libpython, in the words of this distribution."""
-    try:
-        about = platform.freedesktop_os_release()
-    except OSError:
-        about = {}
-    for name in (about.get("ID", ""), *about.get("ID_LIKE", "").split()):
-        package = _PACKAGES.get(name)
-        if package == _PACKAGES["debian"]:
-            return package
-        if package is not None:
-            return f"{package} (if it has this archive: Debian has, not all have)"
-    return "the package with the static, position-independent libpython (Debian: libpython3-dev)"
+    return ["--strip-debug", *renamed, *removed, archive, target]

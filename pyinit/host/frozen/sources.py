@@ -86,6 +86,23 @@ def parse(source: Source) -> ast.Module:
     return tree
 
 
+def needed(trees: Iterable[ast.Module]) -> list[str]:
+    """MODULE.NAME of the modules in C that frozen code uses.
+
+    Which names posix has depends on libc, on configure and on the version, and a name that is
+    missing would show when the code runs: the executable is asked before the snapshot is taken.
+    """
+    found = set()
+    for tree in trees:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                if node.value.id in BUILTINS:
+                    found.add(f"{node.value.id}.{node.attr}")
+            elif isinstance(node, ast.ImportFrom) and node.module in BUILTINS:
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return sorted(found - OF_THE_PROCESS)
+
+
 class _Strip(ast.NodeTransformer):
     """Removes what only readers and type checkers use. Positions stay those of the file."""
 

@@ -5,7 +5,7 @@ import ast
 import marshal
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import CodeType
 
 from pyinit.host.frozen.sources import EMPTY, IMPORTER, IMPORTER_NAME, Source, check, names, parse
@@ -95,8 +95,11 @@ def _parts(value: object) -> Iterator[object]:
             yield from _parts(item)
 
 
-def render(modules: list[tuple[str, bytes, bool]]) -> str:
-    """The C source. It compiles for the very interpreter that made the code objects only."""
+def render(modules: list[tuple[str, bytes, bool]], needed: Sequence[str] = ()) -> str:
+    """The C source. It compiles for an interpreter of the version that made the code objects.
+
+    `needed` are names that modules in C have to have, as MODULE.NAME.
+    """
     bootstrap = [module for module in modules if module[0] == IMPORTER_NAME]
     others = [module for module in modules if module[0] != IMPORTER_NAME]
     parts = [
@@ -104,12 +107,15 @@ def render(modules: list[tuple[str, bytes, bool]]) -> str:
         "#define Py_BUILD_CORE 1",
         "#include <Python.h>",
         "#include <internal/pycore_import.h>",
-        f"#if PY_VERSION_HEX != {sys.hexversion:#010x}",
+        # The code of a minor version is the same from its first release candidate on.
+        f"#if PY_VERSION_HEX >> 16 != {sys.hexversion >> 16:#06x}",
         f'#error "frozen by Python {platform.python_version()}, which these headers are not of"',
         "#endif",
         # Wanted until the snapshot is taken: pyinit.host.frozen.image leaves this section out.
         f'#define MODULE __attribute__((section("{SECTION}")))',
     ]
+    texts = "".join(f'\t"{name}\\0"\n' for name in needed)
+    parts += ["extern const char cfs_needed[];", f'MODULE const char cfs_needed[] =\n{texts}\t"";']
     labels = {module[0]: f"code_{index}" for index, module in enumerate(modules)}
     for name, data, _ in modules:
         parts.append(f"MODULE static const unsigned char {labels[name]}[] = {{ /* {name} */")

@@ -128,6 +128,13 @@ def environment(args: list[str]) -> int:
     return 0
 
 
+def errors(args: list[str]) -> int:
+    """The texts of all error numbers."""
+    for number in range(int(args[0])):
+        posix.write(1, f"{posix.strerror(number)}\n".encode())
+    return 0
+
+
 def where(args: list[str]) -> int:
     """The address of something in the image."""
     posix.write(1, repr(object.__init_subclass__).rpartition(" ")[2].encode())
@@ -273,6 +280,7 @@ MODES: "dict[str, Callable[[list[str]], int]]" = {
     "compiler": compiler,
     "context": context,
     "environment": environment,
+    "errors": errors,
     "endless": endless,
     "exit": exit_with,
     "keys": keys,

@@ -76,6 +76,10 @@ _START = frozenset(
     "set_robust_list set_tid_address sigaltstack sysinfo".split()
 )
 
+_SET_CLOEXEC = r" 0x2\b"  # F_SETFD
+# The older calls are musl's, the newer glibc's.
+_OPEN, _STAT = r"open(?:at)?", r"(?:newfstatat|[fl]?stat)"
+
 # Whose failure may end in success, and why. Each with what must be in `detail`.
 HARMLESS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "cfs-mount": (
@@ -84,44 +88,47 @@ HARMLESS: dict[str, tuple[tuple[str, str, str], ...]] = {
         # Into a buffer on the stack; what is read to be checked goes to the heap.
         ("read", r" 0x7ff", "the kernel's messages about a mount that is tried in another way"),
         ("mmap|mremap|brk|munmap|madvise", r"", "malloc has other ways to memory, or keeps it"),
+        ("fcntl", _SET_CLOEXEC, "musl's open() repeats what the kernel did by O_CLOEXEC"),
     ),
 }
 HARMLESS["cfs-setup-root"] = (
     *HARMLESS["cfs-mount"],
-    ("newfstatat", r"^/sys/firmware/efi$", "the UKI is compared where it can be read"),
+    (_STAT, r"^/sys/firmware/efi$", "the UKI is compared where it can be read"),
     (
-        "mkdir|openat|write|rename",
+        f"mkdir|{_OPEN}|write|rename",
         r"^/run(/cfs(/\S+)?)?$|^\d+ /run/cfs/",
         "the status record and the configuration for later: said, and the boot goes on",
     ),
     (
-        "mkdir|newfstatat|readlink|openat|read|symlink|unlink",
+        f"mkdir|{_STAT}|readlink|{_OPEN}|read|symlink|unlink",
         r"^/run(/systemd(/\S+)?)?$|^/sys/dev/block|^\d+ /sys/devices/",
         "the link for systemd: said, and the boot goes on",
     ),
-    ("newfstatat", r"^\d+ /sysroot $", "the disk's number, for that link"),
+    (_STAT, r"^\d+ /sysroot( |$)", "the disk's number, for that link"),
     ("setxattr|fsetxattr|getxattr", r"", "labels that the file system does not have"),
 )
 HARMLESS["esp"] = (
     ("close", r"", "the descriptor is gone all the same"),
-    ("openat|read", r"SecureBoot", "it is unknown then"),
+    ("fcntl", _SET_CLOEXEC, "musl's open() repeats what the kernel did by O_CLOEXEC"),
+    ("munmap", r"", "malloc keeps it"),
+    (f"{_OPEN}|read", r"SecureBoot", "it is unknown then"),
     (
-        "openat|read|pread64|readlink",
+        f"{_OPEN}|read|pread64|readlink",
         r"^/sys/class/block/|^\d+ /sys/devices/|/dev/vda( |$)",
         "partitions are looked at again, as they may appear late",
     ),
-    ("set_robust_list", r"", "libc's own, in the child"),
+    ("set_robust_list|rt_sigprocmask|gettid", r"", "libc's own, around fork()"),
 )
 HARMLESS["init"] = (
     *HARMLESS["cfs-setup-root"],
     (
-        "openat|read|getdents64|newfstatat",
+        f"{_OPEN}|read|getdents64|{_STAT}",
         r"/sys/(bus|devices/system/cpu)\b",
         "drivers: the disk may need none of them",
     ),
-    ("newfstatat", r"/modules\.dep$", "it is looked for in two places"),
-    ("openat|finit_module", r"/loop\.ko\b", "for kernels before 6.12 only, and they say so then"),
-    ("set_robust_list|gettid", r"", "libc's own, in the child"),
+    (_STAT, r"/modules\.dep$", "it is looked for in two places"),
+    (f"{_OPEN}|finit_module", r"/loop\.ko\b", "for kernels before 6.12 only, and they say so then"),
+    ("set_robust_list|rt_sigprocmask|gettid", r"", "libc's own, around fork()"),
 )
 
 
@@ -167,7 +174,7 @@ def esp_faults(runs: list[Run], *, required: bool) -> Iterator[str]:
     and then the status record says why. A UKI that is there and cannot be read is refused.
     """
     opened = max(
-        (run.n for run in runs if run.call == "openat" and run.detail.endswith(".EFI")),
+        (run.n for run in runs if re.fullmatch(_OPEN, run.call) and run.detail.endswith(".EFI")),
         default=runs[-1].n,
     )
     for run in runs:

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""CPython's source: where it comes from, and that it is the one that is known.
+
+Debian's is the one with Debian's security fixes. apt checks it against the archive's signature, and
+dpkg-source against the hashes of its .dsc. Elsewhere PYTHON_SOURCE names an archive, whose SHA-256
+has to be known here, or an unpacked tree, as it lies in a package's source.
+"""
+
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from pyinit.host.frozen.locked import locked
+
+# PYTHON_SOURCE: python.org's archives, by their SHA-256.
+KNOWN = {
+    "2411c74bda5bbcfcddaf4531f66d1adc73f247f529aee981b029513aefdbf849": "3.11.2 (.tar.gz)",
+    "93e583f243454e6e9e4588ca2c2662206ad961659863277afcdb96801647d640": "3.13.5 (.tar.xz)",
+}
+
+# Of the source, what building the core takes. The rest is 100 MB.
+_NEEDED = (
+    "Include", "Objects", "Python", "Modules/clinic", "LICENSE", "Makefile.pre.in", "config.guess",
+    "config.sub", "configure", "install-sh", "pyconfig.h.in",
+)  # fmt: skip
+_NEEDED_FILES = (
+    "Misc/*.in", "Modules/*.[ch]", "Modules/*.in", "Modules/Setup*", "Parser/**/*.h",
+)  # fmt: skip
+_MAKESETUP = "Modules/makesetup"
+
+_VERSION_FILE = "Include/patchlevel.h"
+# What dpkg-source wrote down of the version that was fetched.
+DEBIAN_VERSION = "debian-version"
+# What was said of newer versions that could not be fetched; empty where there are none.
+BEHIND = "behind"
+
+
+class SourceError(Exception):
+    """No source of CPython, or not the right one, and what to do."""
+
+
+def tree(work: Path) -> Path:
+    """The directory with the source: that of PYTHON_SOURCE, else Debian's, which is fetched once.
+
+    Its minor version is that of the interpreter that runs this, which compiles the frozen modules.
+    SourceError.
+    """
+    given = os.environ.get("PYTHON_SOURCE")
+    with locked(work / "lock"):
+        if not given:
+            found = _debian(work)
+        elif Path(given).is_dir():
+            found = Path(given)
+            if (found / "Makefile").exists():  # make would take objects that are there
+                raise SourceError(f"PYTHON_SOURCE: {found}: something was built in it: clean it")
+        else:
+            found = _unpacked(Path(given), work)
+    have, wanted = version(found), sys.version_info[:2]
+    if have[:2] != wanted:
+        raise SourceError(
+            f"{found}: the source of Python {'.'.join(map(str, have))}, and this is run by "
+            f"{wanted[0]}.{wanted[1]}: both have to be of one minor version"
+        )
+    return found
+
+
+def version(found: Path) -> tuple[int, int, int]:
+    """(major, minor, micro) of a source tree. SourceError: it is none."""
+    try:
+        text = (found / _VERSION_FILE).read_text()
+    except OSError as error:
+        raise SourceError(f"no source of Python: {error}") from None
+    numbers = [
+        int(value)
+        for name in ("MAJOR", "MINOR", "MICRO")
+        for value in re.findall(rf"^#define PY_{name}_VERSION\s+(\d+)", text, re.MULTILINE)
+    ]
+    if len(numbers) != 3:
+        raise SourceError(f"{found / _VERSION_FILE}: no version of Python")
+    return numbers[0], numbers[1], numbers[2]
+
+
+def _unpacked(archive: Path, work: Path) -> Path:
+    try:
+        with archive.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SourceError(f"PYTHON_SOURCE: {error}") from None
+    if digest not in KNOWN:
+        known = ", ".join(KNOWN.values())
+        raise SourceError(
+            f"PYTHON_SOURCE: {archive}: its SHA-256 is {digest}, which is that of none that is "
+            f"known ({known}). If it is right, add it to KNOWN in {__file__}"
+        )
+    place = work / f"source-{digest[:16]}"
+    if not place.exists():
+        full = _emptied(work / "unpacked")
+        _run(["tar", "-xf", archive, "-C", full, "--strip-components=1", "--no-same-owner"])
+        _keep(full, place)
+    return place
+
+
+def _debian(work: Path) -> Path:
+    """Fetched by apt with a list of sources of its own, which has what this machine's list has."""
+    package = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    place = work / f"source-{package}"
+    if place.exists():
+        _say_behind(place)
+        return place
+    missing = [name for name in ("apt-get", "dpkg-source") if shutil.which(name) is None]
+    if missing:
+        raise SourceError(
+            f"CPython's source: {missing[0]} is missing (Debian: dpkg-dev). Elsewhere "
+            "PYTHON_SOURCE=FILE names the archive of python.org, or build with "
+            "INTERPRETER=distribution"
+        )
+    apt = Apt(work / "apt")
+    try:
+        apt.update()
+        description, behind = _newest(apt, package)
+        full = work / "apt" / "unpacked"  # dpkg-source leaves files beside it
+        _run(["dpkg-source", "-q", "--extract", description, full])
+        (full / DEBIAN_VERSION).write_text(f"{_field(description.read_text(), 'Version')}\n")
+        (full / BEHIND).write_text(behind)
+    except SourceError as error:
+        raise SourceError(
+            f"{error}\nThe interpreter's source comes from Debian's mirror, once. Without a "
+            "network PYTHON_SOURCE=FILE names python.org's archive, or build with "
+            "INTERPRETER=distribution"
+        ) from None
+    _keep(full, place)
+    shutil.rmtree(work / "apt")
+    _say_behind(place)
+    return place
+
+
+class Mirror(Protocol):
+    """Of a source package, the versions on offer, the newest first, and the .dsc of one."""
+
+    def versions(self, package: str) -> list[str]: ...
+
+    def fetch(self, package: str, wanted: str) -> Path: ...
+
+
+def _newest(apt: Mirror, package: str) -> tuple[Path, str]:
+    """The .dsc of the newest version that can be had, and what is to be said of newer ones."""
+    refused: list[str] = []
+    for wanted in apt.versions(package):
+        try:
+            found = apt.fetch(package, wanted)
+        except SourceError as error:
+            refused.append(f"{package} {wanted} is offered, and cannot be fetched: {error}")
+            continue
+        if refused:
+            refused.append(
+                f"{package} {wanted} is taken, which is behind: do not release what is built. "
+                "`make clean` has the next build look again"
+            )
+        return found, "\n".join(refused)
+    raise SourceError("\n".join(refused))
+
+
+def _say_behind(place: Path) -> None:
+    """At each build: whoever releases must not miss it."""
+    for line in (place / BEHIND).read_text().splitlines():
+        _say(line)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"build_frozen: {line}\n")
+
+
+def _compare(one: str, other: str) -> int:
+    if one == other:
+        return 0
+    command = ["dpkg", "--compare-versions", one, "lt", other]
+    return -1 if subprocess.run(command, check=False).returncode == 0 else 1
+
+
+by_version = functools.cmp_to_key(_compare)
+"""For sorted(): versions in Debian's order."""
+
+
+class Apt:
+    """apt with lists and files of its own below `place`; the machine's stay as they are."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = _emptied(place)
+        for name in ("lists/partial", "cache/archives/partial", "parts"):
+            (place / name).mkdir(parents=True)
+        (place / "status").touch()
+        (place / "sources.list").write_text("\n".join([*_sources(), ""]))
+
+    def versions(self, package: str) -> list[str]:
+        """Those of the source package that the mirrors offer, the newest first. SourceError."""
+        said = _run([*self._command("apt-cache"), "showsrc", "--only-source", package])
+        found = set(re.findall(r"^Version: (\S+)$", said, re.MULTILINE))
+        if not found:
+            raise SourceError(f"no source of {package} on this machine's mirrors")
+        return sorted(found, key=by_version, reverse=True)
+
+    def fetch(self, package: str, wanted: str) -> Path:
+        """The .dsc of this version, beside its other files. SourceError."""
+        files = _emptied(self._place / "files")
+        command = [*self._command("apt-get"), "source", "--download-only", f"{package}={wanted}"]
+        _run(command, files)
+        found = sorted(files.glob("*.dsc"))
+        if len(found) != 1:
+            raise SourceError(f"apt-get source {package}={wanted}: {len(found)} .dsc files")
+        return found[0]
+
+    def update(self) -> None:
+        """Fetches the lists. SourceError: not all could be."""
+        _run([*self._command("apt-get"), "update", "--error-on=any"])
+
+    def _command(self, program: str) -> list[str]:
+        place = self._place.absolute()
+        options = {
+            "Dir::Etc::sourcelist": place / "sources.list",
+            "Dir::Etc::sourceparts": place / "parts",
+            "Dir::State": place,
+            "Dir::State::status": place / "status",
+            "Dir::Cache": place / "cache",
+            "Debug::NoLocking": "true",  # of the machine's lists, which are not touched
+            "APT::Sandbox::User": "root",  # _apt may not be able to enter this directory
+            "Acquire::Languages": "none",
+            "Acquire::Retries": "3",
+            # Whatever the machine's own settings are.
+            "APT::Get::AllowUnauthenticated": "false",
+            "Acquire::AllowInsecureRepositories": "false",
+            "Acquire::AllowWeakRepositories": "false",
+            "Acquire::AllowDowngradeToInsecureRepositories": "false",
+        }
+        return [program, "-q", *(f"-o{name}={value}" for name, value in options.items())]
+
+
+_TARGET = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(ORIGIN)"
+
+
+def _sources() -> list[str]:
+    """The lines of a list of sources: the machine's suites, of their sources."""
+    command = ["apt-get", "indextargets", "--format", _TARGET, "Identifier: Packages"]
+    # The second way lists suites whose lists were removed too, as in a container's image.
+    said = _run(command) or _run([*command, "--no-release-info"])
+    keyring = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+    lines = sorted(source_lines(said, keyring if keyring.exists() else None))
+    if not lines:
+        raise SourceError("this machine's apt knows no mirror of the distribution")
+    return lines
+
+
+def source_lines(targets: str, keyring: Path | None) -> set[str]:
+    """Of `apt-get indextargets`, in the form of _TARGET: lines of sources.list(5).
+
+    The distribution's: packages of others have no source of Python, or another one.
+    """
+    signed = f"[signed-by={keyring}] " if keyring else ""
+    lines = set()
+    for target in targets.splitlines():
+        uri, release, component, origin = target.split("|")
+        known = origin in ("Debian", "$(ORIGIN)")  # the latter: its list was not fetched yet
+        if component == "main" and known and not uri.startswith("cdrom:"):
+            lines.add(f"deb-src {signed}{uri} {release} main")
+    return lines
+
+
+def _keep(full: Path, place: Path) -> None:
+    """Moves what is needed of `full` to `place`, and removes the rest."""
+    partial = _emptied(place.with_name(f"{place.name}.partial"))
+    names = {*_NEEDED, _MAKESETUP}
+    for pattern in _NEEDED_FILES:
+        names |= {str(path.relative_to(full)) for path in full.glob(pattern)}
+    names |= {name for name in (DEBIAN_VERSION, BEHIND) if (full / name).exists()}
+    for name in sorted(names):
+        target = partial / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            (full / name).rename(target)
+        except FileNotFoundError:
+            raise SourceError(f"{full}: {name} is missing") from None
+    shutil.rmtree(full)
+    partial.rename(place)
+
+
+def _emptied(place: Path) -> Path:
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    return place
+
+
+def _field(description: str, name: str) -> str:
+    found = re.search(rf"^{name}: (.+)$", description, re.MULTILINE)
+    if found is None:
+        raise SourceError(f"a .dsc without {name}")
+    return found[1]
+
+
+def _run(command: Sequence[str | Path], place: Path | None = None) -> str:
+    done = subprocess.run(
+        command,
+        cwd=place,
+        env={**os.environ, "LC_ALL": "C"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        said = "\n".join(
+            line for line in done.stderr.splitlines() if line.startswith(("E:", "dpkg", "tar"))
+        )
+        raise SourceError(f"{' '.join(str(word) for word in command[:2])}: {said or done.stderr}")
+    return done.stdout
