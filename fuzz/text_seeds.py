@@ -216,6 +216,9 @@ _MOUNT_OPTIONS = [
     *b"image=/a,image=/b ro,upperdir=/u,workdir=/w = \xff comment=a=b ro=1".split(),
     b"noexec,nosuid,nodev,rw",
     b"",
+    *b"remount,ro,nosuid remount,bind,ro remount,rw,noatime,suid context=x rbind user=me".split(),
+    *b"sync,upperdir=/u,workdir=/w dirsync sync,ro bind nosymfollow,symfollow strictatime".split(),
+    *rb'''image="a,b" image="a image=a\,b image="a\"b" image=a\ upperdir="/u,v",workdir=/w'''.split(),
 ]
 _ARGUMENTS = (
     *"-s -f -n -v -sfnv -x - -- -N -N\0ns -t -t\0cfs -o third -o\0unknown\0-s".split(" "),
@@ -236,6 +239,7 @@ def mount_options() -> list[bytes]:
     found += [(*start, b"digest=" + prefix + _SHA256) for prefix in _PREFIXES]
     found += [(*good, more.encode()) for more in _ARGUMENTS]
     found += [good[:count] for count in range(5)]
+    found += [(*start, b"remount,nodev"), (*start, b"remount,upperdir=/u")]
     command = (b"--object-store", b"/s", b"--digest", _SHA256)
     values = ("", "=", "=v", "\0v", "\0off", "=require")
     for name, value in product(_NAMES, values):

@@ -7,6 +7,12 @@ from pyinit.initrd.kernel.mounting import NODEV, NOEXEC, NOSUID, RDONLY
 from pyinit.initrd.programs import mount_options
 from pyinit.initrd.report.errors import UsageError
 
+# What is restricted, and the words that do it. mount(8): user and its kin imply some.
+_RESTRICTED = {
+    NOSUID: {"nosuid", "user", "users", "owner", "group"},
+    NODEV: {"nodev", "user", "users", "owner", "group"},
+    NOEXEC: {"noexec", "user", "users"},
+}
 _ONCE = ("digest", "image", "upperdir", "workdir", "verity")
 
 
@@ -32,8 +38,8 @@ def _check(parse: Callable[[list[str]], mount_options.MountOptions], arguments: 
         return False
     assert found.store
     assert found.target
-    assert found.digest is not None
-    assert found.digest.hex in "\0".join(arguments)
+    assert found.digest is not None or found.remount
+    assert found.digest is None or found.digest.hex in "\0".join(arguments)
     assert (
         found.verity == "require"
         or any("verity=off" in text for text in arguments)
@@ -41,9 +47,10 @@ def _check(parse: Callable[[list[str]], mount_options.MountOptions], arguments: 
     )
     assert (found.upperdir is None) == (found.workdir is None)
     assert "" not in (found.image, found.upperdir, found.workdir)
-    assert found.writable in (True, False)
-    assert bool(found.attributes & RDONLY) != found.writable
-    words = [word for text in arguments for word in text.split(",")]
-    for word, attribute in (("nosuid", NOSUID), ("nodev", NODEV), ("noexec", NOEXEC)):
-        assert word in words or not found.attributes & attribute
+    if not found.remount:  # of what is there
+        assert found.writable in (True, False)
+        assert bool(found.attributes & RDONLY) != found.writable
+    words = {word.partition("=")[0] for text in arguments for word in text.split(",")}
+    for attribute, wanted in _RESTRICTED.items():
+        assert words & wanted or not found.attributes & attribute
     return True
