@@ -218,7 +218,8 @@ _MOUNT_OPTIONS = [
     b"",
     *b"remount,ro,nosuid remount,bind,ro remount,rw,noatime,suid context=x rbind user=me".split(),
     *b"sync,upperdir=/u,workdir=/w dirsync sync,ro bind nosymfollow,symfollow strictatime".split(),
-    *rb'''image="a,b" image="a image=a\,b image="a\"b" image=a\ upperdir="/u,v",workdir=/w'''.split(),
+    *rb"""image="a,b" image="a image=a\,b image="a\"b" image=a\ """.split(),
+    b'upperdir="/u,v",workdir=/w',
 ]
 _ARGUMENTS = (
     *"-s -f -n -v -sfnv -x - -- -N -N\0ns -t -t\0cfs -o third -o\0unknown\0-s".split(" "),
