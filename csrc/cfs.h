@@ -297,6 +297,8 @@ int cfs_switch_root(const char *new_root);
 /* For a child of who leaves the initrd: a session of its own, and the first SIGTERM passes. systemd
  * sends one to every process when it leaves an initrd. -EPERM: it leads a process group. */
 int cfs_outlive_initrd(void);
+/* Closes this descriptor and all above it, by one call (Linux 5.9). */
+int cfs_close_from(unsigned int first);
 /* How many bytes written to a terminal it has not sent yet. -ENOTTY: no terminal. */
 int cfs_terminal_pending(int fd);
 int cfs_reboot(unsigned int command); /* LINUX_REBOOT_CMD_* */

@@ -67,6 +67,16 @@ static PyObject *outlive_initrd(PyObject *module, PyObject *args)
 	return none_or_fail(cfs_outlive_initrd(), NULL, NULL);
 }
 
+static PyObject *close_from(PyObject *module, PyObject *args)
+{
+	uint32_t first;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "O&:close_from", to_u32, &first))
+		return NULL;
+	return none_or_fail(cfs_close_from(first), NULL, NULL);
+}
+
 static PyObject *reboot_machine(PyObject *module, PyObject *args)
 {
 	uint32_t command;
@@ -85,6 +95,7 @@ PyMethodDef boot_methods[] = {
 	{ "initramfs_empty", initramfs_empty, METH_VARARGS, NULL },
 	{ "switch_root", switch_root, METH_VARARGS, NULL },
 	{ "outlive_initrd", outlive_initrd, METH_NOARGS, NULL },
+	{ "close_from", close_from, METH_VARARGS, NULL },
 	{ "terminal_pending", terminal_pending, METH_VARARGS, NULL },
 	{ "reboot", reboot_machine, METH_VARARGS, NULL },
 	{ NULL, NULL, 0, NULL },

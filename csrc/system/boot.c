@@ -156,6 +156,11 @@ int cfs_outlive_initrd(void)
 	return r < 0 ? r : sys_sigaction(SIGTERM, &once);
 }
 
+int cfs_close_from(unsigned int first)
+{
+	return sys_close_range(first, ~0u);
+}
+
 int cfs_reboot(unsigned int command)
 {
 	return sys_reboot(command);

@@ -82,6 +82,11 @@ int sys_sigaction(int number, const struct sigaction *action)
 	return result(sigaction(number, action, NULL));
 }
 
+int sys_close_range(unsigned int first, unsigned int last)
+{
+	return result(syscall(SYS_close_range, first, last, 0)); /* musl has no function for it */
+}
+
 void sys_exit(int code)
 {
 	for (;;)

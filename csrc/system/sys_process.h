@@ -16,10 +16,11 @@ int sys_write_exact(int fd, const void *data, size_t length);
 int sys_limit(int resource, unsigned long limit); /* setrlimit, soft and hard */
 int sys_no_new_privileges(void);
 int sys_seccomp_filter(const struct sock_fprog *filter);
-/* Does not return. It is not declared so: before such a call AddressSanitizer makes a system call
- * of its own, which a filter may not allow. */
 int sys_setsid(void);
 int sys_sigaction(int number, const struct sigaction *action);
+int sys_close_range(unsigned int first, unsigned int last);
+/* Does not return. It is not declared so: before such a call AddressSanitizer makes a system call
+ * of its own, which a filter may not allow. */
 void sys_exit(int code);
 
 #endif

@@ -264,6 +264,14 @@ WRAP(sys_finit_module, int fd, const char *arguments, int flags)
 	return answer();
 }
 
+WRAP(sys_close_range, unsigned int first, unsigned int last)
+{
+	if (!account_on)
+		return __real_sys_close_range(first, last);
+	account("close_range %#x %#x\n", first, last);
+	return answer();
+}
+
 WRAP(sys_setsid, void)
 {
 	if (!account_on)

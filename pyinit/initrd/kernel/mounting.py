@@ -71,7 +71,11 @@ def _in_user_namespace() -> bool:
 
 def _may_administer() -> bool:
     """Is CAP_SYS_ADMIN among the effective capabilities? True where nobody knows."""
-    for line in files.read("/proc/self/status", 65536).split(b"\n"):
+    try:
+        status = files.read("/proc/self/status", 65536)
+    except OSError:
+        return True  # `init`, before it has mounted /proc
+    for line in status.split(b"\n"):
         key, _, value = line.partition(b":")
         if key == b"CapEff":
             return bool(int(value, 16) >> _CAP_SYS_ADMIN & 1)

@@ -67,7 +67,8 @@ def compose(
     if upper is not None:
         layers = (root.lower, objects)
         sealed = mount_overlay(stage.target, image, layers, (-1, -1), RDONLY)
-    root.canary = canary.check(root.lower, sealed, stage.target)
+    with Step("check", stage.target):
+        root.canary = canary.check(root.lower, sealed, stage.target)
     return root
 
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _LOG = "/dev/kmsg"
 _NOTHING = "/dev/null"
-_DESCRIPTORS_MAX = 65536  # none is open beyond
 # The topmost control group, to which no service belongs. After the switch of the root systemd stops
 # cfs-setup-root.service and ends all of its control group: the new root has no unit file that says
 # KillMode=process (seen with systemd 257).
@@ -65,7 +64,7 @@ def _alone(parent: int) -> int:
         log = null
     for descriptor, number in ((null, 0), (null, 1), (log, 2), (parent, 3)):
         posix.dup2(descriptor, number)
-    posix.closerange(4, _DESCRIPTORS_MAX)
+    _cfs.close_from(4)  # posix.closerange() is a call for each where libc is musl
     return 3
 
 

@@ -78,12 +78,14 @@ ROOT = "0000000000200000"
         (errno.EPERM, 0, 0xEFFFFFFE, ROOT,
          "expected root of the machine: in a user namespace the kernel mounts no EROFS"),
         (errno.EPERM, 0, None, ROOT, "expected CAP_SYS_ADMIN, and no filter that"),
+        # `init`, before it has mounted /proc
+        (errno.EPERM, 0, None, None, "expected CAP_SYS_ADMIN, and no filter that"),
         (errno.EACCES, 0, 0xEFFFFFFD, ROOT, "expected no security module (AppArmor, SELinux)"),
     ],
 )  # fmt: skip
 def test_what_forbids_a_mount(
     monkeypatch: pytest.MonkeyPatch, error: int, user: int, namespace: int | None,
-    capabilities: str, said: str,
+    capabilities: str | None, said: str,
 ) -> None:  # fmt: skip
     def stat(path: str) -> SimpleNamespace:
         assert path == "/proc/self/ns/user"
@@ -93,6 +95,8 @@ def test_what_forbids_a_mount(
 
     def read(path: str, _limit: int) -> bytes:
         assert path == "/proc/self/status"
+        if capabilities is None:
+            raise FileNotFoundError
         return f"Name:\tx\nCapPrm:\t{'f' * 16}\nCapEff:\t{capabilities}\n".encode()
 
     monkeypatch.setattr(posix, "stat", stat)

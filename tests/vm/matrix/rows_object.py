@@ -183,7 +183,7 @@ ROWS = (
         29,
         "no-loop",
         "EROFS needs a loop device, and there is none",
-        Refused("erofs", "{S}/images/{D}", ".*loop device failed.*"),
+        Refused("erofs", "{S}/images/{D}", ".* from a loop device only, and has none: .*"),
         prepare=_WITHOUT.format("loop"),
         clean=_AGAIN.format("loop"),
         kernels=(REFUSES,),

@@ -21,6 +21,7 @@ static const struct call calls[] = {
 	CALL(clone, EAGAIN, ENOMEM, EPERM, ENOSYS),
 	CALL(clone3, EAGAIN, ENOMEM, EPERM, ENOSYS),
 	CALL(close, EIO, EINTR),
+	CALL(close_range, EINVAL),
 	CALL(dup, EMFILE, EINTR),
 	CALL(execve, ENOMEM, EIO, EACCES, EMFILE),
 	CALL(fchdir, EIO, EACCES),

@@ -62,13 +62,19 @@ static void pick_error(struct run *run)
 	run->last = run->which + 1 >= count;
 }
 
+/* The calls that ask for a file by its path: the older ones are musl's, the newer glibc's. */
+static bool asks_for_file(long number)
+{
+	return number == __NR_openat || number == __NR_newfstatat || number == __NR_open ||
+	       number == __NR_stat || number == __NR_lstat;
+}
+
 /* What is answered in each run alike. */
 static bool is_staged(pid_t child, const struct __ptrace_syscall_info *info, long *value)
 {
 	long number = (long)info->entry.nr;
 
-	if (options.absent && (number == __NR_openat || number == __NR_newfstatat) &&
-	    is_at(options.absent, child, info)) {
+	if (options.absent && asks_for_file(number) && is_at(options.absent, child, info)) {
 		*value = -ENOENT;
 		return true;
 	}
