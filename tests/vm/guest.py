@@ -108,7 +108,9 @@ def boot(
     `limit` counts from where the guest's program has begun, and for an idle machine (pace.py).
     A guest that does not come to its program says nothing: it is started once more; GuestError
     after a second time. `begun`: a regular expression, what the console shows where it has.
-    `memory` in MiB. `until`: a regular expression; once the console shows it, the guest is ended.
+    `memory` in MiB. `cpus`: one, but where a test is about several: two guests run at a time, and
+    an emulated processor that is idle may lose its timer (one hung at its power-off). `until`: a
+    regular expression; once the console shows it, the guest is ended.
     `icount`: guest time is a count of instructions, independent of the host's load (TCG).
     `kvm`: None uses it where it works. `log`: file that gets the console while it runs.
     `arguments`: more of them for QEMU.

@@ -211,7 +211,7 @@ def _seal(toolbox: Toolbox, tree: Path, directory: Path) -> Path:
             Case("no-disk", "cfs-seal-disk /dev/vdz", code=2, stderr="/dev/vdz: not there"),
         ]
         results = run_cases(
-            toolbox, toolbox.kernel("stable"), cases, disks=[Disk(disk)], memory=1024, cpus=2,
+            toolbox, toolbox.kernel("stable"), cases, disks=[Disk(disk)], memory=1024,
             files={
                 **python_files(toolbox),
                 **bundle("blkid", "usr/sbin/blkid", tree),
@@ -232,7 +232,7 @@ def start(toolbox: Toolbox, disk: Path, *more: Path) -> Console:
     """Boots it by the firmware; what is written is forgotten."""
     return boot(
         toolbox, disks=[Disk(path, discard_writes=True) for path in (disk, *more)],
-        firmware=Firmware(), memory=1024, cpus=2, limit=400,
+        firmware=Firmware(), memory=1024, limit=400,
     )  # fmt: skip
 
 
@@ -248,7 +248,7 @@ def watched(toolbox: Toolbox, image: Built) -> Console:
         return boot(
             toolbox, kernel=kernel, initrd=disk_watch.watched(parts[".initrd"]),
             append=f"{words} {disk_watch.APPEND} init=/usr/libexec/watched",
-            disks=[Disk(image.sealed, discard_writes=True)], memory=1024, cpus=2, limit=400,
+            disks=[Disk(image.sealed, discard_writes=True)], memory=1024, limit=400,
         )  # fmt: skip
 
 

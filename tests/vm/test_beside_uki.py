@@ -159,7 +159,7 @@ def test_nothing_beside_a_uki_changes_what_boots(
             Disk(overlay(toolbox, base, tmp_path / "disk"), format="qcow2"),
             Disk(script, read_only=True),
         ],
-        memory=1024, cpus=2, limit=LIMIT, log=tmp_path / "log",
+        memory=1024, limit=LIMIT, log=tmp_path / "log",
         firmware=Firmware(secure_boot=signed),
         arguments=[*by_smbios(credentials("smbios")), *by_fw_cfg(FSTAB, tmp_path)],
     )  # fmt: skip
@@ -227,7 +227,7 @@ def test_a_variable_of_the_firmware_resumes_nothing(
         archive = script_disk(tmp_path / f"{name}.script", script)
         console = boot(
             toolbox, disks=[Disk(base, discard_writes=True), Disk(archive, read_only=True)],
-            memory=1024, cpus=2, limit=LIMIT, log=tmp_path / f"{name}.log",
+            memory=1024, limit=LIMIT, log=tmp_path / f"{name}.log",
             firmware=Firmware(variables=variables),
         )  # fmt: skip
         base.unlink()

@@ -90,7 +90,7 @@ class Machine:
         )  # fmt: skip
         disks = [Disk(self.disk, format="qcow2"), Disk(archive, read_only=True)]
         return boot(
-            self.box, disks=disks, memory=1024, cpus=2, limit=LIMIT,
+            self.box, disks=disks, memory=1024, limit=LIMIT,
             log=self.work / f"{name}.log", **how,  # type: ignore[arg-type]
         )  # fmt: skip
 
