@@ -10,6 +10,18 @@
 #include <linux/mount.h>
 #include <sched.h>
 
+static int open_here(int *mount_ns, int *root, int *cwd)
+{
+	*mount_ns = sys_openat(AT_FDCWD, "/proc/self/ns/mnt", O_RDONLY);
+	if (*mount_ns < 0)
+		return *mount_ns;
+	*root = sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY);
+	if (*root < 0)
+		return *root;
+	*cwd = sys_openat(AT_FDCWD, ".", O_PATH | O_DIRECTORY);
+	return *cwd < 0 ? *cwd : 0;
+}
+
 static int into(int root, int cwd)
 {
 	int r = sys_fchdir(root);
@@ -40,17 +52,14 @@ static int make_private(void)
  * namespace, where setns leads, and back into the chroot. */
 static int make_private_from_chroot(void)
 {
-	int mount_ns scope_fd = sys_openat(AT_FDCWD, "/proc/self/ns/mnt", O_RDONLY);
-	int root scope_fd = sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY);
-	int cwd scope_fd = sys_openat(AT_FDCWD, ".", O_PATH | O_DIRECTORY);
+	int mount_ns scope_fd = -1;
+	int root scope_fd = -1;
+	int cwd scope_fd = -1;
 	int back, r;
 
-	if (mount_ns < 0)
-		return mount_ns;
-	if (root < 0)
-		return root;
-	if (cwd < 0)
-		return cwd;
+	r = open_here(&mount_ns, &root, &cwd);
+	if (r < 0)
+		return r;
 	r = sys_setns(mount_ns, CLONE_NEWNS);
 	if (r < 0)
 		return r;
@@ -61,17 +70,14 @@ static int make_private_from_chroot(void)
 
 int cfs_namespace_enter(struct cfs_namespace *saved)
 {
-	int mount_ns scope_fd = sys_openat(AT_FDCWD, "/proc/self/ns/mnt", O_RDONLY);
-	int root scope_fd = sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY);
-	int cwd scope_fd = sys_openat(AT_FDCWD, ".", O_PATH | O_DIRECTORY);
+	int mount_ns scope_fd = -1;
+	int root scope_fd = -1;
+	int cwd scope_fd = -1;
 	int r;
 
-	if (mount_ns < 0)
-		return mount_ns;
-	if (root < 0)
-		return root;
-	if (cwd < 0)
-		return cwd;
+	r = open_here(&mount_ns, &root, &cwd);
+	if (r < 0)
+		return r;
 	r = sys_unshare(CLONE_NEWNS);
 	if (r < 0)
 		return r;

@@ -58,8 +58,7 @@ def setup(
             f"warning: {printable(uki.path)} has no .cmdline: whoever started it chose init= and "
             "its arguments; build it with one (ukify build --cmdline=...)\n"
         )
-    with Step("source", "digest"):
-        decision = decide.decide(settings, decide.carried(), uki, line)
+    decision = decide.decide(settings, decide.carried(), uki, line)
     disk, lifted = -1, 0
     if search is not None:
         with Step("store", device):
@@ -133,13 +132,11 @@ def choose(store: Store, candidates: list[Digest]) -> tuple[VerifiedImage, list[
     missing: list[Digest] = []
     for digest in candidates:
         try:
-            with Step("open", store.path):
-                fd, path = store.open_image(digest)
+            fd, path = store.open_image(digest)
         except ImageMissing:
             if len(missing) + 1 == len(candidates):
                 raise
             missing.append(digest)
         else:
-            with Step("measure", path):
-                return VerifiedImage(fd, path, digest), missing
+            return VerifiedImage(fd, path, digest), missing
     raise Refused("source", store.path, "no candidate", "a digest")

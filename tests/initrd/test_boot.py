@@ -13,7 +13,7 @@ import pytest
 from pyinit.initrd import boot
 from pyinit.initrd.kernel import mounting
 from pyinit.initrd.machine import rootdisk
-from pyinit.initrd.report.errors import CfsError, Refused, SystemFailure
+from pyinit.initrd.report.errors import CfsError, Refused
 from pyinit.initrd.root import compose
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.root.image import ImageMissing
@@ -84,27 +84,6 @@ def test_the_last_one_that_is_missing_is_named() -> None:
     with pytest.raises(ImageMissing):
         choose(store)
     assert store.asked == CANDIDATES
-
-
-def test_memory_that_runs_out_is_named_by_its_step(
-    monkeypatch: pytest.MonkeyPatch, flow: "Flow"
-) -> None:
-    """With musl any allocation may be a mmap() that fails; `make faults` found four of these."""
-
-    def exhausted(*_: object) -> None:
-        raise MemoryError
-
-    store: Any = Store({CANDIDATES[0]: None})
-    monkeypatch.setattr(_cfs, "verity_measure", exhausted)
-    with pytest.raises(SystemFailure, match="error: measure: /image: out of memory"):
-        boot.choose(store, CANDIDATES)
-    store.open_image = exhausted
-    with pytest.raises(SystemFailure, match="error: open: /composefs: out of memory"):
-        boot.choose(store, CANDIDATES)
-    monkeypatch.setattr(decide, "decide", exhausted)
-    with pytest.raises(SystemFailure, match="error: source: digest: out of memory"):
-        boot.setup(config.Config(), cmdline.parse(b""), "/sysroot")
-    assert flow.done == []
 
 
 def test_what_is_decided_before_the_disk_is_mounted(

@@ -17,6 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from pyinit.host.frozen import build
+
+from .once import REPOSITORY
+from .rootdisk import RootDisk, make_rootdisk
 from .store import Store, make_store
 from .toolbox import Toolbox
 
@@ -41,3 +45,19 @@ def toolbox() -> Toolbox:
 def store(toolbox: Toolbox) -> Store:
     """A repository with a small image, sealed."""
     return make_store(toolbox)
+
+
+@pytest.fixture(scope="session")
+def rootdisk(toolbox: Toolbox) -> RootDisk:
+    return make_rootdisk(toolbox)
+
+
+@pytest.fixture(scope="session")
+def crashing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build whose canary raises what nobody catches."""
+    program = REPOSITORY / "tests/vm/programs/failing_canary.py"
+    return build.build(
+        REPOSITORY,
+        tmp_path_factory.mktemp("crashing"),
+        replace={"pyinit.initrd.root.canary": program},
+    )

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from pyinit.host.uki.cpio import Entry, write_cpio
+from pyinit.initrd.source import config
 
 from .toolbox import Kernel, Toolbox
 from .tools import guest_tools
@@ -33,6 +34,18 @@ BOOT_MODULES = (*GUEST_MODULES, *HASH_MODULES, *EFI_MODULES, *FILE_SYSTEM_MODULE
 _OPTIONAL = frozenset({"sha512_generic", "blake2b", "xxhash_generic", "libcrc32c"})
 
 _SUFFIXES = (".xz", ".zst")
+
+CONFIG = config.PATH.lstrip("/")
+
+
+def configuration(**values: str | int | bool) -> bytes:
+    """A compiled configuration."""
+    settings = config.Config()
+    settings.failure_delay = 0
+    for name, value in values.items():
+        assert hasattr(settings, name)
+        setattr(settings, name, value)
+    return config.format(settings)
 
 
 def file_entry(name: str, content: bytes | str | Path, mode: int = 0o644) -> Entry:

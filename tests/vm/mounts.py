@@ -11,6 +11,17 @@ _SCRIPTS = {
     "umount": "umount /srv && ! findmnt /srv",
     "mount-by-target": "mount /srv && findmnt -no SOURCE /srv",
     "mount-again": "mount -a -t cfs && findmnt -no SOURCE /srv && umount /srv",
+    "mount-all": "mkdir /run/upper /run/work /run/place && printf '%s\\n'"
+                 " '/mnt/repo /srv cfs digest='$digest',nodev 0 0'"
+                 " '/mnt/repo /media cfs digest='$digest',verity=off 0 0'"
+                 " '/mnt/repo /run/place cfs digest='$digest',upperdir=/run/upper,workdir=/run/work"
+                 " 0 0' >/run/fstab && for i in 1 2 3; do mount -a -T /run/fstab || exit; done"
+                 "; findmnt -rno TARGET -S composefs:$digest; umount /srv /media /run/place"
+                 " && rm -r /run/upper /run/work /run/place /run/fstab",
+    "remount": "mount /srv && mount -o remount,noexec,noatime /srv && findmnt -no VFS-OPTIONS /srv"
+               " && mount -o remount,exec,strictatime /srv && findmnt -no VFS-OPTIONS /srv"
+               " && umount /srv",
+    "verify": "findmnt --verify",
     "command-line": "mount -v -t cfs /mnt/repo /srv -o digest=$digest,noexec"
                     " && findmnt -no OPTIONS /srv && umount /srv",
     "generic": "mount -t cfs /mnt/repo /srv"
@@ -34,6 +45,10 @@ _SCRIPTS = {
             " >/run/systemd/system/media.mount && systemctl daemon-reload"
             " && systemctl start media.mount && findmnt -no SOURCE,FSTYPE /media"
             " && systemctl stop media.mount && ! findmnt /media",
+    "reload": "unit=/run/systemd/system/media.mount && sed -i s/^Options=/Options=noexec,/ $unit"
+              " && systemctl start media.mount && sed -i s/=noexec/=nosuid/ $unit"
+              " && systemctl daemon-reload && systemctl reload media.mount"
+              " && findmnt -no VFS-OPTIONS /media && systemctl stop media.mount",
     "automount": "printf '%s\\n' '/mnt/repo /media cfs digest='$digest',x-systemd.automount,noauto"
                  " 0 0' >>/etc/fstab && rm -f /run/systemd/system/media.mount"
                  " && systemctl daemon-reload && systemctl start media.automount"

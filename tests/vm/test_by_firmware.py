@@ -16,10 +16,9 @@ from tests.demo.command import product
 
 from .disks import MIB, ROOT_X86_64_TYPE, partitioned, sparse_file
 from .guest import COMMAND_LINE, Disk, Firmware, boot
-from .initrd import boot_initrd
+from .initrd import CONFIG, boot_initrd, configuration
 from .product import cfs_init
-from .rootdisk import CARRIED, RootDisk, make_rootdisk
-from .test_init import CONFIG, configuration
+from .rootdisk import CARRIED, RootDisk
 from .toolbox import Toolbox
 from .uki import boot_disk, build_uki
 
@@ -28,11 +27,6 @@ pytestmark = pytest.mark.vm
 ESP = "f1000000-0000-4000-8000-000000000001"
 ROOT = "f1000000-0000-4000-8000-000000000002"
 LIMIT = 360
-
-
-@pytest.fixture(scope="module")
-def rootdisk(toolbox: Toolbox) -> RootDisk:
-    return make_rootdisk(toolbox)
 
 
 def partition(toolbox: Toolbox, rootdisk: RootDisk, directory: Path, words: list[str]) -> Path:

@@ -13,7 +13,7 @@ from .guest import Disk
 from .initrd import GUEST_MODULES, HASH_MODULES
 from .kernels import NEWEST, STABLE
 from .product import cfs_init
-from .rootdisk import CARRIED, RootDisk, make_rootdisk
+from .rootdisk import CARRIED, RootDisk
 from .toolbox import Toolbox
 from .tools import disk_watch as program
 
@@ -42,11 +42,6 @@ GROWS = """#!/usr/bin/busybox sh
 : </disk
 read -r _ </disk/marker
 """
-
-
-@pytest.fixture(scope="module")
-def rootdisk(toolbox: Toolbox) -> RootDisk:
-    return make_rootdisk(toolbox)
 
 
 @pytest.fixture(scope="module", params=KERNELS)

@@ -42,6 +42,32 @@ def test_it_is_not_mounted(said: dict[str, Part], name: str) -> None:
     assert said[name] == Part(0, "")
 
 
+def test_mount_a_again_and_again(said: dict[str, Part]) -> None:
+    """With an upper layer, and without a check, too. It warns of the latter each time."""
+    lines = said["mount-all"].text.splitlines()
+    warnings = [line for line in lines if line.startswith("mount.cfs: warning: --verity off")]
+    assert len(warnings) == 3
+    targets = sorted(line for line in lines if line not in warnings)
+    assert (said["mount-all"].code, targets) == (0, ["/media", "/run/place", "/srv"])
+
+
+def test_a_remount_changes_what_is_said(said: dict[str, Part]) -> None:
+    """A line of fstab has nodev."""
+    assert said["remount"] == Part(0, "ro,nodev,noexec,noatime\nro,nodev\n")
+
+
+def test_fstab_is_verified(said: dict[str, Part]) -> None:
+    """There are warnings: the source is a directory, and the kernel has no file system of that
+    name."""
+    assert said["verify"].code == 0, said["verify"].text
+    assert "0 parse errors, 0 errors" in said["verify"].text
+
+
+def test_a_mount_unit_is_reloaded(said: dict[str, Part]) -> None:
+    """systemd remounts with the options of the unit; it takes none away that are not denied."""
+    assert said["reload"] == Part(0, "ro,nosuid,noexec,relatime\n")
+
+
 def test_the_command_line(said: dict[str, Part]) -> None:
     assert said["command-line"].code == 0
     assert "mount.cfs: " in said["command-line"].text  # -v

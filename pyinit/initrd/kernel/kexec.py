@@ -50,7 +50,7 @@ def _boot_loader() -> int:
     """0 where the architecture has none."""
     text = _read(BOOT_LOADER, 64)
     try:
-        return int(text or b"0")
+        return int(text) if text else 0
     except ValueError:
         raise ValueError(f"{BOOT_LOADER} is {printable(text.decode('latin-1'))}") from None
 

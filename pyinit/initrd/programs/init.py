@@ -15,6 +15,7 @@ from pyinit.initrd.report.errors import (
     CfsError,
     Refused,
     Step,
+    SystemFailure,
     os_error,
     printable,
 )
@@ -58,6 +59,8 @@ def tell(error: BaseException) -> None:
     """On the console and in the kernel's log: once where that is one device."""
     if isinstance(error, Told):
         return
+    if isinstance(error, MemoryError):  # at any place; with musl each allocation may be a mmap()
+        error = SystemFailure("attach", _SYSROOT, "out of memory")
     if isinstance(error, CfsError):
         if not (traceback.log_lines([str(error)]) and output.log_is_seen()):
             output.err(f"{_NAME}: {error}\n")

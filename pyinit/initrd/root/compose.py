@@ -67,8 +67,7 @@ def compose(
     if upper is not None:
         layers = (root.lower, objects)
         sealed = mount_overlay(stage.target, image, layers, (-1, -1), RDONLY)
-    with Step("check", stage.target):
-        root.canary = canary.check(root.lower, sealed, stage.target)
+    root.canary = canary.check(root.lower, sealed, stage.target)
     return root
 
 

@@ -111,6 +111,23 @@ def test_what_forbids_a_mount(
         assert said in refused("erofs", error)
 
 
+def test_where_no_call_is_known_none_is_named() -> None:
+    found = mounting.forbidden("erofs", "/x", OSError(errno.EPERM, os.strerror(errno.EPERM)))
+    assert ": /x: Operation not permitted (EPERM), expected " in str(found)
+
+
+def test_a_system_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    mounting.check_proc()
+
+    def stat(path: str) -> None:
+        assert path == "/proc/self/mountinfo"
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(posix, "stat", stat)
+    with pytest.raises(SystemFailure, match=r"attach: /proc/self: .*ENOENT.*mount -t proc proc"):
+        mounting.check_proc()
+
+
 @pytest.mark.parametrize("error", [errno.ENOMEM, errno.EMFILE, errno.ENFILE])
 def test_a_machine_that_is_short_of_something(error: int) -> None:
     assert refused("erofs", error, "x").startswith("error: erofs: /x: ")

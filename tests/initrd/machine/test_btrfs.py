@@ -38,9 +38,7 @@ class Kernel(Machine):
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     made = Kernel(tmp_path)
-    monkeypatch.setattr(devices, "SYS", str(made.sys))
-    monkeypatch.setattr(devices, "DEV", str(made.dev))
-    monkeypatch.setattr(devices, "node", lambda path: path if Path(path).exists() else None)
+    made.stands_in(monkeypatch)
     monkeypatch.setattr("_cfs.btrfs_scan", made.scan)
     made.disk("vda", member(1))
     made.disk("vdb", member(2))

@@ -26,6 +26,12 @@ class Machine:
         for path in (self.devices, self.sys, self.dev):
             path.mkdir()
 
+    def stands_in(self, patch: pytest.MonkeyPatch) -> None:
+        """For the real ones."""
+        patch.setattr(devices, "SYS", str(self.sys))
+        patch.setattr(devices, "DEV", str(self.dev))
+        patch.setattr(devices, "node", lambda path: path if Path(path).exists() else None)
+
     def disk(self, name: str, data: bytes, sector: int = 512) -> None:
         self._device(self.devices / name, name, "disk", "")
         queue = self.devices / name / "queue"
@@ -51,9 +57,7 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine(tmp_path)
-    monkeypatch.setattr(devices, "SYS", str(made.sys))
-    monkeypatch.setattr(devices, "DEV", str(made.dev))
-    monkeypatch.setattr(devices, "node", lambda path: path if Path(path).exists() else None)
+    made.stands_in(monkeypatch)
     return made
 
 

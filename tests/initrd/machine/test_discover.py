@@ -19,9 +19,7 @@ NO_ROOT = "no root= on the kernel command line, and "
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """vda, which was booted from: an ESP, a root, and roots that do not count. vdb has one too."""
     made = Machine(tmp_path)
-    monkeypatch.setattr(devices, "SYS", str(made.sys))
-    monkeypatch.setattr(devices, "DEV", str(made.dev))
-    monkeypatch.setattr(devices, "node", lambda path: path if Path(path).exists() else None)
+    made.stands_in(monkeypatch)
     disk(made, "vda", [(1, make.ESP, A, 6, 9), (2, OTHER, A, 10, 19), (3, ROOT, A, 20, 29),
                        (4, ROOT, A, 30, 39, NO_AUTO)])  # fmt: skip
     disk(made, "vdb", [(3, ROOT, B, 20, 29)])

@@ -19,9 +19,7 @@ ROOT = block(*EXT4)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """vda with a table, an ESP and a root; vdb with a file system of its own."""
     made = Machine(tmp_path)
-    monkeypatch.setattr(devices, "SYS", str(made.sys))
-    monkeypatch.setattr(devices, "DEV", str(made.dev))
-    monkeypatch.setattr(devices, "node", lambda path: path if Path(path).exists() else None)
+    made.stands_in(monkeypatch)
     made.disk("vda", ROOT)  # what lies under a table is no file system
     for number, (label, data) in enumerate((("ESP", block(*FAT)), ("root", ROOT)), 1):
         made.partition("vda", f"vda{number}", number, 2048 * number)

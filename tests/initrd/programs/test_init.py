@@ -21,6 +21,7 @@ from pyinit.initrd.source.config import Config
 from tests.initrd.harness import in_child
 
 REFUSED = Refused("open", "/x", "missing")
+NO_MEMORY = "error: attach: /sysroot: out of memory"
 
 
 @pytest.fixture
@@ -58,6 +59,7 @@ def test_no_process_but_pid_1_touches_the_machine(
         (REFUSED, [f"init: {REFUSED}"], [str(REFUSED)]),
         (ValueError("x"), ["ValueError: x"], ["ValueError: x"]),
         (init.Told(), [], []),
+        (MemoryError(), [f"init: {NO_MEMORY}"], [NO_MEMORY]),
     ],
 )
 def test_a_failure_is_told_once(

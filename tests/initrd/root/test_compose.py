@@ -15,7 +15,7 @@ import pytest
 
 from pyinit.initrd.kernel import mountinfo
 from pyinit.initrd.kernel.mounting import RDONLY
-from pyinit.initrd.report.errors import Refused, SystemFailure
+from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.root import canary, compose
 from pyinit.initrd.root.compose import Root
 from pyinit.initrd.root.digest import Digest
@@ -107,18 +107,6 @@ def test_what_is_mounted_and_what_is_read(kernel: Kernel, image: VerifiedImage) 
         writable = (f"composefs:{HEX}", 8, 7, 8, 5, True, 2, *paths)
         assert kernel.overlays == [writable, (*sealed, RDONLY)]
         assert kernel.read == (8, 10, "/sysroot")
-
-
-def test_memory_that_runs_out_at_the_canary(
-    kernel: Kernel, image: VerifiedImage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def exhausted(*_: object) -> None:
-        raise MemoryError
-
-    kernel.shows(SEALED)
-    monkeypatch.setattr(canary, "check", exhausted)
-    with pytest.raises(SystemFailure, match="error: check: /sysroot: out of memory"):
-        composed(image)
 
 
 def test_without_verity_it_is_not_asked_for(kernel: Kernel) -> None:

@@ -4,6 +4,7 @@
 from .rows import Elsewhere
 
 _INIT = "tests/vm/test_init.py::"
+_FAILURE = "tests/vm/test_init_failures.py::test_failure"
 ELSEWHERE = (
     Elsewhere(
         5,
@@ -90,13 +91,13 @@ ELSEWHERE = (
     Elsewhere(37, "hostile upper of /etc or /var", ("tests/vm/test_state.py",)),
     Elsewhere(38, "state directory missing or a symlink", ("tests/vm/test_state.py",)),
     Elsewhere(39, "upper directory in use", ("tests/vm/test_state.py",)),
-    Elsewhere(40, "mount points of PID 1", (f"{_INIT}test_failure",)),
+    Elsewhere(40, "mount points of PID 1", (_FAILURE,)),
     Elsewhere(
         42,
         "exception as PID 1",
         (
             f"{_INIT}test_an_uncaught_exception_is_reported_and_the_machine_powers_off",
-            f"{_INIT}test_failure",
+            _FAILURE,
         ),
     ),
     Elsewhere(
@@ -118,5 +119,5 @@ ELSEWHERE = (
             "tests/initrd/machine/test_devices.py::test_waits_and_loads_drivers_meanwhile",
         ),
     ),
-    Elsewhere(47, "switch-root outside an initramfs", (f"{_INIT}test_failure",)),
+    Elsewhere(47, "switch-root outside an initramfs", (_FAILURE,)),
 )
