@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from stat import S_IFREG, S_ISDIR, S_ISREG
+
+from pyinit.initrd.report.errors import UsageError
 
 
 def write_file(
@@ -15,10 +20,36 @@ def write_file(
 ) -> None:
     """Writes `data` beside `path`, syncs it, lets `check` read it there, then renames it.
 
-    Whatever `check` raises leaves `path` as it was, and nothing beside it. `mode`: permissions;
-    a file system that has none (FAT) keeps its own.
+    A symbolic link is followed. A device, a FIFO or a terminal (/dev/stdout) is written to, after
+    `check` has read the data elsewhere. Whatever `check` raises leaves `path` as it was, and
+    nothing beside it. `mode`: permissions; a file system that has none (FAT) keeps its own.
+    UsageError: `path` is a directory. OSError: names `path`, or the directory that is missing.
     """
+    try:
+        kind = path.stat().st_mode
+    except FileNotFoundError:
+        kind = S_IFREG
+    if S_ISDIR(kind):
+        raise UsageError("usage", str(path), "a directory", "the name of a file")
+    if not S_ISREG(kind):
+        _write_to_special(path, data, check)
+        return
+    path = Path(os.path.realpath(path))
+    if not path.parent.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
     temporary = temporary_name(path)
+    try:
+        _write_and_rename(temporary, path, data, mode, check)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):
+            raise type(error)(error.errno, error.strerror, str(path)) from None
+        raise
+    sync_directory(path.parent)
+
+
+def _write_and_rename(
+    temporary: Path, path: Path, data: bytes, mode: int, check: Callable[[Path], None] | None
+) -> None:
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(fd, "wb") as file:
@@ -34,7 +65,21 @@ def write_file(
         with suppress(OSError):
             os.unlink(temporary)
         raise
-    sync_directory(path.parent)
+
+
+def _write_to_special(path: Path, data: bytes, check: Callable[[Path], None] | None) -> None:
+    """A rename would put a regular file in its place: /dev/null would be one from then on."""
+    if check is not None:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            check(Path(file.name))
+    fd = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from None
 
 
 def temporary_name(path: Path) -> Path:

@@ -21,7 +21,8 @@ from pyinit.host.commands.command import (
     say,
     warn,
 )
-from pyinit.host.uki.read import COMMAND_LINE, NotBooting, Uki
+from pyinit.host.uki import peek
+from pyinit.host.uki.read import COMMAND_LINE, NotBooting, Uki, read_file
 from pyinit.host.uki.seal import carried_initrd, format_digests, seal
 from pyinit.initrd.handover.status import readable
 from pyinit.initrd.report.errors import EXIT_OK, CfsError, Refused, printable
@@ -113,7 +114,15 @@ def _payload(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    about = describe(Uki(options.file))
+    try:
+        uki = Uki(options.file)
+    except Refused:
+        # The sections tell a person what it is instead.
+        rows = peek.sections(read_file(options.file))
+        if rows is not None and not options.json:
+            say("sections:", *(_section(printable(row.name), row.size, row.offset) for row in rows))
+        raise
+    about = describe(uki)
     say(json.dumps(readable(about), indent=2) if options.json else _text(about))
     return EXIT_OK
 
@@ -144,8 +153,14 @@ def describe(uki: Uki) -> dict[str, Any]:
 
 def _describe_digests(uki: Uki, profile: int) -> dict[str, object] | None:
     section, carried = uki.section_digests(profile), uki.carried_digests(profile)
-    if section is None and carried is None and profile != _cfs.PE_BASE:
-        return None  # what the profile has is the base's
+    if profile != _cfs.PE_BASE:
+        if not uki.has_own(profile):
+            return None  # what the profile has is the base's
+        # As the stub takes them: an initrd of its own comes instead of the base's, with the copy.
+        if section is None:
+            section = uki.section_digests()
+        if carried is None and uki.find(".initrd", profile) is None:
+            carried = uki.carried_digests()
     return {
         "profile": None if profile == _cfs.PE_BASE else profile,
         "section": _strings(section),
@@ -177,7 +192,7 @@ def _text(about: dict[str, object]) -> str:
         lines.append(f"              UNSIGNED: {_UNSIGNED}")
     lines.append("sections:")
     for section in _rows(about["sections"]):
-        lines.append(f"  {section['name']!s:8} {section['size']:>10} bytes at {section['offset']}")
+        lines.append(_section(str(section["name"]), section["size"], section["offset"]))
     for entry in _rows(about["digests"]):
         profile = entry["profile"]
         lines.append("digests:" if profile is None else f"digests of profile {profile}:")
@@ -186,8 +201,15 @@ def _text(about: dict[str, object]) -> str:
             shown = digests if isinstance(digests, list) else ["none"]
             lines += [f"  {source}: {digest}" for digest in shown]
         if entry["section"] is not None or entry["carried"] is not None:
-            lines.append(f"  agree:   {_AGREE[entry['agree']]}")  # type: ignore[index]
+            agree = _AGREE[entry["agree"]]  # type: ignore[index]
+            if profile is not None and entry["carried"] is None:
+                agree += "; without a copy in its own initrd this profile does not boot"
+            lines.append(f"  agree:   {agree}")
     return "\n".join(lines)
+
+
+def _section(name: str, size: object, offset: object) -> str:
+    return f"  {name:8} {size!s:>10} bytes at {offset}"
 
 
 def _rows(value: object) -> list[dict[str, object]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -85,7 +86,20 @@ class _Version(argparse.Action):
 
 
 def run(name: str, parser: Parser, arguments: list[str] | None) -> int:
-    """Parses, calls the verb (the namespace's `run`) and turns its errors into an exit code."""
+    """Parses, calls the verb (the namespace's `run`) and turns its errors into an exit code.
+
+    SIGTERM ends it as SIGINT does, so that no temporary file stays.
+    """
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:  # whoever started it wants another
+        return _finish(name, parser, arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _finish(name, parser, arguments)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _finish(name: str, parser: Parser, arguments: list[str] | None) -> int:
     try:
         status = _run(name, parser, arguments)
         with _stdout():

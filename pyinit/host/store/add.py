@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
@@ -16,7 +16,7 @@ from pyinit.host.atomic import sync_directory, temporary_name
 from pyinit.host.failure import system_failure
 from pyinit.host.store import fsverity
 from pyinit.host.store.layout import Store
-from pyinit.initrd.report.errors import Refused, UsageError
+from pyinit.initrd.report.errors import Refused, SystemFailure, UsageError, os_error
 from pyinit.initrd.root.digest import ALGORITHMS, Digest
 
 # fsync() waits; several at once share one commit of the journal.
@@ -45,14 +45,12 @@ class Adder:
     def add(self, path: Path, expected: Digest | None = None) -> Digest:
         """Adds one file. Refused: it is not a regular file, or not what `expected` says, or another
         content is there already under its name."""
-        try:
+        with _fault_of(path, f"to be added to {self.store.path}"):
             fd = os.open(path, _FLAGS)
-            try:
-                return self._add(fd, path, expected)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise system_failure(error, str(path), "store") from None
+        try:
+            return self._add(fd, path, expected)
+        finally:
+            os.close(fd)
 
     def add_objects(self, directory: Path) -> None:
         """All of another store, whose names must be the digests of its files."""
@@ -65,6 +63,8 @@ class Adder:
             for name, digits in names.named:
                 expected = Digest.parse(digits, str(names.directory / name))
                 jobs.append((names.directory / name, expected))
+        if not jobs:
+            raise Refused("store", str(directory), "no object in it", "a store, or files")
         with ThreadPoolExecutor(_THREADS) as pool:
             try:
                 for _ in pool.map(lambda job: self.add(*job), jobs):
@@ -98,23 +98,26 @@ class Adder:
         self._directories.clear()
 
     def _add(self, fd: int, path: Path, expected: Digest | None) -> Digest:
-        if not S_ISREG(os.fstat(fd).st_mode):
-            raise Refused("store", str(path), "not a regular file")
+        with _fault_of(path, f"to be added to {self.store.path}"):
+            if not S_ISREG(os.fstat(fd).st_mode):
+                raise Refused("store", str(path), "not a regular file")
         algorithm = self.algorithm if expected is None else expected.algorithm
         if self.store.algorithm not in (None, algorithm):
             allowed = ALGORITHMS[self.store.algorithm or 0]
             raise Refused("store", str(path), ALGORITHMS[algorithm], f"{allowed} (meta.json)")
-        digest = fsverity.digest_of(fd, algorithm)
+        with _fault_of(path, f"to be added to {self.store.path}"):
+            digest = fsverity.digest_of(fd, algorithm)
         if expected is not None and digest != expected:
             raise Refused("measure", str(path), str(digest), str(expected))
         target = self.store.object_path(digest)
-        target.parent.mkdir(exist_ok=True)
-        # Before the rename: what fails later is durable all the same.
-        self._directories |= {target.parent, self.store.objects}
-        if os.path.lexists(target):
-            self._check_present(target, digest)
-        else:
-            self._copy(fd, path, target, digest)
+        with _fault_of(target, f"for {path}"):
+            target.parent.mkdir(exist_ok=True)
+            # Before the rename: what fails later is durable all the same.
+            self._directories |= {target.parent, self.store.objects}
+            if os.path.lexists(target):
+                self._check_present(target, digest)
+            else:
+                self._copy(fd, path, target, digest)
         return digest
 
     def _copy(self, source: int, path: Path, target: Path, digest: Digest) -> None:
@@ -122,7 +125,7 @@ class Adder:
         out = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             try:
-                _copy_data(source, out)
+                _copy_data(source, path, out)
                 os.fsync(out)
             finally:
                 os.close(out)  # fs-verity needs a file that nobody has open for writing
@@ -159,7 +162,9 @@ class Adder:
         try:
             return fsverity.seal(fd, digest.algorithm)[0]
         except OSError as error:
-            reason = fsverity.reason(error)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            reason = fsverity.reason(error, self.store.objects)
             if self.verity == "require" or error.errno not in fsverity.UNSUPPORTED:
                 found = f"not sealed: {reason}"
                 raise Refused("store", str(named), found, "fs-verity, or --verity off") from None
@@ -167,24 +172,41 @@ class Adder:
             return digest
 
 
-def _copy_data(source: int, target: int) -> None:
-    """All of a file; the file system shares the blocks where it can."""
+@contextmanager
+def _fault_of(path: Path, what: str) -> Iterator[None]:
+    """An OSError inside is the failure of `path`; `what` names the other side."""
+    try:
+        yield
+    except OSError as error:
+        raise SystemFailure("store", str(path), f"{os_error(error)}, {what}") from None
+
+
+def _copy_data(source: int, path: Path, target: int) -> None:
+    """All of a file; the file system shares the blocks where it can.
+
+    SystemFailure: `path` cannot be read. OSError: the target cannot be written.
+    """
     offset = 0
     try:
         while count := os.copy_file_range(source, target, 1 << 30, offset, offset):
             offset += count
         if offset:
             return
-    except OSError as error:
-        # Other file systems, old kernels, special files (/proc): then by hand, from where it ended.
-        if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise
-    while chunk := os.pread(source, _CHUNK, offset):
+    except OSError:
+        # Other file systems, old kernels, special files (/proc), or a fault of which it does not
+        # say whose it is: by hand, from where it ended.
+        pass
+    while chunk := _read(source, path, offset):
         view = memoryview(chunk)
         while view:
             written = os.pwrite(target, view, offset)
             view = view[written:]
             offset += written
+
+
+def _read(source: int, path: Path, offset: int) -> bytes:
+    with _fault_of(path, "to be added"):
+        return os.pread(source, _CHUNK, offset)
 
 
 def add_files(adder: Adder, files: Iterable[Path]) -> list[Digest]:

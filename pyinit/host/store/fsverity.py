@@ -12,7 +12,9 @@ import hashlib
 import os
 import struct
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+from pyinit.initrd.kernel import mountinfo
 from pyinit.initrd.report.errors import os_error
 from pyinit.initrd.root.digest import ALGORITHMS, Digest
 
@@ -25,8 +27,9 @@ _CHUNK = 256 * BLOCK_SIZE
 
 # What a person can do about it, where the kernel's words do not say.
 _REASONS = {
-    errno.ENOTTY: "no fs-verity on this file system or kernel (ext4: tune2fs -O verity)",
-    errno.EOPNOTSUPP: "no fs-verity on this file system or kernel (ext4: tune2fs -O verity)",
+    errno.EPERM: "it cannot be changed: chattr -i -a on it, and seal as its owner or as root",
+    errno.ENOSPC: "no space for its hashes, a 100th of its size: make room and seal again",
+    errno.EDQUOT: "no quota for its hashes, a 100th of its size: make room and seal again",
     errno.ETXTBSY: "open for writing somewhere, or mapped so: close it there and seal again",
     errno.EACCES: "no permission to write to it: seal as its owner or as root",
     errno.EROFS: "on a read-only file system: seal before it is mounted so",
@@ -84,10 +87,35 @@ def measured(fd: int) -> Digest | None:
         raise
 
 
-def reason(error: OSError) -> str:
-    """Why a file could not be sealed, in words of use."""
-    words = _REASONS.get(error.errno or 0)
-    return os_error(error) if words is None else f"{words} ({errno.errorcode[error.errno or 0]})"
+def reason(error: OSError, path: Path) -> str:
+    """Why the file `path` could not be sealed, in words of use."""
+    number = error.errno or 0
+    words = _REASONS.get(number)
+    try:
+        if number in UNSUPPORTED:
+            words = f"no fs-verity on this file system or kernel ({_remedy(path)})"
+        elif number == errno.EINVAL and (size := os.statvfs(path).f_bsize) < BLOCK_SIZE:
+            words = f"blocks of {size} bytes, and fs-verity needs {BLOCK_SIZE}: mkfs.ext4 -b 4096"
+    except OSError:
+        pass  # it is gone by now; the kernel's words are still true
+    return os_error(error) if words is None else f"{words} ({errno.errorcode[number]})"
+
+
+def _remedy(path: Path) -> str:
+    """What gives the file system of `path` fs-verity. It is named: a mount point may be forgotten.
+
+    ext4 and f2fs have it as a feature, btrfs always (Linux 5.15).
+    """
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        mount = mountinfo.of(fd)
+    finally:
+        os.close(fd)
+    if mount is None:
+        return "ext4: tune2fs -O verity"
+    if mount.fstype == "ext4":
+        return f"ext4: tune2fs -O verity {mount.source}"
+    return f"{mount.fstype}: put the store on an ext4 with -O verity, a btrfs or an f2fs"
 
 
 def _chunks(fd: int) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 
 from pyinit.host.store import fsverity
 from pyinit.host.store.layout import Names, Store
@@ -57,6 +58,8 @@ class Report:
 
     def failure(self, path: Path) -> CfsError | None:
         """The one error that sums it up: wrong content first, since that is never harmless."""
+        if not self.total:
+            return Refused("store", str(path), "no object in it", "a store that has been filled")
         if self.wrong:
             found = f"{len(self.wrong)} of {self.total} objects have other content"
             return Refused("measure", str(path), found, "the digest that each is named by")
@@ -106,7 +109,7 @@ def _seal_batch(batch: Names, compare: bool) -> Report:
     try:
         directory = os.open(batch.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        reason = fsverity.reason(error)
+        reason = fsverity.reason(error, batch.directory)
         report.not_sealed = [(batch.directory / name, reason) for name, _ in batch.named]
         return report
     try:
@@ -118,7 +121,8 @@ def _seal_batch(batch: Names, compare: bool) -> Report:
                 finally:
                     os.close(fd)
             except OSError as error:
-                report.not_sealed.append((batch.directory / name, _why(error)))
+                path = batch.directory / name
+                report.not_sealed.append((path, _why(error, path)))
     finally:
         os.close(directory)
     return report
@@ -136,8 +140,13 @@ def _seal_one(fd: int, path: Path, digits: str, compare: bool, report: Report) -
         report.sealed_before += 1
 
 
-def _why(error: OSError) -> str:
+def _why(error: OSError, path: Path) -> str:
     # O_NOFOLLOW; FS_IOC_ENABLE_VERITY on a directory, a FIFO
     if error.errno in (errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENXIO):
-        return f"{_NO_FILE} ({errno.errorcode[error.errno]})"
-    return fsverity.reason(error)
+        try:
+            regular = S_ISREG(path.lstat().st_mode)
+        except OSError:
+            regular = False
+        if not regular:
+            return f"{_NO_FILE} ({errno.errorcode[error.errno]})"
+    return fsverity.reason(error, path)

@@ -15,6 +15,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from pyinit.host.failure import system_failure
+from pyinit.host.uki import peek
 from pyinit.host.uki.cpio import Entry, find_archives
 from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.root.digest import Digest
@@ -40,7 +41,8 @@ _TELLING = {".linux", ".initrd", payload.SECTION}
 
 
 class NotBooting(Refused):
-    """A valid PE file that is no UKI and carries nothing of one: a boot loader, say."""
+    """A PE file that is no UKI and carries nothing of one: a boot loader, say. It need not be as
+    strict as a UKI has to be: shim, fwupd and memtest86+ are not."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,14 @@ class Uki:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.data = _read(path)
+        self.data = read_file(path)
         try:
             self.fields, table = _cfs.pe_parse(self.data)
         except OSError as error:
-            raise self.refused(f"not a valid PE file ({error.strerror})", "a UKI") from None
+            fault = f"not a valid PE file ({error.strerror})"
+            if self._has_no_say():
+                raise NotBooting("source", str(path), fault, "a UKI") from None
+            raise self.refused(fault, "a UKI") from None
         self.sections = [
             Section(
                 name=row[0].rstrip(b"\0").decode("ascii", "backslashreplace"),
@@ -89,6 +94,10 @@ class Uki:
         if ".linux" not in names:
             kind = Refused if names & _TELLING else NotBooting
             raise kind("source", str(path), "no .linux section", "a UKI")
+
+    def _has_no_say(self) -> bool:
+        rows = peek.sections(self.data)
+        return rows is not None and not _TELLING & {row.name for row in rows}
 
     def refused(self, found: str, expected: str = "") -> Refused:
         """The refusal of this file, to be raised by the caller."""
@@ -140,6 +149,10 @@ class Uki:
         """The copies in the initrd; the kernel unpacks in order, so the last one is in effect."""
         initrd = self.read(".initrd", profile)
         return [] if initrd is None else find_carried(initrd)
+
+    def has_own(self, profile: int) -> bool:
+        """Has that profile, or the base, a section or an initrd that may name digests?"""
+        return any(self.find(name, profile) is not None for name in (payload.SECTION, ".initrd"))
 
     def carried_digests(self, profile: int = _cfs.PE_BASE) -> list[Digest] | None:
         """What the copy in the initrd names; None where there is none. CfsError: malformed."""
@@ -213,7 +226,8 @@ def _is_carried(entry: Entry) -> bool:
     return os.path.normpath("/" + entry.name).lstrip("/") == CARRIED
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """All of it. Refused: not a regular file, or larger than SIZE_MAX. SystemFailure."""
     try:
         # A FIFO must not hold up a walk through a directory.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

@@ -211,8 +211,74 @@ def test_auto_says_what_it_left_out(
 
 def test_auto_does_not_hide_other_failures(store: Path, hello: Path, kernel: Kernel) -> None:
     put(store, HELLO)
-    kernel.fail[HELLO_HEX[2:]] = errno.ENOSPC
+    kernel.fail[HELLO_HEX[2:]] = errno.ETXTBSY
     assert main(["add", "--object-store", str(store), str(hello)]) == 32
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_no_space_for_the_hashes(
+    number: int, store: Path, hello: Path, kernel: Kernel, capsys: Capture
+) -> None:
+    path = put(store, HELLO)
+    kernel.fail[path.name] = number
+    assert main(["add", "--object-store", str(store), str(hello)]) == 2
+    said = f"cfs-store: error: store: {path}: {os.strerror(number)} "
+    assert capsys.readouterr().err.startswith(said)
+
+
+def fails(number: int) -> Callable[..., None]:
+    def call(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return call
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
+def test_a_fault_of_the_store_is_told_with_its_path(
+    number: int,
+    store: Path,
+    hello: Path,
+    kernel: Kernel,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+) -> None:
+    """Both paths, and the one at fault first; nothing is left."""
+    monkeypatch.setattr(os, "copy_file_range", fails(number))
+    monkeypatch.setattr(os, "pwrite", fails(number))
+    assert main(["add", "--object-store", str(store), str(hello)]) == 2
+    path = store / "objects" / HELLO_HEX[:2] / HELLO_HEX[2:]
+    said = f"{os.strerror(number)} ({errno.errorcode[number]}), for {hello}\n"
+    assert capsys.readouterr().err == f"cfs-store: error: store: {path}: {said}"
+    assert files(store) == {}
+
+
+def test_a_fault_of_the_source_is_told_with_its_path(
+    store: Path,
+    hello: Path,
+    kernel: Kernel,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+) -> None:
+    monkeypatch.setattr(os, "pread", fails(errno.EIO))
+    assert main(["add", "--object-store", str(store), str(hello)]) == 2
+    start = f"cfs-store: error: store: {hello}: Input/output error (EIO), to be added"
+    assert capsys.readouterr().err == f"{start} to {store}\n"
+    # When it was read once, to be hashed, and cannot be a second time.
+    monkeypatch.undo()
+    monkeypatch.setattr(_cfs, "verity_measure", kernel.measure)
+    monkeypatch.setattr(os, "copy_file_range", fails(errno.EIO))
+    monkeypatch.setattr(add, "_read", add._read)
+    digest_of = fsverity.digest_of
+
+    def hashed(fd: int, algorithm: int) -> Digest:
+        digest = digest_of(fd, algorithm)
+        monkeypatch.setattr(os, "pread", fails(errno.EIO))
+        return digest
+
+    monkeypatch.setattr(fsverity, "digest_of", hashed)
+    assert main(["add", "--object-store", str(store), str(hello)]) == 2
+    assert capsys.readouterr().err == f"{start}\n"
+    assert files(store) == {}
 
 
 def test_require_without_fs_verity(
@@ -243,9 +309,9 @@ def test_a_file_that_changes_meanwhile(
 ) -> None:
     copy = add._copy_data
 
-    def changing(source: int, target: int) -> None:
+    def changing(source: int, path: Path, target: int) -> None:
         hello.write_bytes(b"another one")
-        copy(source, target)
+        copy(source, path, target)
 
     monkeypatch.setattr(add, "_copy_data", changing)
     assert main(["add", "--object-store", str(store), str(hello)]) == 32
@@ -353,9 +419,16 @@ def test_seal(store: Path, kernel: Kernel, capsys: Capture) -> None:
     assert "0 sealed, 202 were sealed" in capsys.readouterr().out
 
 
-def test_an_empty_store_is_sealed(store: Path, kernel: Kernel, capsys: Capture) -> None:
-    assert main(["seal", str(store)]) == 0
-    assert capsys.readouterr().out.startswith("0 objects: ")
+def test_a_store_without_an_object_is_refused(
+    store: Path, tmp_path: Path, kernel: Kernel, capsys: Capture
+) -> None:
+    """It may be the mount point of a disk that is not mounted."""
+    assert main(["seal", str(store)]) == 32
+    line = f"cfs-store: refused: store: {store}: no object in it, expected a store that has been"
+    assert line in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(["add", "--object-store", str(store), str(tmp_path / "empty")]) == 32
+    assert f"{tmp_path / 'empty'}: no object in it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("sealed_before", [False, True])
@@ -397,7 +470,9 @@ def test_why_some_were_not_sealed(store: Path, kernel: Kernel, capsys: Capture) 
             line.startswith(f"cfs-store: not sealed: {path}: open for writing") for line in lines
         )
     assert any(line.startswith("cfs-store: 3 not sealed: open for writing") for line in lines)
-    assert "cfs-store: 1 not sealed: No space left on device (ENOSPC)" in lines
+    assert any(
+        line.startswith("cfs-store: 1 not sealed: no space for its hashes") for line in lines
+    )
     assert lines[-1] == f"cfs-store: error: store: {store}: 4 of 10 objects are not sealed"
     assert output.out == "10 objects: 6 sealed, 0 were sealed, 4 not sealed, 0 of other content\n"
 

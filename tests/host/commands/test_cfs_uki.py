@@ -295,6 +295,51 @@ def test_digests_passes_over_what_boots_no_root(tmp_path: Path, capsys: Capture)
     assert f"{loader}: no .linux section, expected a UKI" in output.err
 
 
+def test_what_the_strict_reader_refuses_is_passed_over_where_it_names_no_root(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    """An ESP has shim (a string table), fwupd and memtest86+ (an odd alignment)."""
+    esp = tmp_path / "esp"
+    esp.mkdir()
+    odd = with_field(Image([(".text", b"tool"), ("/4", b"debug")]).build(), "FileAlignment", 1)
+    (esp / "memtest.efi").write_bytes(odd)
+    good = write(esp / "good.efi", sealed_section(ONE))
+    assert main(["digests", str(esp)]) == 0
+    assert capsys.readouterr() == (f"{ONE}\n", "")
+    # Named by itself, and shown, it is refused: with what it has instead.
+    assert main(["digests", str(esp / "memtest.efi")]) == 32
+    assert main(["show", str(esp / "memtest.efi")]) == 32
+    output = capsys.readouterr()
+    assert output.out.startswith("sections:\n  .text    ")
+    assert "\n  /4 " in output.out
+    assert "not a valid PE file (optional header: FileAlignment" in output.err
+    # One that may name a root is not passed over, whatever its table is like.
+    good.write_bytes(with_field(good.read_bytes(), "FileAlignment", 1))
+    assert main(["digests", str(esp)]) == 32
+    assert f"{good}: not a valid PE file" in capsys.readouterr().err
+
+
+def test_an_initrd_of_a_profile_comes_instead_of_the_base(tmp_path: Path, capsys: Capture) -> None:
+    """Without a copy the profile does not boot, whatever the base has."""
+    path = write(
+        tmp_path / "a.efi", sealed_section(ONE), sealed_initrd(ONE), PROFILE, OPAQUE,
+        PROFILE, sealed_section(ONE), PROFILE, (".cmdline", b"quiet"),
+    )  # fmt: skip
+    assert main(["show", "--json", str(path)]) == 0
+    both = {"section": [str(ONE)], "carried": [str(ONE)], "agree": True}
+    assert json.loads(capsys.readouterr().out)["digests"] == [
+        {"profile": None, **both},
+        {"profile": 0, "section": [str(ONE)], "carried": None, "agree": None},
+        {"profile": 1, **both},
+    ]
+    assert main(["show", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert (
+        f"digests of profile 0:\n  section: {ONE}\n  carried: none\n  agree:   only one copy is to "
+        "be seen; without a copy in its own initrd this profile does not boot\n"
+    ) in text
+
+
 @pytest.mark.parametrize("loader", [False, True])
 def test_digests_of_a_directory_without_a_uki_are_not_none(
     loader: bool, tmp_path: Path, capsys: Capture

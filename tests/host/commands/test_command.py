@@ -2,8 +2,10 @@
 """What all host commands do with an answer that nobody gets."""
 
 import _cfs
+import argparse
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from pyinit import VERSION
-from pyinit.host.commands import cfs_init_config, cfs_store, cfs_uki
+from pyinit.host.atomic import write_file
+from pyinit.host.commands import cfs_init_config, cfs_store, cfs_uki, command
 from pyinit.host.uki.seal import format_digests
 from pyinit.initrd.root.digest import Digest
 from tests.host.uki.test_pe_write import Image
@@ -108,3 +111,36 @@ def test_a_closed_standard_output(arguments: list[str], uki: Path) -> None:
     arguments = arguments + [str(uki)] * (arguments == ["digests"])
     code, said = run("cfs-uki", *arguments, stdout=None)
     assert (code, said) == (2, "cfs-uki: error: standard output: Bad file descriptor (EBADF)\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_as_an_exception_does(
+    number: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that what it was writing goes away."""
+    target = tmp_path / "file"
+
+    def verb(_: argparse.Namespace) -> int:
+        write_file(target, b"data", 0o644, lambda _: os.kill(os.getpid(), number))
+        return 0
+
+    parser = command.VerbParser("cfs-x", "")
+    parser.add_verb("write", verb, "")
+    assert command.run("cfs-x", parser, ["write"]) == 2
+    assert capsys.readouterr().err == "cfs-x: interrupted\n"
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
+    def verb(_: argparse.Namespace) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    parser = command.VerbParser("cfs-x", "")
+    parser.add_verb("wait", verb, "")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert command.run("cfs-x", parser, ["wait"]) == 0
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from pyinit.host.store import fsverity
 from pyinit.host.store.fsverity import BLOCK_SIZE, digest_blocks, digest_of
+from pyinit.initrd.kernel import mountinfo
 from tests.vm.toolbox import Toolbox
 
 
@@ -112,7 +114,44 @@ def test_why_it_was_not_sealed_is_kept(
     with pytest.raises(OSError, match=os.strerror(number)) as caught:
         fsverity.seal(fd, _cfs.SHA256)
     assert caught.value.errno == number
-    assert errno.errorcode[number] in fsverity.reason(caught.value)
+    assert errno.errorcode[number] in fsverity.reason(caught.value, Path("/dev/fd") / str(fd))
+
+
+NONE = "no fs-verity on this file system or kernel"
+
+
+@pytest.mark.parametrize(
+    ("number", "fstype", "block", "words"),
+    [
+        (errno.EINVAL, "ext4", 1024, "blocks of 1024 bytes, and fs-verity needs 4096: mkfs.ext4"),
+        (errno.EINVAL, "ext4", 4096, "Invalid argument (EINVAL)"),
+        (errno.EPERM, "ext4", 4096, "it cannot be changed: chattr -i -a"),
+        (errno.ENOSPC, "ext4", 4096, "no space for its hashes"),
+        (errno.EDQUOT, "ext4", 4096, "no quota for its hashes"),
+        (errno.ENOTTY, "ext4", 4096, f"{NONE} (ext4: tune2fs -O verity /dev/vda)"),
+        (errno.EOPNOTSUPP, "xfs", 4096, f"{NONE} (xfs: put the store on an ext4 with -O verity"),
+        (errno.ENOTTY, None, 4096, f"{NONE} (ext4: tune2fs -O verity)"),
+    ],
+)  # fmt: skip
+def test_each_cause_has_words_of_its_own(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    fstype: str | None,
+    block: int,
+    words: str,
+) -> None:
+    line = f"36 1 8:1 / / rw - {fstype} /dev/vda rw".encode()
+    monkeypatch.setattr(mountinfo, "of", lambda _: mountinfo.Mount(line) if fstype else None)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bsize=block))
+    said = fsverity.reason(OSError(number, os.strerror(number)), tmp_path)
+    assert said.startswith(words)
+    assert said.endswith(f"({errno.errorcode[number]})")
+
+
+def test_a_file_that_is_gone_has_the_words_of_the_kernel(tmp_path: Path) -> None:
+    error = OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+    assert fsverity.reason(error, tmp_path / "gone") == f"{error.strerror} (ENOTTY)"
 
 
 def test_a_broken_measurement_is_no_missing_one(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
