@@ -176,8 +176,8 @@ int cfs_image_open(int dir_fd, const char *path);
 
 /* ---- state.c: what lies on the root file system --------------------------------------------- */
 
-/* openat2 that stays beneath dir_fd, in its mount, and follows no link, the last component included.
- * -ELOOP: there is one; -EXDEV: leads out, or into another mount. */
+/* openat2 that stays beneath dir_fd, in its mount, and follows no link, the last component
+ * included. -ELOOP: there is one; -EXDEV: leads out, or into another mount. */
 int cfs_open_beneath(int dir_fd, const char *path, int flags);
 
 /* Takes from a file or an empty directory that was just made what its parent gave it: inode flags

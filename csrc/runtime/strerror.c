@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /*
  * The texts of error numbers. musl has other words for some than all that an administrator has
- * read before, and none for EUCLEAN, by which a file system says that it is damaged. These are those of
- * glibc, which our commands on the host have. (ld --wrap)
+ * read before, and none for EUCLEAN, by which a file system says that it is damaged. These are
+ * those of glibc, which our commands on the host have. (ld --wrap)
  */
 #include <errno.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* What a root file system holds for a sealed root: found without following links, grown, synced; and
- * the devices that belong to one. */
+/* What a root file system holds for a sealed root: found without following links, grown, synced;
+ * and the devices that belong to one. */
 #define _GNU_SOURCE
 #include "cfs.h"
 #include "scope.h"
@@ -25,8 +25,8 @@ int cfs_open_beneath(int dir_fd, const char *path, int flags)
 }
 
 /* The flags that a new file or directory gets from its parent, on one file system or another. The
- * names are those of <linux/fs.h>. All other flags are kept as they are: some of them (FS_EXTENT_FL) say how the
- * inode is stored. */
+ * names are those of <linux/fs.h>. All other flags are kept as they are: some of them
+ * (FS_EXTENT_FL) say how the inode is stored. */
 enum {
 	INHERITED = FS_SECRM_FL | FS_UNRM_FL | FS_COMPR_FL | FS_SYNC_FL | FS_IMMUTABLE_FL |
 		    FS_APPEND_FL | FS_NODUMP_FL | FS_NOATIME_FL | FS_NOCOMP_FL | FS_JOURNAL_DATA_FL |

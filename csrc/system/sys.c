@@ -32,8 +32,8 @@ int sys_openat2(int dir_fd, const char *path, uint64_t flags, uint64_t resolve)
 		.flags = flags | O_CLOEXEC,
 		.resolve = resolve,
 	};
-	/* EAGAIN: a rename raced with the walk of RESOLVE_BENEATH. A process that renames without end must not
-	 * stop the boot. */
+	/* EAGAIN: a rename raced with the walk of RESOLVE_BENEATH. A process that renames without
+	 * end must not stop the boot. */
 	int races = 16;
 	long fd;
 

@@ -12,8 +12,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* By number: musl has no functions for these, and the kernel's header, which has all names, does not
- * go together with <sys/mount.h> of glibc before 2.37. */
+/* By number: musl has no functions for these, and the kernel's header, which has all names, does
+ * not go together with <sys/mount.h> of glibc before 2.37. */
 static int result(long value)
 {
 	return value < 0 ? -errno : (int)value;

@@ -108,8 +108,8 @@ def names() -> list[str]:
 
 
 def disk_of(name: str) -> str:
-    """The disk of a partition, by their names in sysfs; of what is no partition, itself. OSError:
-    it is gone."""
+    """The disk of a partition, by their names in sysfs; of what is no partition, or is gone, the
+    name itself."""
     if uevent(name).get("DEVTYPE") != "partition":
         return name
     return posix.readlink(f"{SYS}/{name}").split("/")[-2]

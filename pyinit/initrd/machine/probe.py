@@ -21,7 +21,7 @@ _EMPTY = (errno.ENOMEDIUM, errno.ENXIO, errno.ENODEV, errno.ENOENT)
 
 
 class Superblocks:
-    """Of all devices, each read once however often it is asked for."""
+    """Of all devices. What one has is read once, however often it is asked for."""
 
     __slots__ = ("_known",)
 
@@ -39,19 +39,28 @@ class Superblocks:
             return []
         if name not in self._known:
             try:
-                self._known[name] = read(f"{devices.DEV}/{event['DEVNAME']}")
+                found, whole = _look(f"{devices.DEV}/{event['DEVNAME']}")
             except OSError as error:
                 if error.errno not in _EMPTY:
                     problems.append(f"{name}: {os_error(error)}")
                 return []
+            if not whole:  # an array that is not started yet is read again
+                return found
+            self._known[name] = found
         return self._known[name]
 
 
 def read(node: str) -> list[superblock.Superblock]:
     """All that are on the device. OSError."""
+    return _look(node)[0]
+
+
+def _look(node: str) -> tuple[list[superblock.Superblock], bool]:
+    """And whether there was as much of the device as is looked at."""
     fd = posix.open(node, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
     try:
-        return superblock.read(posix.pread(fd, superblock.NEEDED, 0))
+        data = posix.pread(fd, superblock.NEEDED, 0)
+        return superblock.read(data), len(data) == superblock.NEEDED
     finally:
         posix.close(fd)
 

@@ -29,10 +29,11 @@ _SHELL = "/bin/sh"
 _ONCE = ("root", "rootfstype", "rootflags", "init")
 # What other initrds obey, and nobody does here: what they mount, unlock, verify, resume or stop at.
 _OF_OTHERS = (
-    *("mount.usr", "mount.usrfstype", "mount.usrflags", "nfsroot", "resume", "resumeflags"),
+    *("mount.usr", "mount.usrfstype", "mount.usrflags", "nfsroot"),
+    *("resume", "resumeflags", "cryptdevice", "cryptkey"),
     *("roothash", "usrhash", "systemd.verity", "systemd.volatile", "ostree"),
 )
-_OF_OTHERS_PREFIX = "rd."
+_OF_OTHERS_PREFIX = ("rd.", "luks.")
 _TOLD = 400  # characters of them, on a serial console
 
 
@@ -47,7 +48,10 @@ def main(arguments: list[str]) -> int:
         settings = config.load()
         come_up(settings, arguments)
     except BaseException as error:
-        tell(error)
+        try:
+            tell(error)
+        except BaseException:  # no memory for words: the machine ends as configured all the same
+            pass
     return give_up(settings)
 
 
@@ -118,8 +122,10 @@ def compose_in_child(
             record = boot.setup(settings, line, _SYSROOT, moved, modules=modules, root=root)
             announce.announce(_NAME, record, settings)
         except BaseException as error:
-            tell(error)
-            posix._exit(1)  # noqa: SLF001
+            try:
+                tell(error)
+            finally:  # not into the code of PID 1, whatever it raises
+                posix._exit(1)  # noqa: SLF001
         posix._exit(0)  # noqa: SLF001
     _, status = posix.waitpid(child, 0)
     if posix.WIFSIGNALED(status):

@@ -60,20 +60,20 @@ def remount(name: str, wanted: MountOptions) -> str:
     changes, cleared = wanted.attributes, wanted.cleared
     if wanted.writable is False:
         changes |= RDONLY
-    elif wanted.writable and there.upper is not None:
-        cleared |= RDONLY
+    elif there.upper is not None:
+        wanted.check_written()
+        cleared |= RDONLY if wanted.writable else 0
     elif wanted.writable and not changes | cleared:
         # mount(8) says rw where nobody said ro. Here nothing else was said.
         text = "stays read-only: it has no upper layer; mount it anew, with upperdir= and workdir="
         output.err(printable(f"{name}: {wanted.target} {text}") + "\n")
     if not wanted.dry_run:
-        _set(wanted.target, changes, cleared)
+        _set(there.directory, wanted.target, changes, cleared)
     done = "would be remounted" if wanted.dry_run else "remounted"
     return f"{wanted.target} ({there.digest}) {done}"
 
 
-def _set(target: str, changes: int, cleared: int) -> None:
-    directory = open_directory(target)
+def _set(directory: int, target: str, changes: int, cleared: int) -> None:
     try:
         _cfs.mount_set(directory, changes, cleared, False)
     except OSError as error:

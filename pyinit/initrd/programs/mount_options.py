@@ -97,6 +97,9 @@ class MountOptions:
             found = "upperdir and workdir belong together"
             raise UsageError("usage", dashes + "upperdir", found)
         if self.remount:
+            if self.image is not None and self.digest is None:
+                found = "a remount does not look at it"
+                raise UsageError("usage", dashes + "image", found, f"{dashes}digest=DIGEST")
             return self  # what is there decides
         if self.writable is None:
             self.writable = self.upperdir is not None
@@ -104,11 +107,16 @@ class MountOptions:
             raise UsageError("usage", "--rw", "nothing to write to", "--upperdir and --workdir")
         if not self.writable:
             self.attributes |= RDONLY
-        elif self.synchronous is not None:
+        else:
+            self.check_written()
+        return self
+
+    def check_written(self) -> None:
+        """UsageError where an option says how to write: that is another file system's affair."""
+        if self.synchronous is not None:
             expected = "the file system of upperdir mounted with it"
             found = "what is written goes to another file system"
             raise UsageError("usage", self.synchronous, found, expected)
-        return self
 
 
 _STRINGS = {

@@ -6,6 +6,7 @@ import posix
 
 from pyinit.initrd import boot
 from pyinit.initrd.handover import announce, ending, status
+from pyinit.initrd.kernel import files
 from pyinit.initrd.report import output
 from pyinit.initrd.report.errors import (
     EXIT_OK,
@@ -87,10 +88,21 @@ def _already(name: str, sysroot: str, done: Digest) -> int:
     """A root is there already. Returns 0 for the same digest. Refused: it is another one."""
     candidates = decide.carried() or cmdline.digests(cmdline.load())
     if done in candidates:
+        if not _is_recorded(done):
+            found = f"{done} is mounted there, and {status.PATH} does not say that it was checked"
+            raise Refused("attach", sysroot, found, "nothing, or a root with its record")
         output.err(f"{name}: {done} is mounted on {sysroot} already\n")
         return EXIT_OK
     expected = " ".join(map(str, candidates)) or "a root that somebody names"
     raise Refused("attach", sysroot, f"{done} is mounted there already", expected)
+
+
+def _is_recorded(digest: Digest) -> bool:
+    """Did this program compose it? Its source and options are words that any mount can have."""
+    try:
+        return str(digest).encode("ascii") in files.read(status.PATH, status.MAX)
+    except OSError:
+        return False
 
 
 class _Wanted:

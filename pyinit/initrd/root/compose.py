@@ -43,9 +43,9 @@ def compose(
     """Mounts and checks. Refused by the step that failed.
 
     `upper` gives (upperdir, workdir) for the image's root directory; `upper_paths` are other paths
-    of the two, which mountinfo is to show. `stacked`: an overlay will
-    lie above this one. The kernel stacks two levels, and some count a file-backed EROFS as one
-    (6.12.63 and 6.18.3 do, later ones do not): it is over a loop device then, on every kernel.
+    of the two, which mountinfo is to show. `stacked`: an overlay will lie above this one. The
+    kernel stacks two levels, and some count a file-backed EROFS as one (6.12.63 and 6.18.3 do,
+    later ones do not): it is over a loop device then, on every kernel.
     """
     root = Root()
     root.image = image
@@ -85,10 +85,12 @@ def mount_overlay(
     upper: tuple[int, int],
     attributes: int,
     *upper_paths: str,
+    source: str | None = None,
 ) -> int:
-    """A detached overlay of (EROFS directory, objects) and (upperdir, workdir)."""
+    """A detached overlay of (EROFS directory, objects) and (upperdir, workdir). `source`: what
+    findmnt(8) shows where it is not the whole root."""
     require = image.verity == "require"
-    source = existing.SOURCE + image.digest.hex
+    source = source or existing.SOURCE + image.digest.hex
     try:
         return _cfs.overlay_mount(source, *lower, *upper, require, attributes, *upper_paths)
     except OSError as error:

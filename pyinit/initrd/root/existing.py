@@ -20,9 +20,10 @@ SOURCE = "composefs:"
 class Existing:
     """A composed root, mounted."""
 
-    __slots__ = ("digest", "options", "upper", "verity")
+    __slots__ = ("digest", "directory", "options", "upper", "verity")
 
-    def __init__(self, mount: mountinfo.Mount, digest: Digest) -> None:
+    def __init__(self, directory: int, mount: mountinfo.Mount, digest: Digest) -> None:
+        self.directory = directory  # its own: a path may lead elsewhere a moment later
         self.digest = digest
         self.options = mount.options
         self.verity = "require" if "verity=require" in mount.super_options else "off"
@@ -30,16 +31,20 @@ class Existing:
 
 
 def at(target: str) -> Existing | None:
-    """What is mounted on a directory, where it is a composed root."""
+    """What is mounted on a directory, where it is a composed root: the whole of it, no bind of a
+    directory of it. mountinfo alone is asked, and anybody who may mount can write it so."""
     directory = open_directory(target)
     with Step("attach", target):
         if not is_mount_point(directory):
             return None
         mount = mountinfo.of(directory)
-    if mount is None or mount.fstype != "overlay" or not mount.source.startswith(SOURCE):
+    if mount is None or (mount.fstype, mount.root) != ("overlay", "/"):
+        return None
+    if not mount.source.startswith(SOURCE):
         return None
     try:
-        return Existing(mount, Digest.parse(mount.source.removeprefix(SOURCE), mountinfo.PATH))
+        digest = Digest.parse(mount.source.removeprefix(SOURCE), mountinfo.PATH)
+        return Existing(directory, mount, digest)
     except CfsError:
         return None
 

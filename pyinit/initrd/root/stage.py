@@ -22,7 +22,7 @@ from pyinit.initrd.kernel.mounting import (
     open_directory,
 )
 from pyinit.initrd.report import output
-from pyinit.initrd.report.errors import Refused, Step, SystemFailure, os_error
+from pyinit.initrd.report.errors import CfsError, Refused, Step, SystemFailure, os_error
 
 # udev looks at each new loop device, and keeps the disk in use a moment longer than we do.
 _ATTEMPTS = 20
@@ -77,6 +77,9 @@ class Stage:
     def __exit__(self, failure: object, *_exception: object) -> None:
         try:
             self._leave()
+        except CfsError:
+            if failure is None:  # else that one is the cause, and is told
+                raise
         finally:
             if failure is not None and self._earlier is not None:
                 self._make_readonly(self._earlier)

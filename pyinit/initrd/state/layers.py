@@ -108,7 +108,8 @@ class State:
         point = mount_point(root, "etc")
         lower = posix.open("etc", posix.O_RDONLY | _DIRECTORY, dir_fd=root.lower)
         upper = _memory(self._stage, "etc", self._settings.etc_size, lower)
-        mount = compose.mount_overlay("/etc", root.image, (lower, root.objects), upper, _SECURE)
+        layers = (lower, root.objects)
+        mount = compose.mount_overlay("/etc", root.image, layers, upper, _SECURE, source="cfs-etc")
         _attach(mount, point, "etc")
         compose.check_options(mount, root.image, "/etc")
         return "transient"

@@ -135,6 +135,8 @@ def test_a_device_is_read_once_however_long_it_waits(
         looks.append(data)
         return read(data)
 
+    for empty in (machine.dev / "vdb", machine.dev / "vda1"):
+        empty.write_bytes(block())
     monkeypatch.setattr(superblock, "read", count)
     monkeypatch.setattr("time.sleep", lambda _: None)
     clock = iter(range(9))
@@ -142,6 +144,22 @@ def test_a_device_is_read_once_however_long_it_waits(
     with pytest.raises(devices.NotFound):
         named.find("LABEL=other", 5, None, lambda: ("", ""))
     assert len(looks) == 3
+
+
+def test_a_device_without_content_is_read_again(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as an array of disks that is not started yet."""
+    naps: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        (machine.dev / "vdb").write_bytes(ROOT)
+
+    (machine.dev / "vda2").write_bytes(block())
+    monkeypatch.setattr("time.sleep", sleep)
+    assert named.find("LABEL=root", 5, None, lambda: ("", "")) == str(machine.dev / "vdb")
+    assert len(naps) == 1
 
 
 def test_a_partition_is_found_when_it_appears(machine: Machine) -> None:

@@ -144,6 +144,7 @@ def test_a_word_that_is_there_twice_is_told(
         (b"quiet root=/dev/a mount=usr rdinit=/i resume_offset=1", ""),
         (b"mount.usr=/dev/b rd.break=x\xff rd.luks.uuid=1 mount.usr=/dev/c resume",
          "mount.usr rd.break rd.luks.uuid resume"),
+        (b"luks.name=1=root cryptdevice=/dev/a:root luksoption=1", "luks.name cryptdevice"),
         (b"rd.\xff\x01=1", "rd.\\udcff\\x01"),
         (b"rd." + b"x" * 500, "rd." + "x" * 397),
     ],
@@ -173,6 +174,23 @@ def test_a_child_that_fails_stops_the_boot(
     assert logged == []  # of this process
     said = "refused: attach: /sysroot: killed by signal 9, expected a composed root"
     assert compose(monkeypatch, b"", "killed") == (Refused.code, said)
+
+
+def test_words_that_cannot_be_said_do_not_hinder_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that stays short: PID 1 would return, and the kernel panic; or the child go on as if
+    it were PID 1, reboot or become the shell."""
+    ends: list[str] = []
+
+    def tell(_: BaseException) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(init, "tell", tell)
+    monkeypatch.setattr(posix, "getpid", lambda: 1)
+    monkeypatch.setattr(interfaces, "mount_all", lambda: tell(MemoryError()))
+    monkeypatch.setattr(ending, "end", lambda *_: ends.append("end"))
+    init.main([])
+    assert ends == ["end"]
+    assert compose(monkeypatch, b"", "refused") == (8, "")
 
 
 @pytest.mark.parametrize(

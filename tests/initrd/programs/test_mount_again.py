@@ -11,12 +11,13 @@ import pytest
 from pyinit.initrd.kernel.mounting import ATIME, NOATIME, NOEXEC, NOSUID, RDONLY
 from pyinit.initrd.programs import mount_again
 from pyinit.initrd.programs.mount_options import parse_helper
-from pyinit.initrd.report.errors import CfsError, Refused
+from pyinit.initrd.report.errors import CfsError, Refused, UsageError
 from pyinit.initrd.root import existing
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.root.existing import Existing
 
 D, OTHER = "d1" * 32, "d2" * 32
+DIRECTORY = 9  # what is mounted, as it was opened
 Make = Callable[..., Existing]
 
 
@@ -28,7 +29,7 @@ def there(monkeypatch: pytest.MonkeyPatch) -> Make:
 
     def make(upper: str | None = None, verity: str = "require", options: str = "ro") -> Existing:
         found = Existing.__new__(Existing)
-        found.digest = Digest.parse(D, "")
+        found.digest, found.directory = Digest.parse(D, ""), DIRECTORY
         found.upper = None if upper is None else f"name of {upper}"
         found.verity, found.options = verity, options.split(",")
         monkeypatch.setattr(existing, "at", lambda _: found)
@@ -102,7 +103,6 @@ def test_less_rights_than_there_are_is_told(there: Make, capfd: pytest.CaptureFi
         ("ro,remount", None, (RDONLY, 0)),
         ("ro,remount", "/u", (RDONLY, 0)),
         ("rw,remount", "/u", (0, RDONLY)),
-        (f"rw,remount,{UPPER},sync", "/u", (0, RDONLY)),
         ("remount,nosuid", "/u", (NOSUID, 0)),
     ],
 )
@@ -112,7 +112,7 @@ def test_a_remount_changes_what_is_said(
 ) -> None:  # fmt: skip
     there(upper)
     said = mount_again.remount("x", parse_helper(["/s", "/t", "-o", options]))
-    assert changed == [("/t", *attributes, False)]
+    assert changed == [(DIRECTORY, *attributes, False)]
     assert said == f"/t (sha256:{D}) remounted"
     assert capfd.readouterr().err == ""
 
@@ -132,7 +132,24 @@ def test_where_there_is_nothing_to_write_to_that_is_said(
     assert capfd.readouterr().err == (
         "x: /t stays read-only: it has no upper layer; mount it anew, with upperdir= and workdir=\n"
     )
-    assert changed == [("/t", 0, 0, False)]
+    assert changed == [(DIRECTORY, 0, 0, False)]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (f"rw,remount,{UPPER},sync", "sync: what is written goes to another file system"),
+        ("remount,dirsync", "dirsync: what is written goes"),
+        ("remount,image=/no/such", "image: a remount does not look at it, expected digest=DIGEST"),
+    ],
+)
+def test_what_a_remount_would_not_do_is_refused(
+    there: Make, changed: list[tuple[object, ...]], options: str, said: str
+) -> None:
+    there("/u")
+    with pytest.raises(UsageError, match=said):
+        mount_again.remount("x", parse_helper(["/s", "/t", "-o", options]))
+    assert changed == []
 
 
 @pytest.mark.parametrize(

@@ -258,7 +258,7 @@ class Kernel:
         self.mounted = Existing.__new__(Existing)
         self.mounted.digest, self.mounted.verity = Digest.parse(digest, ""), "require"
         self.mounted.upper = None if upper is None else str(hash(upper))
-        self.mounted.options = ["ro"]
+        self.mounted.options, self.mounted.directory = ["ro"], 9
 
     def __enter__(self) -> Self:
         self.calls.append("enter")

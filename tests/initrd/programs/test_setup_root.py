@@ -156,6 +156,7 @@ def test_a_second_run_does_nothing_where_that_root_is_there(
     flow: Boot,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
     carried: list[str] | None,
     line: bytes,
     code: int,
@@ -166,6 +167,17 @@ def test_a_second_run_does_nothing_where_that_root_is_there(
         flow.carried = [Digest.parse(digest, "") for digest in carried]
     flow.line = line
     monkeypatch.setattr(compose, "mounted_at", lambda _: Digest.parse(DIGEST, ""))
+    record = tmp_path / "root.json"
+    monkeypatch.setattr(status, "PATH", str(record))
+    record.write_text(f'{{"digest": "sha256:{DIGEST}"}}\n')
     assert setup_root.main([]) == code
     assert capfd.readouterr().err.endswith(f"sha256:{DIGEST} {said}\n")
     assert flow.asked == []
+    # Without a record of this boot it is a mount that looks like one: no file of it was measured.
+    for text in ("{}\n", None):
+        record.unlink()
+        if text:
+            record.write_text(text)
+        assert setup_root.main([]) == EXIT_REFUSED
+    if code == EXIT_OK:
+        assert "does not say that it was checked, expected nothing" in capfd.readouterr().err

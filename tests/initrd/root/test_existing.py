@@ -28,8 +28,8 @@ class Table:
         patch.setattr(mountinfo, "PATH", str(self.path))
         patch.setattr(mountinfo, "mount_id", lambda fd: 77 if os.fstat(fd).st_ino == number else 1)
 
-    def shows(self, right: str, options: str = "ro,relatime") -> None:
-        self.path.write_text(f"77 1 0:40 / {self.point} {options} - {right}\n")
+    def shows(self, right: str, options: str = "ro,relatime", root: str = "/") -> None:
+        self.path.write_text(f"77 1 0:40 {root} {self.point} {options} - {right}\n")
 
     def at(self) -> existing.Existing | None:
         return existing.at(str(self.point))
@@ -64,6 +64,22 @@ def test_a_root(table: Table) -> None:
 def test_what_is_none(table: Table, right: str) -> None:
     table.shows(right)
     assert table.at() is None
+
+
+def test_a_bind_of_a_directory_of_a_root_is_none(table: Table) -> None:
+    """`mount --bind /srv/app/etc /srv/other` has the source and the options of all of /srv/app."""
+    table.shows(SEALED, root="/etc")
+    assert table.at() is None
+
+
+def test_what_is_found_is_what_was_opened(table: Table, tmp_path: Path) -> None:
+    """Who owns a part of the path may put a link there, before the mount is changed."""
+    table.shows(SEALED)
+    found = table.at()
+    table.point.rename(tmp_path / "moved")
+    table.point.symlink_to(tmp_path)
+    assert found is not None
+    assert os.readlink(f"/proc/self/fd/{found.directory}") == str(tmp_path / "moved")
 
 
 def test_a_directory_inside_a_root_is_none(table: Table, tmp_path: Path) -> None:

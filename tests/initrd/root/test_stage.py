@@ -137,6 +137,20 @@ def test_a_disk_of_others_is_left_where_it_is(calls: Calls) -> None:
     assert calls.names == ["namespace_enter", "namespace_leave"]
 
 
+def test_of_two_failures_the_first_is_told(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without CAP_SYS_CHROOT no stage can be left, and each refusal would be called setns."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr("_cfs.namespace_leave", fail)
+    with pytest.raises(Refused, match="open: /x: the cause"), Stage("/dev"):
+        raise Refused("open", "/x", "the cause")
+    said = "attach: /dev: setns: Operation not permitted"
+    with pytest.raises(SystemFailure, match=said), Stage("/dev"):
+        pass
+
+
 def test_a_stage_that_cannot_be_set_is_left_again(calls: Calls) -> None:
     """Else the program would say why in a namespace that nobody else sees."""
     with pytest.raises(Refused, match="attach: /dev/none: No such file"), Stage("/dev/none"):
