@@ -18,6 +18,8 @@ frozen: tools
 # Guests are emulated on one core each where there is no KVM: two at a time, a file's in turn.
 # GUESTS=no leaves them out. What is left to check-all is named at the end.
 GUESTS ?= yes
+# Says whether a newer source of the interpreter is on offer. packaging/dist.sh refuses then.
+CHECK_SOURCE := $(PYTHON) -W ignore setup.py -q build_frozen --check-source || :
 check: SPACE := $(if $(filter no,$(GUESTS)),3000,14000)
 check: space lint docs extension frozen
 	$(RUN) -m pytest --ignore=tests/vm
@@ -26,6 +28,7 @@ ifeq ($(GUESTS),no)
 else
 	$(IN_GUESTS) tests/vm
 endif
+	@$(CHECK_SOURCE)
 
 # check, and the rest:
 #   tests marked all_only (`pytest --all`), which make check names
@@ -35,6 +38,7 @@ check-all: SPACE := 16000
 check-all: space lint docs extension frozen
 	$(RUN) -m pytest --all --ignore=tests/vm
 	$(IN_GUESTS) --all tests/vm
+	@$(CHECK_SOURCE)
 	PYTHONPATH=build/lib $(RUN) -m tests.vm.matrix
 
 # Both commands of the README on new installations of Debian 12 and 13 (tests/fresh.py)

@@ -47,10 +47,13 @@ class BuildFrozen(Command):  # type: ignore[misc]  # untyped base
     description = "build the static executable for the initrd (build/cfs-init)"
     user_options: ClassVar[list[Any]] = [
         ("interpreter=", None, "source (CPython's, with musl: the default) or distribution"),
+        ("check-source", None, "build nothing: fail where a newer source of CPython is on offer"),
     ]
+    boolean_options: ClassVar[list[str]] = ["check-source"]
 
     def initialize_options(self) -> None:
         self.interpreter: str | None = None
+        self.check_source = False
 
     def finalize_options(self) -> None:
         """Checked where it is used."""
@@ -63,6 +66,8 @@ class BuildFrozen(Command):  # type: ignore[misc]  # untyped base
                 raise
             sys.exit("build_frozen: pyelftools is missing: install python3-pyelftools, or by pip")
         try:
+            if self.check_source:
+                sys.exit(build.check_source(ROOT) or 0)
             build.main(ROOT, self.interpreter)
         except build.FAILURES as error:
             sys.exit(f"build_frozen: {error}")

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # packaging/dist.sh PYTHON [TAG]: build/dist with the sdist, the wheel built from it, and their
-# sums. With TAG, it has to be that of this version. `make dist` calls it.
+# sums. With TAG, it has to be that of this version, and the interpreter's source the newest on
+# offer: who builds a package of the release has the same suite. `make dist` calls it.
 set -eu
 python=$1
 tag=${2-}
@@ -10,6 +11,10 @@ cd "$(dirname "$0")/.."
 version=$("$python" -c 'import pyinit; print(pyinit.VERSION)')
 if [ -n "$tag" ] && [ "$tag" != "v$version" ]; then
 	echo "dist.sh: tag $tag: this is version $version, expected v$version" >&2
+	exit 1
+fi
+if ! "$python" -W ignore setup.py -q build_frozen --check-source && [ -n "$tag" ]; then
+	echo "dist.sh: tag $tag: no release while that is so" >&2
 	exit 1
 fi
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH-$(git log -1 --format=%ct)}

@@ -3,6 +3,7 @@
 
 import datetime as dt
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -97,6 +98,32 @@ def test_the_tag_of_another_version_makes_no_files() -> None:
     )  # fmt: skip
     said = f"dist.sh: tag v0.0.0: this is version {pyinit.VERSION}, expected v{pyinit.VERSION}\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+
+
+@pytest.mark.parametrize("tag", [f"v{pyinit.VERSION}", ""])
+def test_no_release_is_made_of_a_source_that_is_behind(tag: str, tmp_path: Path) -> None:
+    """Without a tag it is no release, and said only."""
+    python = tmp_path / "python"
+    python.write_text(
+        "#!/bin/sh\n"
+        f"case $* in -c*) echo {pyinit.VERSION};;\n"
+        "*--check-source) echo old >&2; exit 1;;\n"
+        "*) echo went on; exit 3;; esac\n"
+    )
+    python.chmod(0o755)
+    packaging = tmp_path / "tree/packaging"
+    packaging.mkdir(parents=True)
+    shutil.copy(ROOT / "packaging/dist.sh", packaging)
+    done = subprocess.run(
+        [packaging / "dist.sh", python, tag],
+        capture_output=True, text=True, check=False, timeout=60,
+        env={**os.environ, "SOURCE_DATE_EPOCH": "1"},
+    )  # fmt: skip
+    refused = f"dist.sh: tag {tag}: no release while that is so\n"
+    if tag:
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", f"old\n{refused}")
+    else:
+        assert (done.returncode, done.stdout, done.stderr) == (3, "went on\n", "old\n")
 
 
 # ---- what is called exists

@@ -144,6 +144,48 @@ def test_each_build_says_that_its_source_is_behind(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("newest", "is_behind"),
+    [
+        ("3.11.2-6+deb12u9", False),
+        ("3.11.2-6+deb12u8", False),  # a mirror that is behind
+        ("3.11.2-6+deb12u10", True),  # not by its letters
+    ],
+)
+def test_a_source_that_was_fetched_once_is_compared_with_what_is_on_offer(
+    newest: str, is_behind: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHON_SOURCE", raising=False)
+    package = f"python{MINE.rpartition('.')[0]}"
+    kept = a_tree(tmp_path / f"source-{package}")
+    (kept / source.BEHIND).write_text("")
+    (kept / source.DEBIAN_VERSION).write_text("3.11.2-6+deb12u9\n")
+
+    class Apt:
+        def __init__(self, place: Path) -> None:
+            place.mkdir()
+
+        def update(self) -> None: ...
+
+        def versions(self, wanted: str) -> list[str]:
+            assert wanted == package
+            return [newest, "3.11.2-6"]
+
+    monkeypatch.setattr(source, "Apt", Apt)
+    said = source.behind(tmp_path)
+    have = f"{package} 3.11.2-6+deb12u9 is built from"
+    assert said.startswith(f"{have}, and {newest} is on offer: do not release") is is_behind
+    assert (said == "") is not is_behind
+    assert not (tmp_path / "apt").exists()
+
+
+def test_a_source_of_ones_own_is_not_called_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHON_SOURCE", "/some/where")
+    assert "PYTHON_SOURCE is /some/where: whether" in source.behind(tmp_path)
+
+
 def test_a_tree_in_which_was_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """make would take its objects, which are of another compiler and libc."""
     (a_tree(tmp_path / "tree") / "Makefile").touch()

@@ -10,9 +10,20 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pyinit.host.frozen import elf, flags, image, interpreter, snapshot, sources, table
+from pyinit.host.frozen import (
+    elf,
+    flags,
+    image,
+    interpreter,
+    notices,
+    snapshot,
+    source,
+    sources,
+    table,
+)
 
 NAME = "cfs-init"
+NOTICES = f"{NAME}.notices"
 
 COMPILE = ["-std=gnu17", "-Os", "-g1", "-fPIE", "-ffunction-sections"]
 # They relocate, at each start; start.c before there is a stack protector.
@@ -52,6 +63,7 @@ class BuildError(Exception):
 FAILURES = (
     BuildError,
     *interpreter.FAILURES,
+    notices.NoticesError,
     sources.FreezeError,
     snapshot.SnapshotError,
     image.ImageError,
@@ -71,7 +83,7 @@ def build(
     wrap: Iterable[str] = (),
     kind: str | None = None,
 ) -> Path:
-    """Builds `out`/cfs-init and the unstripped cfs-init.debug; gives the former's path.
+    """Builds `out`/cfs-init, with its notices and the unstripped cfs-init.debug; gives its path.
 
     `root` is the source tree; `replace` as in sources.collect(); `extra` are C files below `root`
     for a test's build, and what they define is in no other: for NAME of `wrap`, __wrap_NAME() in
@@ -82,6 +94,11 @@ def build(
     python = interpreter.interpreter(kind, root / "build" / "interpreter")
     work = out.absolute() / "frozen"  # window.ld knows our object files by it
     work.mkdir(parents=True, exist_ok=True)
+    if python.tree:
+        said = notices.of_source(python.tree, root / "packaging" / "musl.notice")
+    else:
+        said = notices.of_distribution()
+    (out / NOTICES).write_text(said, "utf-8")
     archive = work / "interpreter.a"
     _run([flags.tool("objcopy"), *interpreter.renaming(python.archive, archive)])
     generated = work / "table.c"
@@ -202,3 +219,8 @@ def main(root: Path, kind: str | None = None) -> None:
         packed = subprocess.run(["zstd", "-19", "-q", "-c", path], capture_output=True, check=True)
         line += f", zstd -19: {len(packed.stdout):,}"
     sys.stdout.write(line + "\n")
+
+
+def check_source(root: Path) -> str:
+    """What there is to say of the source that is built from; empty: the newest on offer."""
+    return source.behind(root / "build" / "interpreter")

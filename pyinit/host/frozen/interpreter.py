@@ -48,6 +48,7 @@ class Interpreter:
     archive: Path  # position-independent objects
     includes: Sequence[Path]
     libc: libc.Libc
+    tree: Path | None  # CPython's source; None: the distribution's library
 
 
 def interpreter(kind: str, work: Path) -> Interpreter:
@@ -65,13 +66,13 @@ def interpreter(kind: str, work: Path) -> Interpreter:
         )
     if kind == DISTRIBUTION:
         include = Path(sysconfig.get_path("include"))
-        return Interpreter(distribution.library(), [include], libc.glibc())
+        return Interpreter(distribution.library(), [include], libc.glibc(), None)
     work.mkdir(parents=True, exist_ok=True)
     with locked(work / "lock"):
         musl = libc.musl(work)
     tree = source.tree(work)
     built = core.build(tree, musl, work)
-    return Interpreter(built / core.ARCHIVE, [built, tree / "Include"], musl)
+    return Interpreter(built / core.ARCHIVE, [built, tree / "Include"], musl, tree)
 
 
 def renaming(archive: Path, target: Path) -> list[str | Path]:

@@ -71,6 +71,34 @@ def tree(work: Path) -> Path:
     return found
 
 
+def behind(work: Path) -> str:
+    """Where a newer source is on offer than what builds take: what to say and do. Empty: none is.
+
+    It asks the mirrors anew, and fetches a source where there is none yet. SourceError.
+    """
+    if given := os.environ.get("PYTHON_SOURCE"):
+        return f"PYTHON_SOURCE is {given}: whether that is the newest is not known here"
+    work.mkdir(parents=True, exist_ok=True)
+    with locked(work / "lock"):
+        place = _debian(work)
+        package = place.name.removeprefix("source-")
+        apt = Apt(work / "apt")
+        apt.update()
+        offered = apt.versions(package)
+        shutil.rmtree(work / "apt")
+    return _older(place, package, offered[0])
+
+
+def _older(place: Path, package: str, newest: str) -> str:
+    have = (place / DEBIAN_VERSION).read_text().strip()
+    if _compare(have, newest) >= 0:
+        return ""
+    return (
+        f"{package} {have} is built from, and {newest} is on offer: do not release what is built. "
+        "`make clean` has the next build fetch it, where the mirror has it"
+    )
+
+
 def version(found: Path) -> tuple[int, int, int]:
     """(major, minor, micro) of a source tree. SourceError: it is none."""
     try:
