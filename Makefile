@@ -34,7 +34,7 @@ endif
 #   tests marked all_only (`pytest --all`), which make check names
 #   tests/vm/faults: each call with every error that it may have, more sweeps (make faults)
 #   tests/vm/matrix: all rows on all kernels and file systems, and mount.composefs (make matrix)
-check-all: SPACE := 16000
+check-all: SPACE := 17500
 check-all: space lint docs extension frozen
 	$(RUN) -m pytest --all --ignore=tests/vm
 	$(IN_GUESTS) --all tests/vm

@@ -7,6 +7,7 @@ nothing of it is seen outside. Needs root.
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -72,10 +73,61 @@ _BUILD = """
 rm -rf /tmp/pyinit*  # of a build that failed
 cp -a /sources /tmp/pyinit
 cd /tmp/pyinit
-dpkg-buildpackage -b -us -uc
+dpkg-buildpackage -b -us -uc -Ppkg.pyinit.libpython
 lintian --tag-display-limit 0 ../pyinit_*.changes >/out/lintian 2>/out/lintian.stderr || :
 cp ../*.deb /out
 cd / && rm -rf /tmp/pyinit*
+"""
+# What is needed beside by builds with the interpreter from source. The spec has Fedora's names of
+# packages: --nodeps.
+_SOURCE_PACKAGES = "musl-tools python3-pip python3-wheel"
+# CPython's source, as Debian has it: python.org's file. The spec says which.
+_FETCH = """
+place=/tmp/apt
+mkdir -p $place/lists/partial $place/cache/archives/partial
+echo "deb-src [signed-by={keyring}] {mirror} {suite} main" >$place/list
+set -- -q -oDir::Etc::sourcelist=$place/list -oDir::Etc::sourceparts=/dev/null \\
+    -oDir::State::lists=$place/lists -oDir::Cache=$place/cache -oAPT::Sandbox::User=root
+apt-get "$@" update
+cd /out
+apt-get "$@" source --download-only --tar-only python{minor}
+mv python{minor}_*.orig.tar.xz {archive}
+rm -rf $place
+"""
+# Debian's Python installs below /usr/local where it is not told that a package is made.
+_RPM = """
+rm -rf /tmp/rpm  # of a build that failed
+mkdir -p /tmp/rpm/SOURCES
+cd /sources
+export DEB_PYTHON_INSTALL_LAYOUT=deb
+python3 -W ignore setup.py -q sdist -d /tmp/rpm/SOURCES
+cp /archive/Python-*.tar.xz /tmp/rpm/SOURCES
+unshare --net rpmbuild -bb --nodeps --noclean --define '_topdir /tmp/rpm' packaging/pyinit.spec
+cp /tmp/rpm/RPMS/*/pyinit-[0-9]*.rpm /out/pyinit.rpm
+cp "$(find /tmp/rpm/BUILD -path '*/build/cfs-init')" /out/built
+rm -rf /tmp/rpm
+"""
+# As debian/README.source says, by way of a source package.
+_DEB = """
+rm -rf /tmp/deb  # of a build that failed
+mkdir -p /tmp/deb/python
+cd /sources
+python3 -W ignore setup.py -q sdist -d /tmp/deb
+cd /tmp/deb
+tar -xf composefs_init-*.tar.gz
+version=$(sed -n '1s/.*(\\(.*\\)-.*/\\1/p' /sources/debian/changelog)
+mv composefs_init-*.tar.gz pyinit_$version.orig.tar.gz
+mv composefs_init-* pyinit-$version
+tar -xf /archive/Python-*.tar.xz -C python --strip-components=1
+echo 3.13.0-7 >python/debian-version
+tar -cf pyinit_$version.orig-python.tar.xz -I 'xz -0' python
+mv python pyinit-$version
+dpkg-source -b pyinit-$version
+dpkg-source -x pyinit_$version-1.dsc unpacked
+cd unpacked
+unshare --net dpkg-buildpackage -b -us -uc
+cp ../pyinit_*.deb /out/pyinit.deb
+rm -rf /tmp/deb
 """
 
 
@@ -134,21 +186,56 @@ def bare() -> Path:
     return made_once(_CACHE / "machine-bare", key, make) / "tree"
 
 
+def rpm(archive: str) -> Path:
+    """The directory with our package as pyinit.rpm, by the spec, and cfs-init as it was built."""
+    return _from_source("package-rpm", _RPM, archive)
+
+
+def package_from_source(archive: str) -> Path:
+    """The directory with our package as pyinit.deb, whose interpreter is not the distribution's."""
+    return _from_source("package-source", _DEB, archive)
+
+
+def _from_source(name: str, build: str, archive: str) -> Path:
+    """What `build` makes with `archive`, Python-X.Y.Z.tar.xz, which is fetched before."""
+    minor = re.sub(r"^Python-(\d+\.\d+)\..*", r"\1", archive)
+
+    def prepare(directory: Path) -> None:
+        tree = directory / "tree"
+        subprocess.run(["cp", "-a", "--reflink=auto", bare(), tree], check=True, timeout=600)
+        fetch = _FETCH.format(
+            keyring=keyring(), mirror=machine_mirror(), suite=SUITE, minor=minor, archive=archive
+        )
+        (directory / "archive").mkdir()
+        install = f"apt-get -q -y install --no-install-recommends {_SOURCE_PACKAGES}\n"
+        run(tree, f"set -e\n{install}{fetch}", {directory / "archive": "/out"})
+
+    key = repr((_FORMAT, _SOURCE_PACKAGES, _FETCH, archive, (bare().parent / STAMP).read_text()))
+    prepared = made_once(_CACHE / "machine-sources", key, prepare)
+
+    def make(directory: Path) -> None:
+        sources = directory / "sources"
+        _copy_sources(sources)
+        binds = {sources: "/sources", prepared / "archive": "/archive", directory: "/out"}
+        text = run(prepared / "tree", f"set -e\n{build}", binds)
+        (directory / "log").write_text(text)
+        shutil.rmtree(sources)
+
+    return made_once(_CACHE / name, _package_key(prepared / "tree", build), make)
+
+
 def package() -> Path:
     """The directory with our package, pyinit_*.deb, and what lintian says of it."""
     tree = bare()
 
     def make(directory: Path) -> None:
         sources = directory / "sources"
-        for path in _sources():
-            target = sources / path.relative_to(REPOSITORY)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, target, follow_symlinks=False)
+        _copy_sources(sources)
         text = run(tree, "set -e\n" + _BUILD, {sources: "/sources", directory: "/out"})
         (directory / "log").write_text(text)
         shutil.rmtree(sources)
 
-    return made_once(_CACHE / "package", _package_key(tree), make)
+    return made_once(_CACHE / "package", _package_key(tree, _BUILD), make)
 
 
 def machine() -> Path:
@@ -163,12 +250,19 @@ def machine() -> Path:
     return made_once(_CACHE / "machine", (made / STAMP).read_text(), make) / "tree"
 
 
-def _package_key(tree: Path) -> str:
-    whole = hashlib.sha256(repr((_FORMAT, _BUILD, (tree.parent / STAMP).read_text())).encode())
+def _package_key(tree: Path, build: str) -> str:
+    whole = hashlib.sha256(repr((_FORMAT, build, (tree.parent / STAMP).read_text())).encode())
     for path in _sources():
         whole.update(f"{path.relative_to(REPOSITORY)} {path.stat().st_mode:o}\n".encode())
         whole.update(hashlib.sha256(path.read_bytes()).digest())
     return whole.hexdigest()
+
+
+def _copy_sources(target: Path) -> None:
+    for path in _sources():
+        copy = target / path.relative_to(REPOSITORY)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, copy, follow_symlinks=False)
 
 
 def _sources() -> Iterator[Path]:

@@ -14,8 +14,8 @@ The executable cfs-init is licensed as its project is, under Apache-2.0 OR MIT. 
 it. Their notices follow.
 """
 _DISTRIBUTION = """\
-CPython, and glibc (LGPL-2.1-or-later): both are the distribution's. Their notices, and where their
-source is, stand in its packages of libpython and of the C library.
+CPython, and glibc. Both are the distribution's. Their notices, and where their source is, stand in
+its packages of libpython and of the C library.
 """
 
 
