@@ -91,14 +91,19 @@ def reason(error: OSError, path: Path) -> str:
     """Why the file `path` could not be sealed, in words of use."""
     number = error.errno or 0
     words = _REASONS.get(number)
+    name = errno.errorcode.get(number, "")
     try:
         if number in UNSUPPORTED:
-            words = f"no fs-verity on this file system or kernel ({_remedy(path)})"
-        elif number == errno.EINVAL and (size := os.statvfs(path).f_bsize) < BLOCK_SIZE:
-            words = f"blocks of {size} bytes, and fs-verity needs {BLOCK_SIZE}: mkfs.ext4 -b 4096"
+            remedy = _remedy(path)
+            return f"no fs-verity on this file system or kernel ({remedy}) ({name})"
+        if number == errno.EINVAL and (size := os.statvfs(path).f_bsize) < BLOCK_SIZE:
+            return (
+                f"blocks of {size} bytes, and fs-verity needs {BLOCK_SIZE}: "
+                f"mkfs.ext4 -b 4096 ({name})"
+            )
     except OSError:
         pass  # it is gone by now; the kernel's words are still true
-    return os_error(error) if words is None else f"{words} ({errno.errorcode[number]})"
+    return os_error(error) if words is None else f"{words} ({name})"
 
 
 def _remedy(path: Path) -> str:
