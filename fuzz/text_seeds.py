@@ -55,10 +55,12 @@ def payload() -> list[bytes]:
     return [*found, *(good[:size] for size in range(0, len(good), 9))]
 
 
-_KEYS = "store digest-source uki failure sysroot-readonly failure-delay root-wait var-size".split()
+_KEYS = (
+    "store digest-source uki failure sysroot-readonly failure-delay root-wait var-size profile"
+).split()
 _VALUES = [
     *"yes no YES 0 1 00 10 3600 3601 9999 99999 -1 +1 1_0 / /a /a/b-c a // /a/ /./a /a/..".split(),
-    *"carried cmdline compare require off reboot poweroff shell any 50%".split(),
+    *"carried cmdline compare require off reboot poweroff shell any 50% bootc".split(),
     *("", " /a", "x" * 300),
 ]
 
@@ -97,7 +99,18 @@ def cmdline() -> list[bytes]:
         ):  # fmt: skip
             found.append(key + value)
     one, other = b"composefs=" + sha256, b"composefs=" + b"b2" * 32
-    pairs = ((one, one), (one, other), (one, b"composefs.digest=v1-sha256-12:" + sha256))
+    pairs: tuple[tuple[bytes, ...], ...] = (
+        (one, one),
+        (one, other),
+        (one, b"composefs.digest=v1-sha256-12:" + sha256),
+    )
+    long_one = b"composefs.digest=v1-sha512-12:" + _SHA512
+    pairs += (
+        (other, long_one, one),
+        (one, other, one),
+        (b"composefs", one),
+        (long_one, b"composefs"),
+    )
     found += [b"ro " + b" ".join(pair) + b" quiet" for pair in pairs]
     return [*found, b"a -- " + one, b'"' + one + b" ro"]
 

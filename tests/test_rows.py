@@ -29,7 +29,7 @@ def test_a_row_names_a_test(section: str) -> None:
 
 @pytest.mark.parametrize("test", NAMED)
 def test_a_test_that_is_named_is_there(test: str) -> None:
-    """Its file, its function, and its case, which stands in that file or in one beside it."""
+    """Its file, its function, and its case, which stands in that file or in one beside or below."""
     found = _NAME.fullmatch(test)
     assert found
     path, function, case = ROOT / found[1], found[2], found[3]
@@ -37,5 +37,5 @@ def test_a_test_that_is_named_is_there(test: str) -> None:
              if isinstance(node, ast.FunctionDef)]  # fmt: skip
     assert names.count(function) == 1
     if case is not None:
-        texts = (beside.read_text() for beside in path.parent.glob("*.py"))
+        texts = (beside.read_text() for beside in path.parent.rglob("*.py"))
         assert any(f'"{case}"' in text for text in texts)

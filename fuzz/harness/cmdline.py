@@ -26,10 +26,15 @@ def check(data: bytes) -> None:
         assert str(error).isprintable()
         assert line.has("composefs") or line.has("composefs.digest")
         return
-    values = line.all("composefs") + line.all("composefs.digest")
-    assert len(found) == int(bool(values))
-    # All say the same, and none switches it off.
-    assert all(value and value.endswith(found[0].hex) and "?" not in value for value in values)
+    words = [
+        value
+        for key, value in line.parameters
+        if key == "composefs.digest" or (key == "composefs" and value is not None)
+    ]
+    # Each is there once, where it is named first, and none is switched off.
+    digits = [(value or "").rpartition(":")[2] for value in words]
+    assert [digest.hex for digest in found] == list(dict.fromkeys(digits))
+    assert not any("?" in (value or "") for value in words)
 
 
 def _pieces_of(line: cmdline.CommandLine, data: bytes) -> None:

@@ -9,7 +9,7 @@ from pyinit.initrd.machine import devices, rootdisk
 from pyinit.initrd.machine.modules import Modules
 from pyinit.initrd.report import output
 from pyinit.initrd.report.errors import Refused, Step, printable
-from pyinit.initrd.root import compose
+from pyinit.initrd.root import compose, existing
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.root.image import ImageMissing, Store, VerifiedImage
 from pyinit.initrd.root.stage import Stage
@@ -102,6 +102,7 @@ def build(
         0 if settings.root == "transient" else mounting.RDONLY,
         upper=layers.root_layers(stage, settings),
         stacked=settings.stacked,
+        source=_source(settings),
     )
     for name in mount_points:
         layers.mount_point(root, name)
@@ -122,6 +123,13 @@ def build(
         "sysroot": layers.show_disk(stage, root, settings.sysroot_readonly),
     }
     return stage.take_out(root.mount), image, built
+
+
+def _source(settings: Config) -> str:
+    """bootc's unit that labels a transient root for SELinux knows one by this."""
+    if settings.profile == "bootc" and settings.root != "sealed":
+        return existing.SOURCE_TRANSIENT
+    return existing.SOURCE
 
 
 def choose(store: Store, candidates: list[Digest]) -> tuple[VerifiedImage, list[Digest]]:

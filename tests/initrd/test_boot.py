@@ -191,16 +191,19 @@ def test_a_disk_that_cannot_be_looked_for_is_named(
 
 
 @pytest.mark.parametrize(
-    ("mode", "attributes"), [("sealed", mounting.RDONLY), ("transient", 0),
-                             ("transient-ro", mounting.RDONLY)]
+    ("mode", "attributes", "source"),
+    [("sealed", mounting.RDONLY, "composefs:"), ("transient", 0, "transient:composefs="),
+     ("transient-ro", mounting.RDONLY, "transient:composefs=")],
 )  # fmt: skip
+@pytest.mark.parametrize("profile", ["none", "bootc"])
 def test_the_root_is_writable_only_where_it_is_transient(
-    monkeypatch: pytest.MonkeyPatch, mode: str, attributes: int
+    monkeypatch: pytest.MonkeyPatch, profile: str, mode: str, attributes: int, source: str
 ) -> None:
+    """Its source, on a disk of bootc, is what bootc's unit that labels it looks for."""
     seen: list[object] = []
 
-    def fail(_stage: object, _image: object, _objects: object, given: int, **_: object) -> int:
-        seen.append(given)
+    def fail(_stage: object, _image: object, _objects: object, given: int, **how: object) -> int:
+        seen.append((given, how["source"]))
         raise Refused("overlay", "/", "enough seen")
 
     image = SimpleNamespace(objects="objects")
@@ -209,11 +212,11 @@ def test_the_root_is_writable_only_where_it_is_transient(
     monkeypatch.setattr(layers, "root_layers", lambda *_: None)
     monkeypatch.setattr(compose, "compose", fail)
     settings = config.Config()
-    settings.root = mode
+    settings.root, settings.profile = mode, profile
     stage: Any = SimpleNamespace(target="/s")
     with pytest.raises(Refused, match="enough seen"):
         boot.build(stage, settings, CANDIDATES, ())
-    assert seen == [attributes]
+    assert seen == [(attributes, source if profile == "bootc" else "composefs:")]
 
 
 def test_the_steps_where_another_has_mounted_it(

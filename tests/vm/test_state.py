@@ -17,6 +17,7 @@ from .cases import Case, LazyResults, run_cases
 from .guest import Disk
 from .initrd import FILE_SYSTEM_MODULES, GUEST_MODULES, HASH_MODULES
 from .product import cfs_init
+from .state.bootc import SHA256, SHA512, bootc
 from .state.case import Setup
 from .state.disk import StateDisk, make_disk
 from .state.etc_var import etc_var
@@ -39,6 +40,7 @@ _ANYWHERE = [
     *in_use(),
     *images(),
     *soft_reboot(),
+    *bootc(),
 ]
 # Filling comes last, and not to btrfs: how that fills up cannot be said beforehand. A medium is a
 # copy of the disk, and two btrfs with one UUID are taken for one.
@@ -72,6 +74,7 @@ def run(
         made = make_disk(toolbox, store)
         carried = payload.format([Digest.parse(made.digest, "a test")])
         known = f"DIGEST={made.digest} SECOND={made.second} FS={file_system}\n"
+        known += f"SHA512={made.cfsctl[SHA512]} SHA256={made.cfsctl[SHA256]}\n"
         tools = bundle("strace", "usr/bin/strace") | bundle("setpriv8", "usr/bin/setpriv")
         if file_system == "btrfs":
             tools |= bundle("btrfs", "usr/bin/btrfs", toolbox.tree)

@@ -120,17 +120,21 @@ def _value(value: object) -> str:
 
 def _translate(document: Mapping[str, Any]) -> dict[str, tuple[KeyPath, str]]:
     """Key to (where it comes from, text)."""
+    tables = setup_root_tables.typed(document)
+    profile = tables.profile.name or "none"
+    defaults = setup_root_tables.PROFILES[profile]
     values: dict[str, tuple[KeyPath, str]] = {}
+    for key, text in defaults.items():
+        values[key] = ("profile", "name"), text
     for path, key in COMPILED.items():
         value = _get(document, path)
         if value is not None:
             values[key] = path, _text(value)
     # The others are put together.
-    tables = setup_root_tables.typed(document)
-    etc = tables.etc.mount or ("transient" if tables.etc.transient else "overlay")
-    values["etc"] = ("etc", "mount"), etc
-    var = tables.var.mount or ("transient" if tables.var.transient else "bind")
-    values["var"] = ("var", "mount"), var
+    aliases = setup_root_tables.ALIASES if profile == "bootc" else {}
+    for key, table in (("etc", tables.etc), ("var", tables.var)):
+        mode = table.mount or ("transient" if table.transient else defaults[key])
+        values[key] = (key, "mount"), aliases.get(mode, mode)
     root = "sealed"
     if tables.root.transient_ro:
         root = "transient-ro"

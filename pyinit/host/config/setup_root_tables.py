@@ -72,6 +72,23 @@ def _key(rule: Rule, compiled: str = "") -> Any:
     return dataclasses.field(default=None, metadata={"rule": rule, "compiled": compiled})
 
 
+ALIASES = {"root": "none", "volatile": "transient"}
+"""bootc's words for two modes, taken in its profile only."""
+
+PROFILES: dict[str, dict[str, str]] = {
+    "none": {"etc": "overlay", "var": "bind"},
+    "bootc": {"digest-source": "cmdline", "etc": "bind", "var": "bind", "state-missing": "refuse"},
+}
+"""By the name of a profile, what it makes of keys that are not given: compiled key to value."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """[profile]"""
+
+    name: str | None = _key(_choice(*PROFILES), "profile")
+
+
 @dataclass(frozen=True)
 class Root:
     """[root]"""
@@ -85,7 +102,7 @@ class Root:
 class Etc:
     """[etc]"""
 
-    mount: str | None = _key(_choice("none", "bind", "overlay", "transient"))
+    mount: str | None = _key(_choice("none", "bind", "overlay", "transient", *ALIASES))
     transient: bool | None = _key(_BOOLEAN)
     size: int | str | None = _key(_SIZE, "etc-size")
     path: str | None = _key(_STATE, "state-etc")
@@ -95,7 +112,9 @@ class Etc:
 class Var:
     """[var]"""
 
-    mount: str | None = _key(_choice("none", "bind", "overlay", "transient", "transient-disk"))
+    mount: str | None = _key(
+        _choice("none", "bind", "overlay", "transient", "transient-disk", *ALIASES)
+    )
     transient: bool | None = _key(_BOOLEAN)
     size: int | str | None = _key(_SIZE, "var-size")
     path: str | None = _key(_STATE, "state-var")
@@ -152,6 +171,7 @@ class Device:
 class Document:
     """The whole file. A table that is not there is one without keys."""
 
+    profile: Profile = Profile()
     root: Root = Root()
     etc: Etc = Etc()
     var: Var = Var()

@@ -20,6 +20,7 @@ from pyinit.initrd.report.errors import (
 from pyinit.initrd.root import compose
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source import cmdline, config, decide
+from pyinit.initrd.source.cmdline import CommandLine
 from pyinit.initrd.source.config import Config
 
 USAGE = """\
@@ -61,6 +62,7 @@ def main(arguments: list[str]) -> int:
                 return _already(name, wanted.sysroot, done)
             settings = config.load(wanted.config)
             line = cmdline.load()
+            _obey_volatile(settings, line)
             moved = _MOVED if wanted.root is not None else ()
             record = boot.setup(settings, line, wanted.sysroot, moved, root=wanted.root)
     except CfsError as error:
@@ -68,6 +70,13 @@ def main(arguments: list[str]) -> int:
         return error.code
     announce.announce(name, record, settings)
     return EXIT_OK
+
+
+def _obey_volatile(settings: Config, line: CommandLine) -> None:
+    """As bootc does: this /var is not the disk's, whatever systemd then makes of the word."""
+    forgets = {"state", "overlay"} & set(line.all("systemd.volatile"))
+    if settings.profile == "bootc" and settings.var == "bind" and forgets:
+        settings.var = "transient"
 
 
 def _give_up(name: str, path: str) -> int:

@@ -39,6 +39,7 @@ def compose(
     upper: "Callable[[int], tuple[int, int]] | None" = None,
     upper_paths: tuple[str, ...] = (),
     stacked: bool = False,
+    source: str = existing.SOURCE,
 ) -> Root:
     """Mounts and checks. Refused by the step that failed.
 
@@ -59,6 +60,7 @@ def compose(
         upper(root.lower) if upper else (-1, -1),
         attributes,
         *upper_paths,
+        source=source + image.digest.hex,
     )
     stage.attach(root.mount)
     check_options(root.mount, image, stage.target)

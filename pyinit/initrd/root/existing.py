@@ -15,6 +15,8 @@ from pyinit.initrd.root.digest import Digest
 
 SOURCE = "composefs:"
 """Before the digest, in what findmnt(8) shows as the source."""
+SOURCE_TRANSIENT = "transient:composefs="
+"""The same for a root whose changes are in memory, where bootc looks for it."""
 
 
 class Existing:
@@ -40,11 +42,11 @@ def at(target: str) -> Existing | None:
         mount = mountinfo.of(directory)
     if mount is None or (mount.fstype, mount.root) != ("overlay", "/"):
         return None
-    if not mount.source.startswith(SOURCE):
+    if not mount.source.startswith((SOURCE, SOURCE_TRANSIENT)):
         return None
     try:
-        digest = Digest.parse(mount.source.removeprefix(SOURCE), mountinfo.PATH)
-        return Existing(directory, mount, digest)
+        text = mount.source.removeprefix(SOURCE_TRANSIENT).removeprefix(SOURCE)
+        return Existing(directory, mount, Digest.parse(text, mountinfo.PATH))
     except CfsError:
         return None
 

@@ -89,22 +89,19 @@ def load(path: str = PATH) -> CommandLine:
 
 
 def digests(line: CommandLine) -> list[Digest]:
-    """The digest under the keys of the field, none or one; the caller decides whether to ask.
+    """The digests under the keys of the field, in order, each once; the caller decides what they
+    are worth.
 
-    `composefs=<hex>` and `composefs.digest=v1-sha256-12:<hex>` (v1 or v2, sha256 or sha512).
-    Boot menu and add-ons append, so the first is the UKI's own; but a different one after it is
-    refused rather than ignored, and so is the mark `?`, which would switch verification off.
+    `composefs=<hex>` and `composefs.digest=v1-sha256-12:<hex>` (v1 or v2, sha256 or sha512). The
+    word `composefs` alone names none. Refused: the mark `?`, which would switch verification off.
     """
-    found: list[Digest] = []
-    for key, value in line.parameters:
-        if key not in ("composefs", "composefs.digest"):
-            continue
-        digest = _digest(key, value)
-        if not found:
-            found.append(digest)
-        elif digest != found[0]:
-            raise Refused("source", _WHERE, f"two digests, {found[0]} and {digest}")
-    return found
+    return list(
+        dict.fromkeys(
+            _digest(key, value)
+            for key, value in line.parameters
+            if key == "composefs.digest" or (key == "composefs" and value is not None)
+        )
+    )
 
 
 def _digest(key: str, value: str | None) -> Digest:

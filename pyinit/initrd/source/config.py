@@ -17,6 +17,7 @@ MAX = 16384
 FIRST = "cfsconf1"
 _YES_NO = {"yes": True, "no": False}
 _CHOICES = {
+    "profile": ("none", "bootc"),
     "uki": ("compare", "require", "off"),
     "failure": ("reboot", "poweroff", "shell"),
     "digest-source": ("carried", "cmdline", "any"),
@@ -47,6 +48,9 @@ class Config:
     __slots__ = tuple(key.replace("-", "_") for key in KEYS)
 
     def __init__(self) -> None:
+        # Whose disk it is. bootc: /var by its link, candidates from the UKI's own command line, its
+        # source for a transient root. The defaults of a profile are compiled in, as other values.
+        self.profile = "none"
         self.store = "/composefs"  # absolute path on the root file system
         # The source that may name the image. carried: the file in the initrd. cmdline: composefs=
         # or composefs.digest=. any: the file, and where there is none, the command line.

@@ -50,6 +50,7 @@ def decide(
 ) -> Decision:
     """The candidates. Refused("source") where there is none or two sources disagree."""
     named = cmdline.digests(line)
+    _check_named(config, named, uki)
     allowed = config.digest_source
     if held is not None:
         if allowed == "cmdline":
@@ -69,6 +70,19 @@ def decide(
     if named and named != decision.candidates:
         _conflict(_COMMAND_LINE, named, decision.candidates)
     return decision
+
+
+def _check_named(config: Config, named: list[Digest], uki: UkiDigests) -> None:
+    """Boot menus and add-ons append, and who removes the first image chooses the next: so several
+    count only where the UKI's own command line, signed with it, has just these."""
+    own = uki.line if config.profile == "bootc" else None
+    if own is None:
+        if len(named) > 1:
+            raise Refused("source", _COMMAND_LINE, f"two digests, {named[0]} and {named[1]}")
+    elif named != cmdline.digests(own):
+        expected = " ".join(map(str, cmdline.digests(own))) or "no digest"
+        found = " ".join(map(str, named)) or "no digest"
+        raise Refused("source", _COMMAND_LINE, found, f"{expected}, as {uki.path} has it")
 
 
 def _compare_uki(config: Config, expected: list[Digest], uki: UkiDigests) -> str:

@@ -17,12 +17,13 @@ import posix
 from pyinit.initrd.kernel import files, kexec, mounting
 from pyinit.initrd.machine import devices
 from pyinit.initrd.report.errors import Refused, os_error
-from pyinit.initrd.source import efivar, payload
+from pyinit.initrd.source import cmdline, efivar, payload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyinit.initrd.machine.modules import Modules
     from pyinit.initrd.root.digest import Digest
+    from pyinit.initrd.source.cmdline import CommandLine
 
 FIRMWARE = "/sys/firmware/efi"
 MODULES = ("efivarfs", "vfat", "nls_cp437", "nls_ascii")
@@ -41,10 +42,10 @@ class UkiDigests:
     """What was found: `found` is None where there was nothing to compare, `why_not` says why.
 
     `path`: `DEVICE:PATH` of the file, as far as known. `secure_boot`: on, off or unknown.
-    `command_line`: has the file one of its own? None: no file was looked into.
+    `command_line`: has the file one of its own? None: no file was looked into. `line`: that one.
     """
 
-    __slots__ = ("command_line", "found", "path", "secure_boot", "why_not")
+    __slots__ = ("command_line", "found", "line", "path", "secure_boot", "why_not")
 
     def __init__(self) -> None:
         self.found: list[Digest] | None = None
@@ -52,6 +53,7 @@ class UkiDigests:
         self.path = ""
         self.secure_boot = "unknown"
         self.command_line: bool | None = None
+        self.line: CommandLine | None = None
 
 
 class _Absent(Exception):
@@ -82,7 +84,7 @@ def look(modules: "Modules | None", seconds: int, uki: bool = True) -> UkiDigest
         fd = _open(device, names, modules)
         try:
             result.found = read(fd, profile, result.path)
-            result.command_line = has_command_line(fd, profile, result.path)
+            result.command_line, result.line = command_line(fd, profile, result.path)
         finally:
             posix.close(fd)
         if result.found is None:
@@ -136,19 +138,20 @@ def read(fd: int, profile: int, where: str) -> "list[Digest] | None":
     return None
 
 
-def has_command_line(fd: int, profile: int, where: str) -> bool:
-    """A command line in the file, which is signed where the file is; one of the profile or of its
-    base. Refused("source", where, …), as read()."""
+def command_line(fd: int, profile: int, where: str) -> "tuple[bool, CommandLine | None]":
+    """Has the file a command line, which is signed where the file is? That of the profile or of its
+    base; None where it is longer than any kernel takes. Refused("source", where, …), as read()."""
     for number in (profile, _cfs.PE_BASE):
         try:
-            _cfs.pe_section_read(fd, _COMMAND_LINE, number, payload.MAX)
+            data = _cfs.pe_section_read(fd, _COMMAND_LINE, number, payload.MAX)
         except OSError as error:
             if error.errno == errno.ENOENT:
                 continue
-            if error.errno != errno.EMSGSIZE:  # longer than anybody here wants to know
+            if error.errno != errno.EMSGSIZE:
                 raise Refused("source", where, f"{_COMMAND_LINE}: {os_error(error)}") from None
-        return True
-    return False
+            return True, None
+        return True, cmdline.parse(data)
+    return False, None
 
 
 def _mount_variables(modules: "Modules | None") -> int:

@@ -55,9 +55,12 @@ class Area:
         self._digest = digest
         self._modules = modules
 
-    def bind(self, template: str, image: int) -> Entry:
-        """The entry to bind over the image's directory `image`; a new one begins as its copy."""
-        return self._find(template, lambda new: copying.tree(_path(image), new))
+    def bind(self, template: str, image: int, linked: bool = False) -> Entry:
+        """The entry to bind over the image's directory `image`; a new one begins as its copy.
+
+        `linked`: the path may end with bootc's link to a /var that its deployments share.
+        """
+        return self._find(template, lambda new: copying.tree(_path(image), new), linked)
 
     def layers(self, template: str, image: int) -> tuple[Entry, int, int]:
         """The entry, upper and work directory of an overlay above the image's directory `image`."""
@@ -98,11 +101,13 @@ class Area:
         entry.path += "/" + name
         return entry
 
-    def _find(self, template: str, fill: "Callable[[str], None]") -> Entry:
+    def _find(self, template: str, fill: "Callable[[str], None]", linked: bool = False) -> Entry:
         entry = Entry(template.replace(DIGEST, self._digest))
         disk = self._stage.disk()
-        relative = entry.path.lstrip("/")
         try:
+            if linked:
+                entry.path = _shared(disk, entry.path)
+            relative = entry.path.lstrip("/")
             try:
                 entry.fd = _cfs.open_beneath(disk, relative, posix.O_PATH)
             except FileNotFoundError:
@@ -174,6 +179,28 @@ class Area:
         if size > most:
             expected = f"at most {most}, as large as the disk"
             raise Refused("state", path, f"an image file of {size} bytes", expected)
+
+
+def _shared(disk: int, path: str) -> str:
+    """The path that bootc's link at `path`, `../../os/NAME/var`, leads to; `path` where none is.
+
+    Its words are taken and no link is followed: one to elsewhere, or a second one, is refused.
+    """
+    parent, _, name = path.lstrip("/").rpartition("/")
+    above = parent.split("/")[:-2]
+    try:
+        directory = _cfs.open_beneath(disk, parent or ".", posix.O_PATH | posix.O_DIRECTORY)
+        target = posix.readlink(name, dir_fd=directory)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EINVAL):  # not there, or no link
+            return path
+        raise
+    parts = target.split("/")
+    shape = [*parts[:3], *parts[4:]] == ["..", "..", "os", "var"]
+    if not (above and shape) or parts[3] in ("", ".", ".."):
+        expected = "../../os/NAME/var beneath the state, or a directory"
+        raise Refused("state", path, f"a symbolic link to {target!r}", expected)
+    return "/".join(("", *above, *parts[2:]))
 
 
 def _path(fd: int, name: str = ".") -> str:

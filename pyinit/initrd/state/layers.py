@@ -92,8 +92,11 @@ class State:
             _attach(mount, point, name)
             _check_stacked(mount, f"/{name}")
         else:
-            disk = mode == "transient-disk"
-            entry = (self._area.fresh if disk else self._area.bind)(template, point)
+            if mode == "transient-disk":
+                entry = self._area.fresh(template, point)
+            else:
+                linked = name == "var" and self._settings.profile == "bootc"
+                entry = self._area.bind(template, point, linked)
             _attach(_bound(entry), point, name)
         self.places[name] = {"path": entry.path, "kind": entry.kind, "created": entry.created}
         return mode

@@ -70,7 +70,8 @@ def test_each_key() -> None:
         '[failure]\naction = "poweroff"\ndelay = 0\n[device]\nwait = 3600\ndiscover = true\n'
     )
     assert settings.values() == {
-        "store": "/repo", "state-etc": "/s/{digest}/e", "state-var": "/ostree/deploy/os/var",
+        "profile": "none", "store": "/repo", "state-etc": "/s/{digest}/e",
+        "state-var": "/ostree/deploy/os/var",
         "digest-source": "cmdline", "uki": "off", "failure": "poweroff", "root": "transient-ro",
         "etc": "overlay", "var": "transient-disk", "state-missing": "refuse",
         "sysroot-readonly": False, "volatile-root-link": True, "failure-delay": 0,
@@ -78,6 +79,39 @@ def test_each_key() -> None:
         "etc-size": "67108864", "var-size": "4096",
     }  # fmt: skip
     assert config.parse(config.format(settings), "").values() == settings.values()
+
+
+BOOTC = '[profile]\nname = "bootc"\n'
+
+
+def test_the_profile_of_bootc() -> None:
+    expected = Config()
+    expected.profile, expected.digest_source, expected.state_missing = "bootc", "cmdline", "refuse"
+    expected.etc, expected.var = "bind", "bind"
+    assert read(BOOTC).values() == expected.values()
+    assert config.parse(config.format(read(BOOTC)), "").values() == expected.values()
+    assert read('[profile]\nname = "none"\n').values() == read("[profile]").values()
+    assert read("[profile]").values() == read("").values()
+
+
+@pytest.mark.parametrize(
+    ("text", "etc", "var", "root"),
+    [
+        ('[etc]\nmount = "root"\n[var]\nmount = "volatile"\n', "none", "transient", "sealed"),
+        ('[etc]\nmount = "volatile"\n[var]\nmount = "root"\n', "transient", "none", "sealed"),
+        ('[etc]\nmount = "overlay"\n[var]\nmount = "none"\n', "overlay", "none", "sealed"),
+        ("[etc]\ntransient = true\n[root]\ntransient = true\n", "transient", "bind", "transient"),
+    ],
+)
+def test_files_of_bootc(text: str, etc: str, var: str, root: str) -> None:
+    settings = read(BOOTC + text)
+    assert (settings.etc, settings.var, settings.root) == (etc, var, root)
+
+
+def test_what_is_written_counts_more_than_the_profile() -> None:
+    settings = read(BOOTC + '[digest]\nsource = "any"\n[state]\nmissing = "create"\n')
+    assert (settings.digest_source, settings.state_missing) == ("any", "create")
+    assert (settings.profile, settings.etc, settings.var) == ("bootc", "bind", "bind")
 
 
 # ---- what is wrong is said with its place
@@ -107,6 +141,10 @@ def test_deep_nesting(text: str) -> None:
         ('"etc"."transiet" = 1', "1:7: unknown key [etc] transiet, expected transient"),
         ('[etc]\nmount = "Bind"\n', '2:1: [etc] mount = "Bind", expected none or bind or'),
         ('[etc]\nmount = "transient-disk"\n', "2:1: [etc] mount"),
+        ('[etc]\nmount = "root"\n', '2:1: [etc] mount = "root", expected none or bind or overlay'),
+        ('[var]\nmount = "volatile"\n', '2:1: [var] mount = "volatile", expected none or bind'),
+        ('[profile]\nname = "ostree"\n', '2:1: [profile] name = "ostree", expected none or bootc'),
+        ("[profile]\nname = true\n", "2:1: [profile] name = true, expected none or bootc"),
         ("[root]\n\ntransient = 1\n", "3:1: [root] transient = 1, expected true or false"),
         ("root = 1\n", "1:1: root = 1, expected a table"),
         ("[failure]\ndelay = 3601\n", "2:1: [failure] delay = 3601, expected 0 to 3600"),
@@ -197,8 +235,9 @@ def test_every_choice_of_the_initrd_is_one_of_the_schema() -> None:
     for table, content in SCHEMA["properties"].items():
         for key, schema in content["properties"].items():
             for value in schema.get("enum", [True, False]):
+                profile = BOOTC if value in ("root", "volatile") else ""
                 try:
-                    found = read(f"[{table}]\n{key} = {json.dumps(value)}\n").values()
+                    found = read(f"{profile}[{table}]\n{key} = {json.dumps(value)}\n").values()
                 except ConfigErrors:
                     assert "enum" not in schema
                     continue

@@ -102,13 +102,16 @@ class Boot:
         patch.setattr(compose, "mounted_at", lambda _: None)
         patch.setattr(decide, "carried", lambda: self.carried)
         patch.setattr(cmdline, "load", lambda: cmdline.parse(self.line))
+        self.settings = config.Config()
         patch.setattr(boot, "setup", self._setup)
         patch.setattr(soft_reboot, "prepare", self._prepare)
         patch.setattr(announce, "announce", lambda *_: self.asked.append("announce"))
 
     def _setup(
-        self, _settings: object, _line: object, sysroot: str, moved: object, *, root: str | None
-    ) -> object:
+        self, settings: config.Config, _line: object, sysroot: str, moved: object,
+        *, root: str | None,
+    ) -> object:  # fmt: skip
+        self.settings = settings
         self.asked.append((sysroot, moved, root))
         return {}
 
@@ -139,6 +142,28 @@ def test_what_is_asked_of_the_boot(flow: Boot, arguments: list[str], asked: list
     """Where it mounts the disk itself, the image needs the directories that mounts are moved to."""
     assert setup_root.main(arguments) == EXIT_OK
     assert flow.asked == asked
+
+
+@pytest.mark.parametrize(
+    ("line", "conf", "var"),
+    [
+        (b"systemd.volatile=state", b"profile=bootc\nvar=bind\n", "transient"),
+        (b"a systemd.volatile=no systemd.volatile=overlay", b"profile=bootc\nvar=bind\n",
+         "transient"),
+        (b"systemd.volatile=state", b"profile=bootc\nvar=none\n", "none"),
+        (b"systemd.volatile=state", b"var=bind\n", "bind"),
+        (b"systemd.volatile=yes systemd.volatile", b"profile=bootc\nvar=bind\n", "bind"),
+        (b"systemd.volatile_=state", b"profile=bootc\nvar=bind\n", "bind"),
+    ],
+)  # fmt: skip
+def test_a_var_that_the_command_line_lets_go(
+    flow: Boot, tmp_path: Path, line: bytes, conf: bytes, var: str
+) -> None:
+    """As bootc does it, on its disks alone; the configuration that is left says so too."""
+    (tmp_path / "conf").write_bytes(b"cfsconf1\n" + conf)
+    flow.line = line
+    assert setup_root.main([]) == EXIT_OK
+    assert flow.settings.var == var
 
 
 @pytest.mark.parametrize(

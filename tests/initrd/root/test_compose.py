@@ -109,6 +109,14 @@ def test_what_is_mounted_and_what_is_read(kernel: Kernel, image: VerifiedImage) 
         assert kernel.read == (8, 10, "/sysroot")
 
 
+def test_another_source_is_that_of_the_root_alone(kernel: Kernel, image: VerifiedImage) -> None:
+    kernel.shows(SEALED)
+    stage: Any = Stage()
+    compose.compose(stage, image, 7, 2, upper=lambda _: (8, 5), source="transient:composefs=")
+    sources = [overlay[0] for overlay in kernel.overlays]
+    assert sources == [f"transient:composefs={HEX}", f"composefs:{HEX}"]
+
+
 def test_without_verity_it_is_not_asked_for(kernel: Kernel) -> None:
     unmeasured = UnmeasuredImage.__new__(UnmeasuredImage)
     unmeasured.fd, unmeasured.path, unmeasured.noacl = -1, "/image", False

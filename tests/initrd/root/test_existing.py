@@ -46,6 +46,10 @@ def test_a_root(table: Table) -> None:
     assert found is not None
     assert (found.digest.hex, found.verity, found.upper) == (HEX, "require", None)
     assert found.options == ["ro", "nosuid", "relatime"]
+    table.shows(SEALED.replace("composefs:", "transient:composefs="))
+    found = table.at()
+    assert found is not None
+    assert found.digest.hex == HEX
     table.shows(SEALED.replace("require", "on") + ",upperdir=/proc/self/fd/9/u,workdir=/a/w")
     found = table.at()
     assert found is not None
@@ -57,6 +61,7 @@ def test_a_root(table: Table) -> None:
     [
         SEALED.replace("overlay", "tmpfs"),
         SEALED.replace("composefs:", "root:"),
+        SEALED.replace("composefs:", "transient:"),
         SEALED.replace("composefs:", ""),
         SEALED.replace(HEX, HEX[1:]),
     ],

@@ -25,7 +25,7 @@ LINES = {
     "insecure": (f"composefs=?{A.hex}", Refused),
     "insecure long": (f"composefs.digest=?v1-sha256-12:{A.hex}", Refused),
     "empty": ("composefs=", Refused),
-    "no value": ("composefs", Refused),
+    "no value": ("composefs", None),
     "malformed": (f"composefs={A.hex[:-1]}", Refused),
 }
 HELD: list[list[Digest] | None] = [None, [A], [B], [A, B], [B, A]]
@@ -95,6 +95,59 @@ def test_the_uki_never_decides() -> None:
 def test_the_order_of_candidates_is_compared_too() -> None:
     assert decide(config(), [A, B], [A, B], "").candidates == [A, B]
     assert f"{B} {A}, expected {A} {B}" in refusal(config(), [A, B], [B, A], "")
+
+
+ORDER = f"composefs={C.hex} composefs.digest=v1-sha512-12:{B.hex} composefs={A.hex}"
+
+
+def bootc(line: str, own: str | None, held: list[Digest] | None = None) -> list[Digest]:
+    """The candidates on a disk of bootc, by a UKI that could be read and has `own`."""
+    settings = config(source="any")
+    settings.profile = "bootc"
+    uki = uki_with(None)
+    uki.path = "/dev/vda1:/a.efi"
+    uki.line = None if own is None else cmdline.parse(own.encode())
+    return sources.decide(settings, held, uki, cmdline.parse(line.encode())).candidates
+
+
+def test_several_that_the_uki_itself_has_are_candidates_in_its_order() -> None:
+    assert bootc(ORDER, "quiet " + ORDER) == [C, B, A]
+    assert bootc(f"{ORDER} composefs={B.hex} more", ORDER) == [C, B, A]
+    assert bootc(ORDER, ORDER, [C, B, A]) == [C, B, A]
+    with pytest.raises(Refused, match=f"{C} {B} {A}, expected {A}"):
+        bootc(ORDER, ORDER, [A])
+
+
+@pytest.mark.parametrize(
+    ("line", "own", "said"),
+    [
+        (f"{ORDER} composefs={A.hex}", f"composefs={C.hex}", f"{C} {B} {A}, expected {C}, as /dev"),
+        (f"composefs={A.hex}", "quiet", f"{A}, expected no digest, as /dev/vda1:/a.efi has it"),
+        ("quiet", f"composefs={A.hex}", f"no digest, expected {A}, as /dev/vda1:/a.efi has it"),
+        (f"composefs={B.hex} composefs={A.hex}", f"composefs={A.hex} composefs={B.hex}", "expect"),
+        (f"composefs={A.hex}", f"composefs={C.hex}", f"{A}, expected {C}, as"),
+        (f"composefs={A.hex}", f"composefs={A.hex} composefs={B.hex}", f"{A}, expected {A} {B}"),
+    ],
+)
+def test_what_an_add_on_appends_is_no_candidate(line: str, own: str, said: str) -> None:
+    """Who removes the first image would choose the next."""
+    with pytest.raises(Refused) as caught:
+        bootc(line, own)
+    assert str(caught.value).startswith("refused: source: kernel command line: ")
+    assert said in str(caught.value)
+
+
+def test_where_the_uki_cannot_be_read_all_must_agree() -> None:
+    assert bootc(f"composefs={A.hex} composefs={A.hex}", None) == [A]
+    with pytest.raises(Refused, match=f"two digests, {C} and {B}"):
+        bootc(ORDER, None)
+
+
+def test_without_the_profile_several_are_never_candidates() -> None:
+    uki = uki_with(None)
+    uki.line = cmdline.parse(ORDER.encode())
+    with pytest.raises(Refused, match="two digests"):
+        sources.decide(config(source="cmdline"), None, uki, uki.line)
 
 
 def test_what_is_said() -> None:

@@ -165,15 +165,22 @@ def test_the_profile_then_the_base(firmware: Firmware) -> None:
 def test_a_command_line_of_the_file(firmware: Firmware) -> None:
     """Without one who starts the UKI says what PID 1 is."""
     lines = firmware.command_lines
-    assert look().command_line is True
+    found = look()
+    assert found.command_line is True
+    assert found.line is not None
+    assert found.line.parameters == [("quiet", None)]
     lines[_cfs.PE_BASE] = errno.EMSGSIZE
-    assert look().command_line is True
+    assert (look().command_line, look().line) == (True, None)
     lines.clear()
-    assert look().command_line is False
+    assert (look().command_line, look().line) == (False, None)
     firmware.set("StubProfile", "1")
     assert look().command_line is False
-    lines[1] = b"of the profile"
-    assert look().command_line is True
+    lines[1] = b"a=b\0"
+    lines[_cfs.PE_BASE] = b"of the base"
+    found = look()
+    assert found.command_line is True
+    assert found.line is not None
+    assert found.line.parameters == [("a", "b")]
     lines.clear()
     lines[_cfs.PE_BASE] = b"of the base"
     assert look().command_line is True
@@ -330,6 +337,7 @@ def test_what_an_earlier_boot_left_is_not_read(
     result = look()
     assert (result.found, result.why_not) == (None, why)
     assert (result.path, result.secure_boot, result.command_line) == ("", "unknown", None)
+    assert result.line is None
     assert look(uki=False).secure_boot == "unknown"
     assert esp.disk(None, 3) == ("", why)
     assert firmware.mounts == []

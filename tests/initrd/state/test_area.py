@@ -5,6 +5,7 @@ import _cfs
 import errno
 import os
 import posix
+import re
 import struct
 from pathlib import Path
 from types import SimpleNamespace
@@ -190,6 +191,85 @@ def test_what_somebody_put_in_a_directorys_place(
     make(path)
     with pytest.raises(Refused, match=f"state: /[a-z.]+: ({found})"):
         area.fresh("/var", image) if "var" in name else area.layers("/state", image)
+
+
+VAR = "/state/deploy/{digest}/var"
+
+
+@pytest.fixture
+def deployment(disk: Path) -> Path:
+    """That of the image, with the /var that bootc's deployments share."""
+    path = disk / "state/deploy" / ("ab" * 32)
+    path.mkdir(parents=True)
+    for shared in ("state/os/default/var", "state/os/var", "os/default/var", "state/var"):
+        (disk / shared).mkdir(parents=True)
+    return path
+
+
+def test_the_link_of_bootc_is_followed(
+    area: Area, disk: Path, image: int, deployment: Path
+) -> None:
+    shared = disk / "state/os/default/var"
+    (deployment / "var").symlink_to("../../os/default/var")
+    entry = area.bind(VAR, image, linked=True)
+    assert (entry.path, entry.created) == ("/state/os/default/var", False)
+    assert os.path.samestat(os.fstat(entry.fd), shared.stat())
+    with pytest.raises(Refused, match=f"state: {VAR.format(digest='ab' * 32)}: a symbolic link, "):
+        area.bind(VAR, image)
+    with pytest.raises(Refused, match="a symbolic link, and none is followed"):
+        area.layers(VAR, image)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("../../os/default/../../var", "../../os/../var", "../../os/./var", "../../os//var"),
+        *("../../os/default", "../../os/default/var/", "../../os/default/var/x", "../os/x/var"),
+        *("/state/os/default/var", "../../../os/default/var", "../../../../etc", "../../OS/x/var"),
+        *("/../../os/x/var", "../../os/default/Var", "./../os/x/var", "../x/os/x/var", "os", ".."),
+    ],
+)
+def test_no_other_link_is_followed(area: Area, image: int, deployment: Path, target: str) -> None:
+    (deployment / "var").symlink_to(target)
+    found = re.escape(f"a symbolic link to {target!r}, expected ../../os/NAME/var beneath the")
+    with pytest.raises(Refused, match=f"state: /state/deploy/(ab)+/var: {found}"):
+        area.bind(VAR, image, linked=True)
+
+
+@pytest.mark.parametrize("place", ["state/os/default/var", "state/os/default", "state/deploy/x"])
+def test_no_link_behind_or_before_it(
+    area: Area, disk: Path, image: int, deployment: Path, place: str
+) -> None:
+    link = disk / place
+    if place.endswith("x"):
+        link = deployment
+    else:
+        (deployment / "var").symlink_to("../../os/default/var")
+    link.rename(disk / "moved")
+    link.symlink_to(disk / "moved")
+    with pytest.raises(Refused, match="a symbolic link, and none is followed"):
+        area.bind(VAR, image, linked=True)
+
+
+def test_a_path_that_is_too_short_for_a_link_has_none(area: Area, disk: Path, image: int) -> None:
+    """What it leads to is beneath a directory for the state."""
+    (disk / "a/b").mkdir(parents=True)
+    (disk / "os/x/var").mkdir(parents=True)
+    for path in ("/var", "/a/var", "/a/b/var"):
+        (disk / path[1:]).symlink_to("../../os/x/var")
+        with pytest.raises(Refused, match=f"state: {path}: a symbolic link to"):
+            area.bind(path, image, linked=True)
+
+
+def test_where_bootc_has_no_link_the_directory_counts(
+    area: Area, image: int, deployment: Path
+) -> None:
+    area._settings.state_missing = "refuse"
+    with pytest.raises(Refused, match=r"/var: No such .*state-missing=refuse"):
+        area.bind(VAR, image, linked=True)
+    (deployment / "var").mkdir()
+    entry = area.bind(VAR, image, linked=True)
+    assert os.path.samestat(os.fstat(entry.fd), (deployment / "var").stat())
 
 
 def test_what_is_no_file_and_no_directory(area: Area, disk: Path, image: int) -> None:

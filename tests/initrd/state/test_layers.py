@@ -81,13 +81,15 @@ class Area:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self.linked: list[bool] = []
 
     def _entry(self, path: str) -> Entry:
         entry = Entry(path)
         entry.fd = self._fd
         return entry
 
-    def bind(self, _template: str, _image: int) -> Entry:
+    def bind(self, _template: str, _image: int, linked: bool = False) -> Entry:
+        self.linked.append(linked)
         return self._entry("/state")
 
     def fresh(self, _template: str, _image: int) -> Entry:
@@ -129,6 +131,16 @@ def test_nothing_over_the_root_has_devices_or_set_user_id(
     path = "/fresh" if mode == "transient-disk" else "/state"
     place = {"path": path, "kind": "directory", "created": False}
     assert state.places == ({} if mode == "transient" else {"var": place})
+
+
+@pytest.mark.parametrize("profile", ["none", "bootc"])
+def test_a_link_is_followed_for_var_on_a_disk_of_bootc(
+    kernel: Kernel, root: Any, profile: str
+) -> None:
+    state = over(root, profile=profile, etc="bind", var="bind")
+    assert (state.etc(), state.var()) == ("bind", "bind")
+    assert state._area.linked == [False, profile == "bootc"]  # type: ignore[attr-defined]
+    assert kernel
 
 
 def test_nothing_is_laid_over_the_root_where_none_is_asked_for(kernel: Kernel, root: Any) -> None:

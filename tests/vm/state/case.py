@@ -19,7 +19,8 @@ down() {{
         ! cut -d' ' -f5 /proc/self/mountinfo | grep -qx "${{1:-/disk}}/$name" ||
         umount ${{1:-/disk}}/$name
     done
-    ! grep -q " ${{1:-/disk}} .* - overlay composefs:" /proc/self/mountinfo || umount ${{1:-/disk}}
+    ! grep -q " ${{1:-/disk}} .* - overlay [a-z:]*composefs[:=]" /proc/self/mountinfo ||
+    umount ${{1:-/disk}}
 }}
 record() {{ cat /run/cfs/root.json; }}
 # until the children are gone that remove what earlier boots left

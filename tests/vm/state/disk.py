@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""The disk of the cases: a store with two images, and file systems in files."""
+"""The disk of the cases: a store with two images, file systems in files, and what bootc has."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from tests.vm.once import made_once
 from tests.vm.repository import REPOSITORY_FORMAT, add_image
 from tests.vm.store import CACHE, LARGE, SealedTree, Store, seal_objects, verity_digest
 from tests.vm.toolbox import Toolbox
+
+from . import bootc
 
 LABEL = "system_u:object_r:etc_t:s0"
 _XATTRS = {"security.selinux": LABEL.encode(), "user.kept": b"yes"}
@@ -38,11 +41,12 @@ def _members(store: Store, hostname: bytes = b"fixture\n") -> list[Member]:
 @dataclass(frozen=True)
 class StateDisk(SealedTree):
     """The disk on each file system, and the digests of the images in its store: the one of the
-    cases, and another for a soft reboot."""
+    cases, and another for a soft reboot; and of those by cfsctl, by their repositories."""
 
-    seal = seal_objects("repo")
+    seal = "".join(map(seal_objects, ("repo", bootc.SHA512, bootc.SHA256)))
     digest: str
     second: str
+    cfsctl: dict[str, str]
 
 
 def make_disk(toolbox: Toolbox, store: Store) -> StateDisk:
@@ -55,6 +59,7 @@ def make_disk(toolbox: Toolbox, store: Store) -> StateDisk:
             digest = verity_digest(toolbox, image)
             add_image(tree / "repo", image, digest)
             (directory / name).write_text(digest)
+        (directory / "cfsctl").write_text(json.dumps(bootc.unpack(tree)))
         (tree / "images").mkdir()
         (directory / "empty").mkdir()
         for name in ("ext4", "ext4-overlay", "small", "twice"):
@@ -63,7 +68,9 @@ def make_disk(toolbox: Toolbox, store: Store) -> StateDisk:
             btrfs(toolbox, tree / "images" / name, directory / "empty", 120 * MIB)
         (tree / "images/nothing").write_bytes(bytes(1 << 20))
 
-    key = repr((_members(store), 3, store.sha256, REPOSITORY_FORMAT))
+    made = bootc.REPOSITORIES.read_bytes(), bootc.LINK
+    key = repr((_members(store), 4, store.sha256, REPOSITORY_FORMAT, made))
     directory = made_once(CACHE / "state-disk", key, make)
-    digests = ((directory / name).read_text() for name in ("digest", "second"))
-    return StateDisk(toolbox, directory / "tree", *digests)
+    digest, second = ((directory / name).read_text() for name in ("digest", "second"))
+    cfsctl = json.loads((directory / "cfsctl").read_text())
+    return StateDisk(toolbox, directory / "tree", digest, second, cfsctl)
