@@ -47,6 +47,7 @@ install() {
     inst_simple "$_cfs_init" /usr/bin/cfs-setup-root
     ln -sfn cfs-setup-root "$initdir/usr/bin/cfs-mount"
     mkdir -p "$initdir/usr/lib/composefs"
+    _cfs_warn_of_labels
     _cfs_install_configuration || exit 1
     _cfs_install_digest || exit 1
     # Whoever has the disk makes a partition that looks like a hibernated machine; without systemd
@@ -77,6 +78,18 @@ install() {
         inst_hook pre-mount 99 "$moddir/cfs-setup-root.sh"
         inst_hook emergency 00 "$moddir/cfs-give-up.sh"
     fi
+}
+
+# Labels are attributes in the image: none can be added to it, and an enforcing policy stops most of
+# what has none. Whether this tree becomes the image is not known here: so it is a warning.
+_cfs_warn_of_labels() {
+    local _root="${dracutsysrootdir-}"
+    grep -qs '^SELINUX=enforcing' "$_root/etc/selinux/config" || return 0
+    # Where SELinux is not on, or this stat knows nothing of it, it has other words.
+    LC_ALL=C stat -c %C "$_root/usr" 2>&1 | grep -q 'No data available' || return 0
+    dwarn "cfs: $_root/etc/selinux/config says enforcing, but $_root/usr has no label: label the" \
+        "tree before its image is made, or it will not come up: chroot TREE setfiles -m -F" \
+        "/etc/selinux/POLICY/contexts/files/file_contexts /"
 }
 
 # `exit`, not `return`: dracut only complains about a module that fails, and writes the initrd.
