@@ -92,11 +92,18 @@ def run(name: str, parser: Parser, arguments: list[str] | None) -> int:
     """
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:  # whoever started it wants another
         return _finish(name, parser, arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _on_sigterm(signal.default_int_handler)
     try:
         return _finish(name, parser, arguments)
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _on_sigterm(signal.SIG_DFL)
+
+
+def _on_sigterm(action: Any) -> None:
+    try:
+        signal.signal(signal.SIGTERM, action)
+    except OSError:
+        pass  # what it is asked to do matters more than what a signal leaves
 
 
 def _finish(name: str, parser: Parser, arguments: list[str] | None) -> int:
