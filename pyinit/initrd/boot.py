@@ -107,6 +107,7 @@ def build(
     for name in mount_points:
         layers.mount_point(root, name)
     over = layers.State(stage, root, settings, modules)
+    over.look()
     built: dict[str, status.Value] = {
         "digest": str(image.digest),
         "missing_candidates": [str(digest) for digest in missing],

@@ -55,6 +55,31 @@ class Area:
         self._digest = digest
         self._modules = modules
 
+    def look(self, template: str, names: tuple[str, ...], linked: bool = False) -> None:
+        """Refused where what is there could not be used: before any of it is changed.
+
+        `names` are directories in it; those that are missing are made later.
+        """
+        entry = Entry(template.replace(DIGEST, self._digest))
+        refuse = self._settings.state_missing == "refuse"
+        try:
+            if linked:
+                entry.path = _shared(self._stage.base, entry.path)
+            relative = entry.path.lstrip("/")
+            entry.fd = _cfs.open_beneath(self._stage.base, relative, posix.O_PATH)
+            if _kind(entry) == inode.REGULAR:
+                image = _cfs.open_beneath(self._stage.base, relative, posix.O_RDONLY)
+                self._file_system(entry.path, image)
+                return
+            for name in names:
+                if _exists(entry.fd, name):
+                    _cfs.open_beneath(entry.fd, name, _DIRECTORY)
+        except FileNotFoundError as error:
+            if refuse:
+                raise _refused(entry.path, error) from None
+        except OSError as error:
+            raise _refused(entry.path, error) from None
+
     def bind(self, template: str, image: int, linked: bool = False) -> Entry:
         """The entry to bind over the image's directory `image`; a new one begins as its copy.
 
@@ -117,12 +142,8 @@ class Area:
                 _create(_make_directories(disk, parent), name, fill)
                 entry.created = True
                 entry.fd = _cfs.open_beneath(disk, relative, posix.O_PATH)
-            kind = inode.kind(posix.fstat(entry.fd))
-            if kind == inode.REGULAR:
+            if _kind(entry) == inode.REGULAR:
                 entry.fd = self._attach(entry, _cfs.open_beneath(disk, relative, posix.O_RDWR))
-            elif kind != inode.DIRECTORY:
-                expected = "a directory, or an image file"
-                raise Refused("state", entry.path, "neither directory nor file", expected)
         except OSError as error:
             raise _refused(entry.path, error) from None
         return entry
@@ -130,19 +151,10 @@ class Area:
     def _attach(self, entry: Entry, image: int) -> int:
         """The root of the file system in an image file, grown as configured."""
         entry.kind = "image file"
-        data = posix.pread(image, image_file.NEEDED, 0)
-        kinds = filesystem.detect(data)
-        if kinds not in (["ext4"], ["btrfs"]):
-            found = " and ".join(kinds) or "no known file system"
-            raise Refused("state", entry.path, found, "ext4 or btrfs in the image file")
-        fault = image_file.fault(kinds[0], data)
-        if fault is not None:
-            expected = "a file system that is whole in the image file"
-            raise Refused("state", entry.path, f"{kinds[0]}: {fault}", expected)
+        kind = self._file_system(entry.path, image)
         if self._modules is not None:
-            self._modules.load_filesystem(kinds[0], "state")
+            self._modules.load_filesystem(kind, "state")
         grow = self._settings.state_grow
-        self._check_size(entry.path, image, grow)
         if posix.fstat(image).st_size < grow:
             posix.ftruncate(image, grow)
         try:
@@ -154,9 +166,9 @@ class Area:
         device = posix.readlink(f"/proc/self/fd/{loop}")
         attributes = mounting.NODEV | mounting.NOSUID
         try:
-            mount = _cfs.fs_mount(kinds[0], [("source", device)], attributes)
+            mount = _cfs.fs_mount(kind, [("source", device)], attributes)
         except OSError as error:
-            raise mounting.mount_refused(kinds[0], entry.path, error) from None
+            raise mounting.mount_refused(kind, entry.path, error) from None
         self._stage.bring_in(mount)
         root = posix.open(".", _DIRECTORY, dir_fd=mount)
         if grow:
@@ -165,20 +177,39 @@ class Area:
             try:
                 _cfs.filesystem_grow(root, size)
             except OSError as error:
-                found = f"its {kinds[0]} cannot be grown to {size} bytes: {os_error(error)}"
+                found = f"its {kind} cannot be grown to {size} bytes: {os_error(error)}"
                 raise Refused("state", entry.path, found) from None
         posix.close(image)
         return root
 
-    def _check_size(self, path: str, image: int, grow: int) -> None:
-        """A file may have holes, and fills the disk when these are written to. One that could never
-        be filled is nobody's state."""
-        disk = posix.fstatvfs(self._stage.disk())
-        most = max(disk.f_blocks * disk.f_frsize, grow)
+    def _file_system(self, path: str, image: int) -> str:
+        """That in an image file. A file may have holes, and fills the disk when these are written
+        to. One that could never be filled is nobody's state."""
+        data = posix.pread(image, image_file.NEEDED, 0)
+        kinds = filesystem.detect(data)
+        if kinds not in (["ext4"], ["btrfs"]):
+            found = " and ".join(kinds) or "no known file system"
+            raise Refused("state", path, found, "ext4 or btrfs in the image file")
+        fault = image_file.fault(kinds[0], data)
+        if fault is not None:
+            expected = "a file system that is whole in the image file"
+            raise Refused("state", path, f"{kinds[0]}: {fault}", expected)
+        disk = posix.fstatvfs(self._stage.base)
+        most = max(disk.f_blocks * disk.f_frsize, self._settings.state_grow)
         size = posix.fstat(image).st_size
         if size > most:
-            expected = f"at most {most}, as large as the disk"
-            raise Refused("state", path, f"an image file of {size} bytes", expected)
+            largest = f"at most {most}, as large as the disk"
+            raise Refused("state", path, f"an image file of {size} bytes", largest)
+        return kinds[0]
+
+
+def _kind(entry: Entry) -> int:
+    """A directory or a file. Refused: anything else."""
+    kind = inode.kind(posix.fstat(entry.fd))
+    if kind not in (inode.DIRECTORY, inode.REGULAR):
+        expected = "a directory, or an image file"
+        raise Refused("state", entry.path, "neither directory nor file", expected)
+    return kind
 
 
 def _shared(disk: int, path: str) -> str:

@@ -64,6 +64,23 @@ class State:
         self._area = Area(stage, settings, root.image.digest.hex, modules)
         self.places: dict[str, status.Value] = {}
 
+    def look(self) -> None:
+        """Refused where one of the two could not be laid over: before anything is made for the
+        other."""
+        settings = self._settings
+        for name, mode, template in (
+            ("etc", settings.etc, settings.state_etc),
+            ("var", settings.var, settings.state_var),
+        ):
+            if mode in ("bind", "overlay"):
+                with Step("state", f"/{name}"):
+                    mount_point(self._root, name)
+                    names = ("upper", "work") if mode == "overlay" else ()
+                    self._area.look(template, names, self._linked(name, mode))
+
+    def _linked(self, name: str, mode: str) -> bool:
+        return name == "var" and mode == "bind" and self._settings.profile == "bootc"
+
     def etc(self) -> str:
         """Lays /etc over the root. Returns the mode, for the status record."""
         mode = self._settings.etc
@@ -95,8 +112,7 @@ class State:
             if mode == "transient-disk":
                 entry = self._area.fresh(template, point)
             else:
-                linked = name == "var" and self._settings.profile == "bootc"
-                entry = self._area.bind(template, point, linked)
+                entry = self._area.bind(template, point, self._linked(name, mode))
             _attach(_bound(entry), point, name)
         self.places[name] = {"path": entry.path, "kind": entry.kind, "created": entry.created}
         return mode

@@ -38,7 +38,7 @@ def area(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Area:
     monkeypatch.setattr(_cfs, "filesystem_sync", lambda _: None)
     (tmp_path / "disk").mkdir()
     fd = os.open(tmp_path / "disk", os.O_RDONLY)
-    stage = SimpleNamespace(disk=lambda: fd, leftovers=None, bring_in=lambda _: None)
+    stage = SimpleNamespace(disk=lambda: fd, base=fd, leftovers=None, bring_in=lambda _: None)
     return Area(stage, Config(), "ab" * 32, None)  # type: ignore[arg-type]
 
 
@@ -193,6 +193,58 @@ def test_what_somebody_put_in_a_directorys_place(
         area.fresh("/var", image) if "var" in name else area.layers("/state", image)
 
 
+def _prepare(disk: Path, what: str) -> None:
+    state = disk / "state"
+    if what == "pipe":
+        os.mkfifo(state)
+    elif what == "link":
+        state.symlink_to("/nowhere")
+    elif what in ("upper", "work"):
+        state.mkdir()
+        (state / what).symlink_to("/nowhere")
+    elif what == "foreign file":
+        state.write_bytes(bytes(len(GOOD)))
+    elif what == "image file":
+        state.write_bytes(GOOD)
+    elif what == "directory":
+        state.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("pipe", "state: /state: neither directory nor file"),
+        ("link", "state: /state: a symbolic link, and none is followed"),
+        ("upper", "state: /state: a symbolic link, and none is followed"),
+        ("work", "state: /state: a symbolic link, and none is followed"),
+        ("foreign file", "state: /state: no known file system"),
+        ("image file", None),
+        ("directory", None),
+        ("nothing", None),
+    ],
+)
+def test_state_is_looked_at_before_any_is_made(
+    area: Area, disk: Path, image: int, what: str, said: str | None
+) -> None:
+    """And a look makes nothing, attaches nothing, and needs no disk that can be written to."""
+    assert image
+    area._stage.disk = None  # type: ignore[method-assign,assignment]
+    _prepare(disk, what)
+    before = sorted(disk.rglob("*"))
+    if said is None:
+        area.look("/state", ("upper", "work"))
+    else:
+        with pytest.raises(Refused, match=said):
+            area.look("/state", ("upper", "work"))
+    assert sorted(disk.rglob("*")) == before
+    if what in ("upper", "work"):
+        area.look("/state", ())  # a bind: they are files of its own
+    if what == "nothing":
+        area._settings.state_missing = "refuse"
+        with pytest.raises(Refused, match=r"state: /state: No such .*state-missing=refuse"):
+            area.look("/state", ())
+
+
 VAR = "/state/deploy/{digest}/var"
 
 
@@ -211,6 +263,9 @@ def test_the_link_of_bootc_is_followed(
 ) -> None:
     shared = disk / "state/os/default/var"
     (deployment / "var").symlink_to("../../os/default/var")
+    area.look(VAR, (), linked=True)
+    with pytest.raises(Refused, match="a symbolic link, and none is followed"):
+        area.look(VAR, ())
     entry = area.bind(VAR, image, linked=True)
     assert (entry.path, entry.created) == ("/state/os/default/var", False)
     assert os.path.samestat(os.fstat(entry.fd), shared.stat())

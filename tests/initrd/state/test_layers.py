@@ -82,6 +82,7 @@ class Area:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self.linked: list[bool] = []
+        self.looked: list[object] = []
 
     def _entry(self, path: str) -> Entry:
         entry = Entry(path)
@@ -91,6 +92,9 @@ class Area:
     def bind(self, _template: str, _image: int, linked: bool = False) -> Entry:
         self.linked.append(linked)
         return self._entry("/state")
+
+    def look(self, *what: object) -> None:
+        self.looked.append(what)
 
     def fresh(self, _template: str, _image: int) -> Entry:
         return self._entry("/fresh")
@@ -141,6 +145,34 @@ def test_a_link_is_followed_for_var_on_a_disk_of_bootc(
     assert (state.etc(), state.var()) == ("bind", "bind")
     assert state._area.linked == [False, profile == "bootc"]  # type: ignore[attr-defined]
     assert kernel
+
+
+@pytest.mark.parametrize(
+    ("profile", "etc", "var", "looked"),
+    [
+        ("none", "overlay", "bind", [("/e", ("upper", "work"), False), ("/v", (), False)]),
+        ("bootc", "bind", "bind", [("/e", (), False), ("/v", (), True)]),
+        ("bootc", "bind", "overlay", [("/e", (), False), ("/v", ("upper", "work"), False)]),
+        ("none", "transient", "transient-disk", []),
+        ("none", "none", "none", []),
+    ],
+)
+def test_what_lies_on_the_disk_is_looked_at_first(
+    kernel: Kernel, root: Any, profile: str, etc: str, var: str, looked: list[object]
+) -> None:
+    state = over(root, profile=profile, etc=etc, var=var, state_etc="/e", state_var="/v")
+    state.look()
+    assert state._area.looked == looked  # type: ignore[attr-defined]
+    assert kernel.made == []
+
+
+def test_a_directory_that_the_image_lacks_is_missed_before_anything_is_made(
+    kernel: Kernel, root: Any, tmp_path: Path
+) -> None:
+    assert kernel
+    (tmp_path / "var").rmdir()
+    with pytest.raises(Refused, match=r"state: /var: No such .*a directory in the image"):
+        over(root, etc="overlay", var="bind").look()
 
 
 def test_nothing_is_laid_over_the_root_where_none_is_asked_for(kernel: Kernel, root: Any) -> None:
