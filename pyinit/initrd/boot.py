@@ -106,6 +106,7 @@ def build(
     )
     for name in mount_points:
         layers.mount_point(root, name)
+    layers.bind_usr(root, settings)
     over = layers.State(stage, root, settings, modules)
     over.look()
     built: dict[str, status.Value] = {

@@ -40,17 +40,18 @@ def build_root(
     files: dict[str, tuple[int, str]] | None = None,
     enabled: Sequence[str] = (),
     modules: Path | None = None,
+    finish: str = "",
     key: str = "",
 ) -> Path:
     """The directory `destination` with `packages`, ready to become an image; made once.
 
     `files` are added last: path below the root to (mode, text). Units of `enabled` are started
     with multi-user.target, those of `masked` never. `modules` is the /usr/lib/modules of the
-    kernel that will boot it, `key` names it. Needs root.
+    kernel that will boot it, `key` names it. `finish` is run in the tree, by its sh. Needs root.
     """
     added = files or {}
     lists = [list(packages), list(masked), list(enabled), sorted(added.items())]
-    whole_key = repr((_VERSION, suite, lists, key))
+    whole_key = repr((_VERSION, suite, lists, key, *([finish] if finish else [])))
 
     def make(directory: Path) -> None:
         root = directory / "root"
@@ -66,6 +67,8 @@ def build_root(
         wants = root / "usr/lib/systemd/system/multi-user.target.wants"
         for unit in enabled:
             (wants / unit).symlink_to(f"../{unit}")
+        if finish:
+            _run(["chroot", str(root), "sh", "-e", "-c", finish])
 
     return made_once(destination, whole_key, make) / "root"
 

@@ -27,10 +27,10 @@ from .repository import REPOSITORY_FORMAT, add_image, make_repository
 from .store import sealed_disk
 from .toolbox import Toolbox
 
-_PACKAGES = ("systemd", "systemd-sysv", "udev", "dbus", "util-linux", "kmod")
+PACKAGES = ("systemd", "systemd-sysv", "udev", "dbus", "util-linux", "kmod")
 # Its file system is a module, and the image has none.
-_MASKED = (*MASKED, "proc-sys-fs-binfmt_misc.automount")
-_AGENT = """#!/bin/sh
+WITHOUT_MODULES = (*MASKED, "proc-sys-fs-binfmt_misc.automount")
+AGENT = """#!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 udevadm wait --timeout=600 /dev/virtio-ports/results
 exec >/dev/virtio-ports/results 2>&1
@@ -39,14 +39,14 @@ mkdir -p /run/test
 tar -x -f /dev/vdb -C /run/test && . /run/test/script
 systemctl --no-block poweroff
 """
-_SERVICE = """[Unit]
+SERVICE = """[Unit]
 Description=The test
 [Service]
 # simple: the boot is complete while this waits for its completion
 Type=simple
 ExecStart=/usr/libexec/test-agent
 """
-_SEAL = """
+SEAL = """
 set -e
 find composefs/objects -type f | xargs -n 500 verity-enable
 mkdir -p state
@@ -72,10 +72,10 @@ def make_systemd_root(toolbox: Toolbox) -> SystemdRoot:
     place = BUILD / "vm-cache" / "systemd-root"
     place.mkdir(parents=True, exist_ok=True)
     tree = build_root(
-        place / "root", _PACKAGES, masked=_MASKED,
+        place / "root", PACKAGES, masked=WITHOUT_MODULES,
         files={
-            "usr/libexec/test-agent": (0o755, _AGENT),
-            "usr/lib/systemd/system/test-agent.service": (0o644, _SERVICE),
+            "usr/libexec/test-agent": (0o755, AGENT),
+            "usr/lib/systemd/system/test-agent.service": (0o644, SERVICE),
             "etc/hostname": (0o644, "first\n"),
         },
         enabled=["test-agent.service"],
@@ -93,13 +93,13 @@ def make_systemd_root(toolbox: Toolbox) -> SystemdRoot:
             add_image(store, image.file, image.digest)
         size = sum(path.lstat().st_size + 8192 for path in (directory / "tree").rglob("*"))
         disk = sealed_disk(
-            toolbox, directory / "tree", _SEAL, size=_round(size * 5 // 4 + 96 * MIB)
+            toolbox, directory / "tree", SEAL, size=rounded(size * 5 // 4 + 96 * MIB)
         )
         shutil.rmtree(directory / "tree")
         (directory / "disk").symlink_to(disk)
 
     key = repr(
-        (first.digest, second.digest, _SEAL, REPOSITORY_FORMAT, Path(bait.__file__).read_bytes())
+        (first.digest, second.digest, SEAL, REPOSITORY_FORMAT, Path(bait.__file__).read_bytes())
     )
     sealed = made_once(place / "sealed", key, make)
     return SystemdRoot(first, second, (sealed / "disk").resolve())
@@ -116,5 +116,5 @@ def script_disk(path: Path, script: str, files: Mapping[str, Path] | None = None
     return path
 
 
-def _round(size: int) -> int:
+def rounded(size: int) -> int:
     return size - size % MIB

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """What is left for the booted system, and the line that says what boots."""
 
-from pyinit.initrd.handover import status, volatile_root
+from pyinit.initrd.handover import relabel, status, volatile_root
+from pyinit.initrd.kernel import selinux
 from pyinit.initrd.report import output
 from pyinit.initrd.report.errors import os_error
 from pyinit.initrd.source import config
@@ -19,11 +20,18 @@ def announce(name: str, record: "dict[str, status.Value]", settings: Config) -> 
     """
     leave(name, status.PATH, lambda: status.write(record))
     leave(name, status.CONFIG, lambda: status.write_file(status.CONFIG, config.format(settings)))
+    leave(name, relabel.LIST, lambda: relabel.write(record))
+    leave(name, relabel.UNITS, relabel.leave_unit)
     device = record["device"]
     if settings.volatile_root_link and isinstance(device, str):
         leave(name, volatile_root.LINK, lambda: volatile_root.link(device))
     try:
         say(name, record, "root")
+        if record.get("root") == "transient-ro" and selinux.is_on():
+            output.err(
+                f"{name}: warning: / is in memory and read-only: SELinux takes it for tmpfs_t, and "
+                "no label can be set; use [root] transient, or a sealed root\n"
+            )
     except MemoryError:
         output.err("warning: out of memory\n")
 

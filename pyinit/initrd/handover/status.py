@@ -100,12 +100,14 @@ def write(record: dict[str, "Value"], path: str = "") -> None:
 
 
 def write_file(path: str, data: bytes) -> None:
-    """Writes a file below DIRECTORY, whole or not at all. OSError: it could not."""
-    for directory in ("/run", DIRECTORY):
+    """Writes a file below /run, whole or not at all. OSError: it could not."""
+    end = path.find("/", 1)
+    while end > 0:
         try:
-            posix.mkdir(directory, 0o755)
+            posix.mkdir(path[:end], 0o755)
         except FileExistsError:
             pass
+        end = path.find("/", end + 1)
     temporary = path + ".new"
     try:
         _write(temporary, data)

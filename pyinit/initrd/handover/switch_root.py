@@ -52,7 +52,17 @@ def check_program(path: str) -> None:
         except FileNotFoundError:
             raise Refused("switch-root", path, "missing in the image") from None
         root = posix.open("/", posix.O_PATH | posix.O_CLOEXEC)
-        if mountinfo.mount_id(program) != mountinfo.mount_id(root):
+        if mountinfo.mount_id(program) != mountinfo.mount_id(root) and not _is_usr(program, root):
             raise Refused("switch-root", path, "not on the sealed root", "a program of the image")
         if not posix.access(path, posix.X_OK):
             raise Refused("switch-root", path, "not executable", "a program of the image")
+
+
+def _is_usr(program: int, root: int) -> bool:
+    """Does it lie on the root's own /usr, bound on itself (layers.bind_usr)?"""
+    mount, whole = mountinfo.of(program), mountinfo.of(root)
+    return (
+        mount is not None
+        and whole is not None
+        and (mount.target, mount.root, mount.device) == ("/usr", "/usr", whole.device)
+    )

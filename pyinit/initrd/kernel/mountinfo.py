@@ -10,7 +10,9 @@ MAX = 64 * 1024 * 1024
 class Mount:
     """One line of mountinfo."""
 
-    __slots__ = ("fstype", "id", "options", "root", "source", "super_options", "target")
+    __slots__ = (
+        *("device", "fstype", "id", "options", "root", "source", "super_options", "target"),
+    )
 
     def __init__(self, line: bytes) -> None:
         """ValueError: no line of mountinfo."""
@@ -20,6 +22,7 @@ class Mount:
         if len(fields) < 6 or len(tail) < 3:
             raise ValueError(line)
         self.id = int(fields[0])
+        self.device = _text(fields[2])
         self.root = unescape(fields[3])  # what of the file system is mounted: not "/" for a bind
         self.target = unescape(fields[4])
         self.options = _text(fields[5]).split(",")

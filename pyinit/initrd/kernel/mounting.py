@@ -4,7 +4,7 @@
 import errno
 import posix
 
-from pyinit.initrd.kernel import files
+from pyinit.initrd.kernel import files, selinux
 from pyinit.initrd.report.errors import (
     LACKS,
     CfsError,
@@ -12,6 +12,7 @@ from pyinit.initrd.report.errors import (
     SystemFailure,
     failure,
     os_error,
+    printable,
 )
 
 # MOUNT_ATTR_* of <linux/mount.h>
@@ -50,6 +51,10 @@ def forbidden(step: str, where: str, error: OSError, needs: str = "") -> CfsErro
     """The failure for a call that the kernel forbids (EPERM, EACCES), with what forbids it."""
     found = os_error(error)
     if error.errno == errno.EACCES:
+        context = selinux.context()
+        if context:
+            expected = f"a policy of SELinux that allows it to {printable(context)}"
+            return Refused(step, where, found, f"{expected} (docs/howto/selinux.md)")
         return Refused(step, where, found, "no security module (AppArmor, SELinux) that forbids it")
     if _in_user_namespace():
         expected = "root of the machine: in a user namespace the kernel mounts no EROFS"

@@ -5,7 +5,7 @@ import _cfs
 import errno
 import posix
 
-from pyinit.initrd.kernel import mountinfo, mounting
+from pyinit.initrd.kernel import mountinfo, mounting, selinux
 from pyinit.initrd.machine.modules import Modules
 from pyinit.initrd.report.errors import Refused, Step, failure, os_error
 from pyinit.initrd.root import compose
@@ -140,6 +140,29 @@ def mount_point(root: compose.Root, name: str) -> int:
         return posix.open(name, posix.O_PATH | _DIRECTORY, dir_fd=root.mount)
     except OSError as error:
         raise failure("state", f"/{name}", error, "a directory in the image") from None
+
+
+def bind_usr(root: compose.Root, settings: Config) -> None:
+    """/usr of a root in memory as a mount of its own, where SELinux is on.
+
+    systemd gives `/` its label there (handover/relabel.py), and with it all that lies on that
+    mount: each label of /usr, right as they are, would be copied up into memory. The bind is of the
+    root's own directory, so nothing can be seen in it that was not there.
+    """
+    if settings.root != "transient" or not selinux.is_on():
+        return
+    with Step("state", "/usr"):
+        try:
+            usr = posix.open("usr", posix.O_PATH | _DIRECTORY, dir_fd=root.mount)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return
+            raise
+        try:
+            mount = _cfs.mount_clone(usr, False)
+        except OSError as error:
+            raise mounting.mount_refused("bind", "/usr", error) from None
+        _attach(mount, usr, "usr")
 
 
 def show_disk(stage: Stage, root: compose.Root, readonly: bool) -> str:

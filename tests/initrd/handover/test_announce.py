@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pyinit.initrd.handover import announce, status, volatile_root
+from pyinit.initrd.handover import announce, relabel, status, volatile_root
+from pyinit.initrd.kernel import selinux
 from pyinit.initrd.source import config
 
 
@@ -21,6 +22,8 @@ def test_announce_leaves_record_configuration_and_link(
     monkeypatch.setattr(status, "PATH", str(tmp_path / "root.json"))
     monkeypatch.setattr(status, "CONFIG", str(tmp_path / "setup-root.conf"))
     monkeypatch.setattr(volatile_root, "LINK", str(link))
+    monkeypatch.setattr(selinux, "is_on", lambda: False)
+    monkeypatch.setattr(relabel, "LIST", str(tmp_path / "relabel-extra.d/cfs.relabel"))
     settings = config.Config()
     settings.etc = "bind"
     settings.volatile_root_link = linked
@@ -32,6 +35,7 @@ def test_announce_leaves_record_configuration_and_link(
     assert link.is_symlink() == linked
     assert not linked or link.readlink() == Path("/dev/block/8:1")
     assert config.load(str(tmp_path / "setup-root.conf")).etc == "bind"
+    assert (tmp_path / "relabel-extra.d/cfs.relabel").read_text() == "/var\n"
     assert '"etc": "bind"' in (tmp_path / "root.json").read_text()
     assert capfd.readouterr().err.splitlines() == [
         "cfs-setup-root: candidate one has no image, going on to the next",
@@ -70,6 +74,21 @@ def test_no_memory_for_the_line_on_the_console(
         raise MemoryError
 
     monkeypatch.setattr(announce, "leave", lambda *_: None)
+    monkeypatch.setattr(selinux, "is_on", lambda: False)
     monkeypatch.setattr(announce, "say", fail)
     announce.announce("name", {"device": None}, config.Config())
     assert capfd.readouterr().err == "warning: out of memory\n"
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+@pytest.mark.parametrize("mode", ["sealed", "transient", "transient-ro"])
+def test_a_root_that_gets_no_label_is_told(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], mode: str, is_on: bool
+) -> None:
+    monkeypatch.setattr(announce, "leave", lambda *_: None)
+    monkeypatch.setattr(announce, "say", lambda *_: None)
+    monkeypatch.setattr(selinux, "is_on", lambda: is_on)
+    announce.announce("name", {"device": None, "root": mode}, config.Config())
+    told = capfd.readouterr().err
+    assert bool(told) == (mode == "transient-ro" and is_on)
+    assert not told or told.startswith("name: warning: / is in memory and read-only: SELinux ")

@@ -33,11 +33,42 @@ def test_what_init_names_has_to_lie_on_the_sealed_root(
     assert seen == dict.fromkeys((str(program), "/"), os.O_PATH | os.O_CLOEXEC)
     place = program.stat().st_ino
     monkeypatch.setattr(mountinfo, "mount_id", lambda fd: os.fstat(fd).st_ino == place)
+    monkeypatch.setattr(mountinfo, "of", lambda _: None)
     with pytest.raises(Refused) as caught:
         switch_root.check_program(str(program))
     assert str(caught.value) == (
         f"refused: switch-root: {program}: not on the sealed root, expected a program of the image"
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "is_sealed"),
+    [
+        ("0:40 /usr /usr", True),
+        ("0:41 /usr /usr", False),  # another file system
+        ("0:40 / /usr", False),  # another directory
+        ("0:40 /usr /var", False),  # another place
+        ("0:40 /usr /usr/local", False),
+        (None, False),  # attached nowhere
+    ],
+)
+def test_usr_may_be_the_sealed_roots_own_bound_on_itself(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str | None, is_sealed: bool
+) -> None:
+    """layers.bind_usr does that. Nothing else is let through by it."""
+    program = tmp_path / "program"
+    program.touch(0o755)
+    place = program.stat().st_ino
+    shown = b"1 0 0:40 / / rw - overlay composefs:ab rw\n"
+    if line is not None:
+        shown += f"2 1 {line} rw - overlay composefs:ab rw\n".encode()
+    monkeypatch.setattr(mountinfo, "mount_id", lambda fd: 1 + (os.fstat(fd).st_ino == place))
+    monkeypatch.setattr(mountinfo, "of", lambda fd: mountinfo.find(shown, mountinfo.mount_id(fd)))
+    if is_sealed:
+        switch_root.check_program(str(program))
+    else:
+        with pytest.raises(Refused, match="not on the sealed root"):
+            switch_root.check_program(str(program))
 
 
 def test_programs_that_are_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

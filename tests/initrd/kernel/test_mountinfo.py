@@ -30,7 +30,8 @@ def escape(name: bytes) -> bytes:
 
 def test_the_fields() -> None:
     (mount,) = mountinfo.parse(EXAMPLE)
-    assert (mount.id, mount.target) == (36, "/mnt2")
+    assert (mount.id, mount.root, mount.target) == (36, "/mnt1", "/mnt2")
+    assert mount.device == "98:0"
     assert (mount.fstype, mount.source) == ("ext3", "/dev/root")
     assert mount.options == ["rw", "noatime"]
     assert mount.super_options == ["rw", "errors=continue"]

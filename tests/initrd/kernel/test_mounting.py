@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pyinit.initrd.kernel import files, mounting
+from pyinit.initrd.kernel import files, mounting, selinux
 from pyinit.initrd.report.errors import EXIT_REFUSED, EXIT_SYSTEM, Refused, SystemFailure
 
 KERNEL = os.uname().release
@@ -101,6 +101,7 @@ def test_what_forbids_a_mount(
 
     monkeypatch.setattr(posix, "stat", stat)
     monkeypatch.setattr(posix, "geteuid", lambda: user)
+    monkeypatch.setattr(selinux, "is_on", lambda: False)
     monkeypatch.setattr(files, "read", read)
     found = mounting.forbidden("erofs", "/x", OSError(error, os.strerror(error)), "a call")
     assert said in str(found)
@@ -126,6 +127,15 @@ def test_a_system_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(posix, "stat", stat)
     with pytest.raises(SystemFailure, match=r"attach: /proc/self: .*ENOENT.*mount -t proc proc"):
         mounting.check_proc()
+
+
+def test_selinux_is_named_with_who_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selinux, "context", lambda: "system_u:system_r:mount_t:s0")
+    error = OSError(errno.EACCES, os.strerror(errno.EACCES))
+    assert str(mounting.forbidden("attach", "/x", error, "a call")) == (
+        "refused: attach: /x: Permission denied (EACCES), expected a policy of SELinux that allows "
+        "it to system_u:system_r:mount_t:s0 (docs/howto/selinux.md)"
+    )
 
 
 @pytest.mark.parametrize("error", [errno.ENOMEM, errno.EMFILE, errno.ENFILE])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pyinit.initrd.kernel import mountinfo
+from pyinit.initrd.kernel import mountinfo, selinux
 from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.source.config import Config
 from pyinit.initrd.state import copying, layers
@@ -121,6 +121,57 @@ def over(root: Any, **values: str) -> layers.State:
     made = layers.State(stage, root, settings)  # type: ignore[arg-type]
     made._area = Area(root.mount)  # type: ignore[assignment]
     return made
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_on", "there", "expected"),
+    [
+        ("transient", True, "directory", 1),
+        ("transient", False, "directory", 0),
+        ("transient", True, "nothing", 0),
+        ("transient", True, "link", 0),
+        ("transient", True, "file", 0),
+        ("sealed", True, "directory", 0),
+        ("transient-ro", True, "directory", 0),
+    ],
+)
+def test_usr_is_bound_on_itself_where_systemd_would_copy_it(
+    kernel: Kernel, root: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    mode: str, is_on: bool, there: str, expected: int,
+) -> None:  # fmt: skip
+    """As it is: no attribute of the mount is changed, and what is bound is what lies there."""
+    usr = tmp_path / "usr"
+    if there == "directory":
+        usr.mkdir()
+    elif there == "link":
+        usr.symlink_to("etc")
+    elif there == "file":
+        usr.touch()
+    monkeypatch.setattr(selinux, "is_on", lambda: is_on)
+    settings = Config()
+    settings.root = mode
+    layers.bind_usr(root, settings)
+    assert len(kernel.cloned) == expected
+    assert kernel.attached == kernel.cloned
+    assert kernel.made == []
+    for fd in kernel.cloned:
+        assert os.fstat(fd).st_ino == usr.stat().st_ino
+
+
+@pytest.mark.parametrize("call", ["mount_clone", "mount_attach"])
+def test_a_usr_that_cannot_be_bound_is_refused(
+    kernel: Kernel, root: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EINVAL, "no")
+
+    (tmp_path / "usr").mkdir()
+    monkeypatch.setattr(selinux, "is_on", lambda: True)
+    monkeypatch.setattr(_cfs, call, fail)
+    settings = Config()
+    settings.root = "transient"
+    with pytest.raises(Refused, match="refused: state: /usr: no"):
+        layers.bind_usr(root, settings)
 
 
 @pytest.mark.parametrize("mode", ["bind", "transient-disk", "overlay", "transient"])

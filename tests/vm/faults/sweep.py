@@ -96,14 +96,15 @@ HARMLESS["cfs-setup-root"] = (
     (_STAT, r"^/sys/firmware/efi$", "the UKI is compared where it can be read"),
     (
         f"mkdir|{_OPEN}|write|rename",
-        r"^/run(/cfs(/\S+)?)?$|^\d+ /run/cfs/",
-        "the status record and the configuration for later: said, and the boot goes on",
+        r"^/run(/(cfs|systemd)(/\S+)?)?$|^\d+ /run/(cfs|systemd)/",
+        "the status record, the configuration, the list for labels: said, and the boot goes on",
     ),
     (
         f"mkdir|{_STAT}|readlink|{_OPEN}|read|symlink|unlink",
         r"^/run(/systemd(/\S+)?)?$|^/sys/dev/block|^\d+ /sys/devices/",
         "the link for systemd: said, and the boot goes on",
     ),
+    (_STAT, r"^/sys/fs/selinux$", "SELinux is taken for off: what is confined may read less"),
     (_STAT, r"^\d+ /sysroot( |$)", "the disk's number, for that link"),
     ("setxattr|fsetxattr|getxattr", r"", "labels that the file system does not have"),
 )

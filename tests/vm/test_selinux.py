@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""A root with Debian's SELinux policy, enforcing: it comes up whole, whatever of it is in memory.
+
+cfs-init is PID 1 of the initrd. No policy is loaded there: what it mounts has no labels, and the
+systemd of the root gives them, by the list that it is left.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from .guest import Console, Disk, boot
+from .initrd import BOOT_MODULES, CONFIG, boot_initrd, configuration
+from .product import cfs_init
+from .rootdisk import CARRIED
+from .selinux_root import SelinuxRoot, make_selinux_root
+from .systemd_root import script_disk
+from .toolbox import Toolbox
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mmdebstrap and chroot need root")
+
+LIMIT = 480
+APPEND = "root=/dev/vda security=selinux selinux=1 enforcing=1 rw"
+# What restorecon would change is labelled wrong. It says so on two lines of each.
+REPORT = """
+echo "state: $(systemctl is-system-running --wait)"
+systemctl list-units --failed --plain --no-legend | sed 's/^/failed: /'
+echo "enforce: $(cat /sys/fs/selinux/enforce)"
+echo "root: $(findmnt -n -o OPTIONS --target / | tr '\\n' ' ')"
+echo "usr: $(findmnt -n -o FSROOT,OPTIONS --mountpoint /usr | tr -s " ")"
+echo "list: $(ls /run/systemd/relabel-extra.d 2>/dev/null | tr '\\n' ' ')"
+echo new >/etc/new; echo new >/var/new
+for path in / /etc /etc/passwd /etc/new /var /var/new /usr /usr/bin/sh /run/cfs/root.json; do
+    echo "label $path: $(stat -c %C $path)"
+done
+restorecon -nvr /etc /var 2>&1 | sed 's/^/wrong: /'
+dmesg | cat | grep -E 'avc: +denied' | sed 's/^/denied: /'
+echo "end: $(cut -d ' ' -f 1 /proc/uptime)"
+"""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a root said of itself."""
+
+    console: Console
+    lines: list[str]
+
+    def all(self, key: str) -> list[str]:
+        """The values of lines with that key."""
+        start = f"{key}: "
+        return [line.removeprefix(start) for line in self.lines if line.startswith(start)]
+
+    def one(self, key: str) -> str:
+        [value] = self.all(key)
+        return value
+
+
+@pytest.fixture(scope="module")
+def root(toolbox: Toolbox) -> SelinuxRoot:
+    return make_selinux_root(toolbox)
+
+
+def come_up(
+    toolbox: Toolbox, root: SelinuxRoot, work: Path, role: str, settings: Mapping[str, str]
+) -> Report:
+    kernel = toolbox.kernel(role)
+    initrd = boot_initrd(
+        kernel, cfs_init(), modules=BOOT_MODULES,
+        files={CONFIG: configuration(**settings), CARRIED: root.carried()},
+    )  # fmt: skip
+    console = boot(
+        toolbox, kernel=kernel.vmlinuz, initrd=initrd, append=APPEND, memory=1024, limit=LIMIT,
+        disks=[
+            Disk(root.disk, discard_writes=True),
+            Disk(script_disk(work / "script.tar", REPORT), read_only=True),
+        ],
+        log=work / "console.log",
+    )  # fmt: skip
+    assert not console.timed_out, console.tail
+    lines = console.results.decode(errors="replace").splitlines()
+    assert lines, console.tail
+    return Report(console, lines)
+
+
+# What is asked for, by name.
+MODES: dict[str, dict[str, str]] = {
+    "in-memory": {},
+    "transient-root": {"root": "transient", "etc": "overlay", "var": "bind"},
+    "transient-root-in-memory": {"root": "transient"},
+    "on-disk": {"etc": "bind", "var": "transient-disk"},
+}
+_LATER = pytest.mark.all_only
+CASES = [
+    pytest.param("stable", "in-memory"),
+    pytest.param("stable", "transient-root"),
+    pytest.param("stable", "transient-root-in-memory", marks=_LATER),
+    pytest.param("stable", "on-disk", marks=_LATER),
+    pytest.param("newest", "in-memory", marks=_LATER),
+    pytest.param("newest", "transient-root", marks=_LATER),
+]
+LABELS = {
+    "/": "root_t",
+    "/etc": "etc_t",
+    "/etc/passwd": "etc_t",
+    "/etc/new": "etc_runtime_t",  # what the domain of such a service makes there
+    "/var": "var_t",
+    "/var/new": "var_t",
+    "/usr": "usr_t",
+    "/usr/bin/sh": "bin_t",
+    "/run/cfs/root.json": "lib_t",
+}
+# Nobody's: all in a file system that has no labels, or that was there before the policy.
+NO_LABEL = re.compile(r":(tmpfs_t|unlabeled_t|kernel_t):")
+# systemd's own: the directory of credentials that it mounts for a service.
+CREDENTIALS = re.compile(r'{ search } .*comm="systemd-journal" name="/" dev="tmpfs" ino=1 ')
+
+
+@pytest.mark.parametrize(("role", "mode"), CASES)
+def test_it_comes_up_enforcing_with_every_label(
+    toolbox: Toolbox, root: SelinuxRoot, tmp_path: Path, role: str, mode: str
+) -> None:
+    settings = MODES[mode]
+    report = come_up(toolbox, root, tmp_path, role, settings)
+    assert report.one("state") == "running", report
+    assert report.all("failed") == []
+    assert report.one("enforce") == "1"
+    assert report.one("list") == ""  # systemd has done what it says, and removed it
+    for path, label in LABELS.items():
+        assert report.one(f"label {path}") == f"system_u:object_r:{label}:s0"
+    writable = settings.get("root") == "transient"
+    assert report.one("root").startswith("rw," if writable else "ro,")
+    assert "verity=require" in report.one("root")
+    # A mount of its own, so that no file of it was copied into memory.
+    assert bool(report.one("usr")) == writable
+    assert not writable or report.one("usr").startswith("/usr rw,")
+    # What the policy denies others, in an empty /var for instance, it denies them everywhere.
+    for line in (*report.all("wrong"), *report.all("denied")):
+        assert not NO_LABEL.search(line) or CREDENTIALS.search(line), line
