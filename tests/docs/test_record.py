@@ -56,8 +56,8 @@ def record(monkeypatch: pytest.MonkeyPatch, settings: Config, command_line: bool
     root = SimpleNamespace(mount=3, used_loop=False, canary="etc/hosts")
     place = {"path": "/state/deploy/d/etc", "kind": "directory", "created": True}
     state = SimpleNamespace(
-        etc=lambda: settings.etc, var=lambda: "tmpfs", places={"etc": place}
-    )  # fmt: skip
+        look=lambda: None, etc=lambda: settings.etc, var=lambda: "tmpfs", places={"etc": place}
+    )
     replaced: dict[Any, dict[str, Any]] = {
         boot: {
             "Stage": FakeStage,

@@ -101,7 +101,7 @@ BUILD = (
 def test_two_builds_are_identical(executable: Path, kind: str, tmp_path: Path) -> None:
     """Elsewhere, by another process with other hashes of strings: of the interpreter too."""
     tree = tmp_path / "another" / "tree"
-    for part in ("csrc", "pyinit"):
+    for part in ("csrc", "packaging", "pyinit"):
         shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
     fetched = source.tree(ROOT / "build/interpreter") if kind == interpreter.SOURCE else tmp_path
     out = tmp_path / "out"
