@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """`cfs-store` with a kernel that has fs-verity: this machine's Python and package, in a guest.
 
-What the kernel cannot be made to do is in tests/host/commands/test_cfs_store.py.
+What the kernel cannot be made to do is in tests/host/store/test_add.py and test_seal.py.
 """
 
 import _cfs

@@ -71,6 +71,19 @@ def test_usr_may_be_the_sealed_roots_own_bound_on_itself(
             switch_root.check_program(str(program))
 
 
+def test_a_root_that_mountinfo_does_not_show_has_no_usr(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "init"
+    program.touch(0o755)
+    place = program.stat().st_ino
+    usr = b"2 1 0:40 /usr /usr rw - overlay composefs:ab rw\n"
+    monkeypatch.setattr(mountinfo, "mount_id", lambda fd: 1 + (os.fstat(fd).st_ino == place))
+    monkeypatch.setattr(mountinfo, "of", lambda fd: mountinfo.find(usr, mountinfo.mount_id(fd)))
+    with pytest.raises(Refused, match="not on the sealed root"):
+        switch_root.check_program(str(program))
+
+
 def test_programs_that_are_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(mountinfo, "mount_id", lambda _: 1)
     with pytest.raises(Refused, match="missing in the image"):

@@ -100,6 +100,8 @@ def test_less_rights_than_there_are_is_told(there: Make, capfd: pytest.CaptureFi
         (f"rw,remount,digest={D},suid,noexec", None, (NOEXEC, NOSUID)),
         ("remount,bind,noatime", None, (NOATIME, ATIME)),
         ("remount,noatime,relatime", None, (0, ATIME)),
+        ("rw,remount,suid", None, (0, NOSUID)),
+        ("remount", None, (0, 0)),  # nobody said rw: nothing is said of it
         ("ro,remount", None, (RDONLY, 0)),
         ("ro,remount", "/u", (RDONLY, 0)),
         ("rw,remount", "/u", (0, RDONLY)),

@@ -3,6 +3,7 @@
 
 import _cfs
 import os
+import posix
 import stat
 from pathlib import Path
 
@@ -92,6 +93,25 @@ def test_a_directory_inside_a_root_is_none(table: Table, tmp_path: Path) -> None
     assert existing.at(str(tmp_path)) is None
     table.path.write_text("")
     assert table.at() is None  # gone meanwhile, or of another namespace
+
+
+def test_a_directory_of_the_same_mount_is_none(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its line in mountinfo is that of the root. To look at it takes no right to read."""
+    table.shows(SEALED)
+    flags: list[int] = []
+    opened = posix.open
+
+    def note(path: str, how: int, **rest: int) -> int:
+        flags.append(how)
+        return opened(path, how, **rest)
+
+    monkeypatch.setattr(posix, "open", note)
+    monkeypatch.setattr(mountinfo, "mount_id", lambda _: 77)
+    (table.point / "usr").mkdir()
+    assert existing.at(str(table.point / "usr")) is None
+    assert all(how & os.O_PATH for how in flags)
 
 
 def test_a_directory_has_one_name_whatever_its_path(tmp_path: Path) -> None:

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""A store, and the kernel of played.py."""
+
+import _cfs
+from pathlib import Path
+
+import pytest
+
+from tests.host.store.played import HELLO, Kernel
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    kernel = Kernel()
+    monkeypatch.setattr(_cfs, "verity_enable", kernel.enable)
+    monkeypatch.setattr(_cfs, "verity_measure", kernel.measure)
+    return kernel
+
+
+@pytest.fixture
+def no_verity(kernel: Kernel) -> Kernel:
+    kernel.supported = False
+    return kernel
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    path = tmp_path / "store"
+    (path / "objects").mkdir(parents=True)
+    (path / "images").mkdir()
+    return path
+
+
+@pytest.fixture
+def hello(tmp_path: Path) -> Path:
+    path = tmp_path / "hello"
+    path.write_bytes(HELLO)
+    return path
