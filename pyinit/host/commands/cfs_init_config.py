@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from pyinit.host.atomic import write_file
-from pyinit.host.commands.command import VerbParser, complain, run, say
+from pyinit.host.commands.command import VerbParser, complain, run, say, warn
 from pyinit.host.config import setup_root_conf
 from pyinit.host.config.setup_root_conf import ConfigErrors
 from pyinit.initrd.report.errors import EXIT_OK, EXIT_USAGE, UsageError
@@ -64,8 +64,11 @@ def _read(path: Path) -> Config | None:
         found = f"more than {setup_root_conf.MAX} bytes"
         raise UsageError("config", str(path), found, f"at most {setup_root_conf.MAX}")
     try:
-        return setup_root_conf.read(data, str(path))
+        settings = setup_root_conf.read(data, str(path))
     except ConfigErrors as faults:
         for error in faults.errors:
             complain(NAME, error)
         return None
+    for text in setup_root_conf.silent(data):
+        warn(NAME, f"{path}: {text}")
+    return settings

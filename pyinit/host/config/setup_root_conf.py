@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """setup-root-conf.toml: the user's form of the initrd's configuration, checked and translated.
 
-The keys of composefs-setup-root and bootc with their meaning and defaults, and ours. What is
-allowed is said in one place, setup_root_tables.py.
+The keys of composefs-setup-root and bootc with their meaning, and ours. Nothing is kept on the disk
+unless the file, or its profile, says so. What is allowed is said in one place,
+setup_root_tables.py.
 """
 
 from __future__ import annotations
@@ -42,6 +43,24 @@ def read(data: bytes, where: str) -> Config:
         raise ConfigErrors([UsageError("config", where, "nested too deeply")]) from None
 
 
+def silent(data: bytes) -> list[str]:
+    """For a file that read() has taken: what it does not say and 0.1.0 decided otherwise, a line
+    of text each."""
+    tables = setup_root_tables.typed(tomllib.loads(data.decode("utf-8")))
+    if (tables.profile.name or "none") != "none":
+        return []
+    modes = {
+        "etc": (tables.etc.mount, tables.etc.transient),
+        "var": (tables.var.mount, tables.var.transient),
+    }
+    return [
+        f"[{name}] has no mount: changes in /{name} are lost when the machine is switched off "
+        f'(version 0.1.0 kept them on the disk). Write mount = "transient", or mount = "{before}"'
+        for name, before in setup_root_tables.BEFORE.items()
+        if modes[name] == (None, None)
+    ]
+
+
 def _read(data: bytes, where: str) -> Config:
     try:
         text = data.decode("utf-8")
@@ -63,6 +82,7 @@ def _read(data: bytes, where: str) -> Config:
     if not faults:
         values = _translate(document)
         faults = [at(*fault) for fault in _value_faults(document, values)]
+        faults += [at(*fault) for fault in _contradictions(document, values)]
     if faults:
         raise ConfigErrors([error for _, error in sorted(faults, key=lambda fault: fault[0])])
     return config.parse(_lines(values), where)
@@ -171,6 +191,18 @@ def _value_faults(
             config.parse(_lines({key: (path, text)}), "")
         except UsageError as error:
             yield path, shown, error.expected
+
+
+def _contradictions(
+    document: Mapping[str, Any], values: Mapping[str, tuple[KeyPath, str]]
+) -> Iterator[tuple[KeyPath, str, str]]:
+    """`transient = false` alone says what is not wanted; where the default is just that, nobody
+    knows what is."""
+    for table in ("etc", "var"):
+        path = table, "transient"
+        alone = _get(document, path) is False and _get(document, (table, "mount")) is None
+        if alone and values[table][1] == "transient":
+            yield path, f"{_name(path)} = false", 'mount with it, as in mount = "overlay"'
 
 
 def _lines(values: Mapping[str, tuple[KeyPath, str]]) -> bytes:

@@ -76,10 +76,13 @@ ALIASES = {"root": "none", "volatile": "transient"}
 """bootc's words for two modes, taken in its profile only."""
 
 PROFILES: dict[str, dict[str, str]] = {
-    "none": {"etc": "overlay", "var": "bind"},
+    "none": {"etc": "transient", "var": "transient"},
     "bootc": {"digest-source": "cmdline", "etc": "bind", "var": "bind", "state-missing": "refuse"},
 }
 """By the name of a profile, what it makes of keys that are not given: compiled key to value."""
+
+BEFORE = {"etc": "overlay", "var": "bind"}
+"""What 0.1.0 made of a table without a mode. Whoever relied on that is told."""
 
 
 @dataclass(frozen=True)

@@ -37,16 +37,17 @@ def errors(text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "etc", "var", "root"),
     [
-        ("", "overlay", "bind", "sealed"),
+        ("", "transient", "transient", "sealed"),
         ('[etc]\nmount = "bind"\n\n[var]\nmount = "bind"\n', "bind", "bind", "sealed"),
         ('[etc]\nmount = "transient"\n[var]\nmount = "none"\n', "transient", "none", "sealed"),
-        ("[etc]\ntransient = true\n", "transient", "bind", "sealed"),
-        ("[root]\ntransient = true\n", "overlay", "bind", "transient"),
-        ("[var]\ntransient = true\n", "overlay", "transient", "sealed"),
+        ("[etc]\ntransient = true\n", "transient", "transient", "sealed"),
+        ("[root]\ntransient = true\n", "transient", "transient", "transient"),
+        ("[var]\ntransient = true\n", "transient", "transient", "sealed"),
         # What mount says counts, as with composefs-setup-root.
-        ('[etc]\nmount = "overlay"\ntransient = true\n', "overlay", "bind", "sealed"),
-        ("etc.transient = true\n", "transient", "bind", "sealed"),
-        ("root = { transient = true }\r\n", "overlay", "bind", "transient"),
+        ('[etc]\nmount = "overlay"\ntransient = true\n', "overlay", "transient", "sealed"),
+        ('[var]\nmount = "bind"\ntransient = false\n', "transient", "bind", "sealed"),
+        ("etc.transient = true\n", "transient", "transient", "sealed"),
+        ("root = { transient = true }\r\n", "transient", "transient", "transient"),
     ],
 )
 def test_files_of_peers(text: str, etc: str, var: str, root: str) -> None:
@@ -54,10 +55,10 @@ def test_files_of_peers(text: str, etc: str, var: str, root: str) -> None:
     assert (settings.etc, settings.var, settings.root) == (etc, var, root)
 
 
-def test_all_else_of_an_empty_file_is_the_default_of_the_initrd() -> None:
-    expected = Config()
-    expected.etc, expected.var = "overlay", "bind"
-    assert read("").values() == expected.values()
+def test_an_empty_file_is_the_default_of_the_initrd() -> None:
+    """Both keep nothing on the disk."""
+    assert read("").values() == Config().values()
+    assert (read("").etc, read("").var) == ("transient", "transient")
 
 
 def test_each_key() -> None:
@@ -73,7 +74,7 @@ def test_each_key() -> None:
         "profile": "none", "store": "/repo", "state-etc": "/s/{digest}/e",
         "state-var": "/ostree/deploy/os/var",
         "digest-source": "cmdline", "uki": "off", "failure": "poweroff", "root": "transient-ro",
-        "etc": "overlay", "var": "transient-disk", "state-missing": "refuse",
+        "etc": "transient", "var": "transient-disk", "state-missing": "refuse",
         "sysroot-readonly": False, "volatile-root-link": True, "failure-delay": 0,
         "root-wait": 3600, "root-discover": True, "state-grow": 1 << 30, "root-size": "25%",
         "etc-size": "67108864", "var-size": "4096",
@@ -101,6 +102,7 @@ def test_the_profile_of_bootc() -> None:
         ('[etc]\nmount = "volatile"\n[var]\nmount = "root"\n', "transient", "none", "sealed"),
         ('[etc]\nmount = "overlay"\n[var]\nmount = "none"\n', "overlay", "none", "sealed"),
         ("[etc]\ntransient = true\n[root]\ntransient = true\n", "transient", "bind", "transient"),
+        ("[etc]\ntransient = false\n[var]\ntransient = false\n", "bind", "bind", "sealed"),
     ],
 )
 def test_files_of_bootc(text: str, etc: str, var: str, root: str) -> None:
@@ -147,6 +149,8 @@ def test_deep_nesting(text: str) -> None:
         ("[profile]\nname = true\n", "2:1: [profile] name = true, expected none or bootc"),
         ("[root]\n\ntransient = 1\n", "3:1: [root] transient = 1, expected true or false"),
         ("root = 1\n", "1:1: root = 1, expected a table"),
+        ("[etc]\ntransient = false\n", "2:1: [etc] transient = false, expected mount with it, as"),
+        ("\nvar.transient = false\n", "2:5: [var] transient = false, expected mount with it, as"),
         ("[failure]\ndelay = 3601\n", "2:1: [failure] delay = 3601, expected 0 to 3600"),
         ("[failure]\ndelay = true\n", "2:1: [failure] delay = true"),
         ("[failure]\ndelay = 1.0\n", "2:1: [failure] delay = 1.0"),
@@ -261,6 +265,35 @@ def test_compile_and_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert cfs_init_config.main(["check", str(source)]) == 0
     assert cfs_init_config.main(["compile", str(source)]) == 0
     assert capsys.readouterr().out == out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", ["etc", "var"]),
+        (DEFAULT, ["etc", "var"]),
+        ('[etc]\npath = "/state/etc"\n[root]\ntransient = true\n', ["etc", "var"]),
+        ('[etc]\nmount = "overlay"\n', ["var"]),
+        ('[profile]\nname = "none"\n[var]\ntransient = true\n', ["etc"]),
+        ('[etc]\ntransient = true\n[var]\nmount = "bind"\n', []),
+        (BOOTC, []),
+    ],
+)
+@pytest.mark.parametrize("verb", ["compile", "check"])
+def test_who_relied_on_the_old_defaults_is_told(
+    text: str, told: list[str], verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The modes of 0.1.0 kept changes on the disk, and whoever has said nothing loses them."""
+    source = tmp_path / "a.toml"
+    source.write_text(text)
+    assert cfs_init_config.main([verb, str(source)]) == 0
+    before = {"etc": "overlay", "var": "bind"}
+    assert capsys.readouterr().err == "".join(
+        f"cfs-init-config: warning: {source}: [{name}] has no mount: changes in /{name} are lost "
+        "when the machine is switched off (version 0.1.0 kept them on the disk). Write "
+        f'mount = "transient", or mount = "{before[name]}"\n'
+        for name in told
+    )
 
 
 def test_a_fault_leaves_the_output_as_it_was(
