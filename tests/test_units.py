@@ -4,6 +4,8 @@
 tests/vm/test_units.py holds the order against the units of real systemds and dracuts.
 """
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,20 @@ def test_the_root_file_system_of_an_initrd_requires_it() -> None:
     assert ("RequiredBy", "initrd-root-fs.target") in settings(UNIT)
     assert ("Requires", "sysroot.mount") in settings(UNIT)
     assert ("Before", "initrd-root-fs.target") in settings(UNIT)
+
+
+def test_no_other_unit_composes_a_root(tmp_path: Path) -> None:
+    """bootc's and its kind: after ours, and in initrds of dracut not at all."""
+    others = {"bootc-root-setup", "composefs-setup-root", "ostree-prepare-root"}
+    assert {("Before", f"{name}.service") for name in others} <= set(settings(UNIT))
+    module = DIRECTORY / "90cfs/module-setup.sh"
+    for _ in range(2):  # a second time over what is there
+        subprocess.run(
+            ["bash", "-c", '. "$1"; _cfs_mask', "bash", module],
+            env={**os.environ, "initdir": str(tmp_path)}, check=True, timeout=600,
+        )  # fmt: skip
+    masked = {path.name: os.readlink(path) for path in (tmp_path / "etc/systemd/system").iterdir()}
+    assert masked == {f"{name}.service": "/dev/null" for name in {*others, "systemd-repart"}}
 
 
 def test_each_order_has_a_reason() -> None:

@@ -67,9 +67,7 @@ install() {
             inst_simple "$moddir/cfs-failure.conf" \
                 "$systemdsystemunitdir/$_unit.service.d/cfs-failure.conf"
         done
-        # By definitions of the bare disk: see cfs-setup-root.service.
-        mkdir -p "$initdir/etc/systemd/system"
-        ln -sfn /dev/null "$initdir/etc/systemd/system/systemd-repart.service"
+        _cfs_mask
         # For rd.systemd.wants=systemd-growfs@sysroot.service: it grows before the root is composed.
         inst_multiple -o "$systemdutildir/systemd-growfs" \
             "$systemdsystemunitdir/systemd-growfs@.service"
@@ -78,6 +76,15 @@ install() {
         inst_hook pre-mount 99 "$moddir/cfs-setup-root.sh"
         inst_hook emergency 00 "$moddir/cfs-give-up.sh"
     fi
+}
+
+# What would work on the bare disk, or compose a root itself: see cfs-setup-root.service.
+_cfs_mask() {
+    local _unit
+    mkdir -p "$initdir/etc/systemd/system"
+    for _unit in systemd-repart bootc-root-setup composefs-setup-root ostree-prepare-root; do
+        ln -sfn /dev/null "$initdir/etc/systemd/system/$_unit.service"
+    done
 }
 
 # Labels are attributes in the image: none can be added to it, and an enforcing policy stops most of

@@ -140,6 +140,16 @@ REMOUNT = [
         stdout=r"\Anew\n\Z",
     ),
     Case(
+        "remount-of-all",
+        _MAKE + f"mount.cfs $R $T -o digest=$D,{_UPPER} && mkdir -p $T/proc && "
+        "mount -t proc proc $T/proc && cp /usr/bin/cfs-mount $T/mount.cfs && "
+        "chroot $T /mount.cfs $R / -o remount,nodev,noatime; code=$?; umount $T/proc; "
+        + _OPTIONS
+        + _END,
+        stdout=r"\Arw,nodev,noatime\n\Z",
+        stderr=r"\A\Z",
+    ),
+    Case(
         "remount-while-a-file-is-written",
         _MAKE + f"mount.cfs $R $T -o digest=$D,{_UPPER} && exec 5>$T/new && "
         "mount.cfs $R $T -o remount,ro; code=$?; exec 5>&-" + _END,

@@ -52,9 +52,16 @@ def at(target: str) -> Existing | None:
 
 
 def is_mount_point(directory: int) -> bool:
-    """False inside a mount, and for the root of all."""
+    """False inside a mount. `/` is one, but in a chroot to a directory inside of a mount: mountinfo
+    shows none there."""
     parent = posix.open("..", posix.O_PATH | posix.O_CLOEXEC, dir_fd=directory)
-    return mountinfo.mount_id(parent) != mountinfo.mount_id(directory)
+    if mountinfo.mount_id(parent) != mountinfo.mount_id(directory):
+        return True
+    above, here = posix.fstat(parent), posix.fstat(directory)
+    if (above.st_dev, above.st_ino) != (here.st_dev, here.st_ino):
+        return False
+    mount = mountinfo.of(directory)
+    return mount is not None and mount.target == "/"
 
 
 def layer(mount: mountinfo.Mount, key: str) -> str | None:

@@ -80,6 +80,20 @@ class Area:
         except OSError as error:
             raise _refused(entry.path, error) from None
 
+    def look_fresh(self, template: str) -> None:
+        """The same for the place of fresh(), which is made where it is missing."""
+        path = self._fresh(template)
+        try:
+            relative = path.lstrip("/")
+            parent = _cfs.open_beneath(self._stage.base, relative, _DIRECTORY)
+            name = _boot()
+            if _exists(parent, name):  # after a soft reboot
+                _cfs.open_beneath(parent, name, _DIRECTORY)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _refused(path, error) from None
+
     def bind(self, template: str, image: int, linked: bool = False) -> Entry:
         """The entry to bind over the image's directory `image`; a new one begins as its copy.
 
@@ -111,8 +125,8 @@ class Area:
         By the boot's id and not by removing first: after a soft reboot the old one is in use. A
         later root of the same boot whose path is the same gets what the first one has left there.
         """
-        entry = Entry(template.replace(DIGEST, self._digest) + ".transient")
-        name = files.read(_BOOT_ID, 64).decode("ascii").strip()
+        entry = Entry(self._fresh(template))
+        name = _boot()
         try:
             parent = _make_directories(self._stage.disk(), entry.path)
             copying.own(parent, 0o755)  # ours alone, whoever has prepared it
@@ -125,6 +139,9 @@ class Area:
             raise _refused(entry.path, error) from None
         entry.path += "/" + name
         return entry
+
+    def _fresh(self, template: str) -> str:
+        return template.replace(DIGEST, self._digest) + ".transient"
 
     def _find(self, template: str, fill: "Callable[[str], None]", linked: bool = False) -> Entry:
         entry = Entry(template.replace(DIGEST, self._digest))
@@ -232,6 +249,11 @@ def _shared(disk: int, path: str) -> str:
         expected = "../../os/NAME/var beneath the state, or a directory"
         raise Refused("state", path, f"a symbolic link to {target!r}", expected)
     return "/".join(("", *above, *parts[2:]))
+
+
+def _boot() -> str:
+    """The id of this boot, a soft reboot included."""
+    return files.read(_BOOT_ID, 64).decode("ascii").strip()
 
 
 def _path(fd: int, name: str = ".") -> str:

@@ -72,9 +72,13 @@ class State:
             ("etc", settings.etc, settings.state_etc),
             ("var", settings.var, settings.state_var),
         ):
-            if mode in ("bind", "overlay"):
-                with Step("state", f"/{name}"):
-                    mount_point(self._root, name)
+            if mode not in ("bind", "overlay", "transient-disk"):
+                continue
+            with Step("state", f"/{name}"):
+                mount_point(self._root, name)
+                if mode == "transient-disk":
+                    self._area.look_fresh(template)
+                else:
                     names = ("upper", "work") if mode == "overlay" else ()
                     self._area.look(template, names, self._linked(name, mode))
 

@@ -114,6 +114,19 @@ def test_a_directory_of_the_same_mount_is_none(
     assert all(how & os.O_PATH for how in flags)
 
 
+@pytest.mark.parametrize(("target", "found"), [("/", True), ("/inside", False), (None, False)])
+def test_the_root_of_all_is_a_mount_where_mountinfo_shows_it(
+    table: Table, monkeypatch: pytest.MonkeyPatch, target: str | None, found: bool
+) -> None:
+    """Nothing lies above it. In a chroot it may be a directory inside of a mount."""
+    monkeypatch.setattr(mountinfo, "mount_id", lambda _: 77)
+    table.path.write_text("" if target is None else f"77 1 0:40 / {target} ro - {SEALED}\n")
+    there = existing.at("/")
+    assert (there is not None) == found
+    if there is not None:
+        assert os.path.samestat(os.fstat(there.directory), os.stat("/"))
+
+
 def test_a_directory_has_one_name_whatever_its_path(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()

@@ -245,6 +245,43 @@ def test_state_is_looked_at_before_any_is_made(
             area.look("/state", ())
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nothing", None),
+        ("directory", None),
+        ("this boot's", None),
+        ("link", "state: /var.transient: a symbolic link, and none is followed"),
+        ("file", r"state: /var.transient: Not a directory \(ENOTDIR\)"),
+        ("this boot's link", "state: /var.transient: a symbolic link, and none is followed"),
+    ],
+)
+def test_the_place_of_a_transient_var_is_looked_at_too(
+    area: Area, disk: Path, name: str, said: str | None
+) -> None:
+    area._stage.disk = None  # type: ignore[method-assign,assignment]
+    area._settings.state_missing = "refuse"  # it is nobody's state, and made anew
+    place = disk / "var.transient"
+    own = place / Path(state_area._BOOT_ID).read_text().strip()
+    if name == "link":
+        place.symlink_to("/")
+    elif name == "file":
+        place.write_bytes(GOOD)
+    elif name != "nothing":
+        place.mkdir()
+    if name == "this boot's":
+        own.mkdir()
+    elif name == "this boot's link":
+        own.symlink_to("/")
+    before = sorted(disk.rglob("*"))
+    if said is None:
+        area.look_fresh("/var")
+    else:
+        with pytest.raises(Refused, match=said):
+            area.look_fresh("/var")
+    assert sorted(disk.rglob("*")) == before
+
+
 VAR = "/state/deploy/{digest}/var"
 
 

@@ -96,6 +96,9 @@ class Area:
     def look(self, *what: object) -> None:
         self.looked.append(what)
 
+    def look_fresh(self, template: str) -> None:
+        self.looked.append(template)
+
     def fresh(self, _template: str, _image: int) -> Entry:
         return self._entry("/fresh")
 
@@ -204,7 +207,8 @@ def test_a_link_is_followed_for_var_on_a_disk_of_bootc(
         ("none", "overlay", "bind", [("/e", ("upper", "work"), False), ("/v", (), False)]),
         ("bootc", "bind", "bind", [("/e", (), False), ("/v", (), True)]),
         ("bootc", "bind", "overlay", [("/e", (), False), ("/v", ("upper", "work"), False)]),
-        ("none", "transient", "transient-disk", []),
+        ("none", "overlay", "transient-disk", [("/e", ("upper", "work"), False), "/v"]),
+        ("none", "transient", "transient-disk", ["/v"]),
         ("none", "none", "none", []),
     ],
 )

@@ -52,15 +52,17 @@ def hostile() -> Iterator[Setup]:
     yield linked("link-as-upper", "mkdir -p $Q/etc && ln -s /disk/repo $Q/etc/upper && up")
     yield linked("link-out", "mkdir -p $Q && ln -s /guest $Q/var && up", "/var", var="bind")
     # What is wrong with /var is seen before anything is made for /etc.
-    whole = "find /disk/state/whole | sort"
-    yield linked(
-        "whole",
-        f"mkdir -p $Q/etc && echo old >$Q/etc/hostname && ln -s ../../there $Q/var && {whole} "
-        f">/tmp/1 && up; code=$?; {whole} | cmp - /tmp/1 || code=9; exit $code",
-        "/var",
-        etc="overlay",
-        var="bind",
-    )
+    for name, var in (("whole", "bind"), ("whole-transient", "transient-disk")):
+        whole = f"find /disk/state/{name} | sort"
+        place = "/var" if var == "bind" else "/var.transient"
+        yield linked(
+            name,
+            f"mkdir -p $Q/etc && echo old >$Q/etc/hostname && ln -s ../../there $Q{place} && "
+            f"{whole} >/tmp/1 && up; code=$?; {whole} | cmp - /tmp/1 || code=9; exit $code",
+            place,
+            etc="overlay",
+            var=var,
+        )
     yield case(
         "fifo",
         "mkdir -p $Q && mkfifo $Q/var && up",
