@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""What pyproject.toml cannot say: the extension module, and the command `build_frozen`."""
+"""What pyproject.toml cannot say: the extension modules, and the command `build_frozen`."""
 
 import sys
 from pathlib import Path
@@ -14,8 +14,10 @@ sys.path.insert(0, str(ROOT))  # a build in isolation has only the tree itself
 
 from pyinit.host.frozen import flags  # noqa: E402
 
-# One binary for Python 3.11 and later: the extension keeps to the limited API of 3.11.
+# `_cfs` keeps to the limited API of 3.11, and fits every Python since. pybind11 knows the whole of
+# one Python: `_cfshost` fits the minor version that it was built for, and so does the wheel.
 LIMITED_API = "0x030B0000"
+ENGINE = "_cfshost"
 
 # As SPDX text, in the fields of PEP 639. In pyproject.toml setuptools takes it from 77 on only, and
 # Debian 12 has 66, which refuses the whole file then. (The table that both take ends in 2027.)
@@ -32,13 +34,27 @@ def _found(*patterns: str) -> list[str]:
 
 
 class BuildExtension(build_ext):  # type: ignore[misc]  # untyped base
-    """Puts the type stub beside the module: `_cfs` is a top-level module, in no package."""
+    """Puts the type stub beside the module: both are top-level modules, in no package."""
 
     def build_extension(self, ext: Extension) -> None:
+        if ext.name == ENGINE:
+            _with_pybind11(ext)
         super().build_extension(ext)
         if not self.inplace:
             target = Path(self.get_ext_fullpath(ext.name)).parent
-            self.copy_file("csrc/extension/_cfs.pyi", str(target / "_cfs.pyi"))
+            [stub] = ROOT.glob(f"csrc/*/{ext.name}.pyi")
+            self.copy_file(str(stub.relative_to(ROOT)), str(target / stub.name))
+
+
+def _with_pybind11(ext: Extension) -> None:
+    """Looked for when it is needed: what builds cfs-init alone has none."""
+    try:
+        import pybind11
+    except ModuleNotFoundError:
+        sys.exit(f"{ext.name}: pybind11 is missing: install python3-pybind11, or by pip")
+    place = pybind11.get_include()
+    # Not -I: its warnings are not ours. A build in isolation has it somewhere else each time.
+    ext.extra_compile_args += ["-isystem", place, f"-ffile-prefix-map={place}=pybind11"]
 
 
 class BuildFrozen(Command):  # type: ignore[misc]  # untyped base
@@ -88,10 +104,22 @@ setup(
             ],
             extra_link_args=flags.linking(flags.LINK_SHARED),
             py_limited_api=True,
-        )
+        ),
+        Extension(
+            ENGINE,
+            language="c++",
+            sources=_found("csrc/host/*.cc"),
+            depends=_found("csrc/host/*.h"),
+            extra_compile_args=[
+                # Without what debuggers want of templates: that is ten times the code.
+                *("-std=c++20", "-O2", "-g0", "-fvisibility=hidden"),
+                f"-ffile-prefix-map={ROOT}=.",
+                *flags.hardening_cxx(),
+            ],
+            extra_link_args=flags.linking(flags.LINK_SHARED),
+        ),
     ],
     license_files=["LICENSE-APACHE", "LICENSE-MIT"],
     cmdclass={"build_ext": BuildExtension, "build_frozen": BuildFrozen},
-    options={"bdist_wheel": {"py_limited_api": "cp311"}},
     **{LICENSE_FIELD: LICENSE},
 )

@@ -29,6 +29,12 @@ for source in fuzz/c/{digest,image,pe}.c; do
 	$CXX $CXXFLAGS "${objects[@]}" "${core[@]}" $LIB_FUZZING_ENGINE -o "$OUT/fuzz_$name"
 done
 
+for source in fuzz/c/*.cc; do
+	# shellcheck disable=SC2086
+	$CXX $CXXFLAGS -std=c++20 -Icsrc "$source" csrc/host/{erofs,report}.cc $LIB_FUZZING_ENGINE \
+		-o "$OUT/fuzz_$(basename "$source" .cc)"
+done
+
 for harness in fuzz/harness/[a-z]*.py; do
 	name=$(basename "$harness" .py)
 	# Bundled as a program of its own: the one that takes the parser's name is of no use there.

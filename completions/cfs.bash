@@ -22,6 +22,10 @@ _cfs_options() { # COMMAND VERB: the options there
 	"cfs-store help") echo "-h --help" ;;
 	"cfs-store add") echo "-h --help --object-store --create --hash --verity --image" ;;
 	"cfs-store seal") echo "-h --help" ;;
+	"cfs-store objects") echo "-h --help" ;;
+	"cfs-store missing") echo "-h --help --object-store" ;;
+	"cfs-store ls") echo "-h --help" ;;
+	"cfs-store dump") echo "-h --help" ;;
 	"cfs-init-config ") echo "-h --help --version" ;;
 	"cfs-init-config help") echo "-h --help" ;;
 	"cfs-init-config compile") echo "-h --help -o --output" ;;
@@ -32,7 +36,7 @@ _cfs_options() { # COMMAND VERB: the options there
 _cfs_verbs() { # COMMAND
 	case "$1" in
 	cfs-uki) echo "help seal payload show digests" ;;
-	cfs-store) echo "help add seal" ;;
+	cfs-store) echo "help add seal objects missing ls dump" ;;
 	cfs-init-config) echo "help compile check" ;;
 	esac
 }
@@ -64,13 +68,18 @@ _cfs_values() {
 	"cfs-uki payload ") echo "DIR" ;;
 	"cfs-uki show ") echo "FILE" ;;
 	"cfs-uki digests ") echo "FILE" ;;
-	"cfs-store help ") echo "help add seal" ;;
+	"cfs-store help ") echo "help add seal objects missing ls dump" ;;
 	"cfs-store add --object-store") echo "DIR" ;;
 	"cfs-store add --hash") echo "sha256 sha512" ;;
 	"cfs-store add --verity") echo "auto require off" ;;
 	"cfs-store add --image") echo "FILE" ;;
 	"cfs-store add ") echo "FILE" ;;
 	"cfs-store seal ") echo "DIR" ;;
+	"cfs-store objects ") echo "FILE" ;;
+	"cfs-store missing --object-store") echo "DIR" ;;
+	"cfs-store missing ") echo "FILE" ;;
+	"cfs-store ls ") echo "FILE" ;;
+	"cfs-store dump ") echo "FILE" ;;
 	"cfs-init-config help ") echo "help compile check" ;;
 	"cfs-init-config compile -o" | "cfs-init-config compile --output") echo "FILE" ;;
 	"cfs-init-config compile ") echo "FILE" ;;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""The C harnesses in three builds, each of the core's own sources, in build/fuzz/."""
+"""The harnesses in C and C++ in three builds, each of the own sources, in build/fuzz/."""
 
 import fcntl
 import os
@@ -15,7 +15,10 @@ CORE = (*sorted(CSRC.glob("parse/*.c")), *sorted(CSRC.glob("system/*.c")))
 # Where a child finds the sources and the extension module.
 PYTHON_PATH = f"{ROOT}:{ROOT / 'build' / 'lib'}"
 
-_COMMON = ("-std=gnu17", "-g", "-fno-omit-frame-pointer", "-Wall", "-Wextra", f"-I{CSRC}")
+# The engine without its module: what needs no Python.
+ENGINE = tuple(path for path in sorted(CSRC.glob("host/*.cc")) if path.stem != "module")
+
+_COMMON = ("-g", "-fno-omit-frame-pointer", "-Wall", "-Wextra", f"-I{CSRC}")
 _SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
@@ -23,36 +26,42 @@ def fuzzer(parser: Parser) -> Path:
     """With libFuzzer, by clang."""
     extra = [HERE / "c" / name for name in parser.extra]
     flags = ("-O1", "-fsanitize=fuzzer", *_SANITIZE)
-    return _build(f"fuzz-{parser.name}", "clang", flags, [*_harness(parser), *extra])
+    return _build(parser, "fuzz", "clang", flags, extra)
 
 
 def replayer(parser: Parser) -> Path:
     """Without libFuzzer, by gcc, with its sanitizers."""
-    sources = [*_harness(parser), HERE / "c" / "replay.c"]
-    return _build(f"replay-{parser.name}", "gcc", ("-O1", *_SANITIZE), sources)
+    return _build(parser, "replay", "gcc", ("-O1", *_SANITIZE), [HERE / "c" / "replay.c"])
 
 
 def counter(parser: Parser) -> Path:
     """Counts which lines and branches run; LLVM_PROFILE_FILE says where to."""
-    sources = [*_harness(parser), HERE / "c" / "replay.c"]
     flags = ("-O0", "-fprofile-instr-generate", "-fcoverage-mapping")
-    return _build(f"count-{parser.name}", "clang", flags, sources)
+    return _build(parser, "count", "clang", flags, [HERE / "c" / "replay.c"])
 
 
-def _harness(parser: Parser) -> list[Path]:
-    return [HERE / "c" / f"{parser.name}.c"]
+_CXX = {"gcc": "g++", "clang": "clang++"}
 
 
-def _build(name: str, compiler: str, flags: tuple[str, ...], sources: list[Path]) -> Path:
+def _build(
+    parser: Parser, kind: str, compiler: str, flags: tuple[str, ...], extra: list[Path]
+) -> Path:
     BUILD.mkdir(parents=True, exist_ok=True)
+    name = f"{kind}-{parser.name}"
     target = BUILD / name
-    inputs = [*sources, *CORE, *CSRC.rglob("*.h"), HERE / "c" / "fuzz.h", Path(__file__)]
+    if parser.is_cxx:
+        compiler, flags = _CXX[compiler], ("-std=c++20", *flags, "-x", "c++")
+        sources = [HERE / "c" / f"{parser.name}.cc", *extra, *ENGINE]
+    else:
+        flags = ("-std=gnu17", *flags)
+        sources = [HERE / "c" / f"{parser.name}.c", *extra, *CORE]
+    inputs = [*sources, *CSRC.rglob("*.h"), HERE / "c" / "fuzz.h", Path(__file__)]
     with (BUILD / f".{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         newest = max(path.stat().st_mtime_ns for path in inputs)
         if not target.exists() or target.stat().st_mtime_ns < newest:
             new = target.with_suffix(".new")
-            command = (compiler, *_COMMON, *flags, *sources, *CORE, "-o", new)
+            command = (compiler, *_COMMON, *flags, *sources, "-o", new)
             run(*map(str, command))
             new.rename(target)
     return target

@@ -27,6 +27,11 @@ class Parser:
         return self.sources[0].startswith("csrc/")
 
     @property
+    def is_cxx(self) -> bool:
+        """Of the host's engine. `is_c` holds too."""
+        return self.sources[0].endswith(".cc")
+
+    @property
     def corpus(self) -> list[Path]:
         """Directories of what is committed."""
         found = [HERE / kind / self.name for kind in ("seeds", "crashes")]
@@ -48,6 +53,7 @@ PARSERS = {
         Parser("digest", ("csrc/parse/digest.c",), max_length=256),
         Parser("image", ("csrc/parse/image.c",)),
         Parser("pe", ("csrc/parse/pe.c", "csrc/system/pe_file.c"), 200, 1 << 18, ("pe_mutator.c",)),
+        Parser("erofs", ("csrc/host/erofs.cc", "csrc/host/report.cc"), 200, 1 << 16),
         Parser("payload", _python("source/payload", "source/keylines"), max_length=5000),
         Parser("config", _python("source/config", "source/keylines")),
         Parser("cmdline", _python("source/cmdline")),

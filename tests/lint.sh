@@ -23,6 +23,16 @@ say shellcheck
 find run tests dracut-module .ci .clusterfuzzlite -type f \( -name '*.sh' -o -name run \) -exec shellcheck {} +
 
 include=$("$bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+# gcc's analyzer is for C.
+pybind11=$("$bin/python" -c 'import pybind11; print(pybind11.get_include())')
+for source in csrc/host/*.cc fuzz/c/*.cc; do
+	say "$source"
+	set -- -std=c++20 -O2 -Wall -Wextra -Wconversion -Wformat=2 -Wimplicit-fallthrough -Werror \
+		-Icsrc -isystem "$include" -isystem "$pybind11"
+	g++ "$@" -fsyntax-only "$source"
+	clang++ "$@" -fsyntax-only "$source"
+	clang++ --analyze --analyzer-output text -Xclang -analyzer-werror "$@" "$source"
+done
 for source in csrc/*/*.c fuzz/c/*.c; do
 	say "$source"
 	set -- -std=gnu17 -O2 -Wall -Wextra -Wconversion -Wformat=2 -Wimplicit-fallthrough -Werror \

@@ -8,6 +8,7 @@ set -eu
 packages="
 	debian-archive-keyring
 	dpkg-dev
+	g++
 	gcc
 	gpg
 	gpg-agent
@@ -18,7 +19,9 @@ packages="
 	mmdebstrap
 	mount
 	musl-tools
+	pybind11-dev
 	python3
+	python3-pybind11
 	python3-pyelftools
 	python3-setuptools
 	zstd

@@ -4,7 +4,9 @@
 #ifndef FUZZ_H
 #define FUZZ_H
 
+#ifndef _GNU_SOURCE /* C++ has it */
 #define _GNU_SOURCE
+#endif
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,7 +14,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#ifdef __cplusplus
+extern "C"
+#endif
+	int
+	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Holds in release builds too, and says which promise was broken. */
 #define PROMISE(condition)                                                                      \

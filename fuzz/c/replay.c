@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /* Gives a harness the files named, and those in directories named, one by one: the corpus as an
- * ordinary test, without libFuzzer. Prints how many there were. */
+ * ordinary test, without libFuzzer. Prints how many there were. C and C++ alike. */
 #include "fuzz.h"
 
 #include <dirent.h>
@@ -19,7 +19,7 @@ static void replay_file(const char *path)
 		perror(path);
 		exit(2);
 	}
-	data = malloc((size_t)status.st_size);
+	data = (uint8_t *)malloc((size_t)status.st_size);
 	if (status.st_size && fread(data, (size_t)status.st_size, 1, file) != 1) {
 		perror(path);
 		exit(2);

@@ -27,8 +27,10 @@ FLAGS = [
 
 
 def runtime() -> str:
-    """The shared libasan of the compiler, for LD_PRELOAD."""
-    return _run(CC, "-print-file-name=libasan.so").strip()
+    """The shared libasan of the compiler, for LD_PRELOAD, and libstdc++: libasan looks once, at its
+    start, for what C++ throws by, and `_cfshost` throws."""
+    names = ("libasan.so", "libstdc++.so.6")
+    return " ".join(_run(CC, f"-print-file-name={name}").strip() for name in names)
 
 
 def core() -> Path:

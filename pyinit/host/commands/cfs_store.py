@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""`cfs-store`: a store of objects and images, filled and sealed."""
+"""`cfs-store`: a store of objects and images, filled, sealed and looked at."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pyinit.host.commands.command import VerbParser, complain, run, say, warn
+from pyinit.host.commands.command import Parser, VerbParser, complain, run, say, warn, write
 from pyinit.host.store import add, seal
 from pyinit.host.store.layout import ALGORITHM_NAMES, Store, create
-from pyinit.initrd.report.errors import EXIT_OK, UsageError, printable
+from pyinit.initrd.report.errors import EXIT_OK, Refused, UsageError, printable
 
 NAME = "cfs-store"
 _SHOWN = 20  # of each kind of failure; the counts are always complete
@@ -24,7 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> VerbParser:
-    parser = VerbParser(NAME, "Fills and seals a store of composefs objects.")
+    parser = VerbParser(
+        NAME, "Fills and seals a store of composefs objects, and says what images need of it."
+    )
 
     verb = parser.add_verb(
         "add",
@@ -64,7 +66,34 @@ def _parser() -> VerbParser:
         "seal", _seal, "enable fs-verity on every object, and compare each with its name"
     )
     verb.add_argument("store", metavar="DIR", type=Path, help="the store")
+
+    line = "list the objects that images need"
+    described = "Lists the objects that the files of images have their contents in, each once."
+    _add_images(parser.add_verb("objects", _objects, line, described))
+
+    line = "list the objects of images that a store lacks"
+    described = "Lists the objects that images need and the store does not have. Exit 32: some."
+    verb = parser.add_verb("missing", _missing, line, described)
+    verb.add_argument("--object-store", metavar="DIR", type=Path, required=True, help="the store")
+    _add_images(verb)
+
+    verb = parser.add_verb(
+        "ls",
+        _ls,
+        "list the files of an image",
+        description="Lists the files of an image, each with the target of a link or the object "
+        "that has its content.",
+    )
+    verb.add_argument("image", metavar="FILE", type=Path, help="the image")
+    verb.add_argument("path", metavar="PATH", nargs="?", help="list this, and what is below it")
+
+    verb = parser.add_verb("dump", _dump, "print an image as text: composefs-dump(5)")
+    verb.add_argument("image", metavar="FILE", type=Path, help="the image")
     return parser
+
+
+def _add_images(verb: Parser) -> None:
+    verb.add_argument("images", metavar="FILE", type=Path, nargs="+", help="an image")
 
 
 def _add(options: argparse.Namespace) -> int:
@@ -106,6 +135,40 @@ def _seal(options: argparse.Namespace) -> int:
     failure = report.failure(store.path)
     if failure is not None:
         raise failure
+    return EXIT_OK
+
+
+def _objects(options: argparse.Namespace) -> int:
+    from pyinit.host.store import image
+
+    write(image.objects(map(image.read, options.images))[0])
+    return EXIT_OK
+
+
+def _missing(options: argparse.Namespace) -> int:
+    from pyinit.host.store import image
+
+    store = Store(options.object_store)
+    lines, absent, total = image.missing(map(image.read, options.images), store.objects)
+    write(lines)
+    if absent:
+        found = f"{absent} of {total} objects are missing"
+        raise Refused("store", str(options.object_store), found)
+    return EXIT_OK
+
+
+def _ls(options: argparse.Namespace) -> int:
+    from pyinit.host.store import image
+
+    if not image.read(options.image).list(options.path, write):
+        raise UsageError("usage", options.path, f"no such file in {options.image}")
+    return EXIT_OK
+
+
+def _dump(options: argparse.Namespace) -> int:
+    from pyinit.host.store import image
+
+    image.read(options.image).dump(write)
     return EXIT_OK
 
 

@@ -157,6 +157,15 @@ def say(*lines: object) -> None:
         print(*lines, sep="\n")
 
 
+def write(data: bytes) -> None:
+    """Bytes on stdout, as they are. StdoutError, as of say()."""
+    with _stdout():
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+
+
 @contextmanager
 def _stdout() -> Iterator[None]:
     try:

@@ -26,6 +26,8 @@ HARDENING = (
     # x86, and ARM
     "-fcf-protection=full|-mbranch-protection=standard"
 ).split()
+# Known to compilers of C++ too, which say each time that they mean nothing there.
+_C_ONLY = ("-Werror=implicit", "-Werror=incompatible-pointer-types", "-Werror=int-conversion")
 # Of a shared object. Not nodlopen: the interpreter loads it by dlopen. The executable has these as
 # far as they mean something for a static file.
 LINK_SHARED = (
@@ -49,6 +51,13 @@ def tool(name: str) -> str:
 def hardening() -> list[str]:
     """Flags to compile with: those of HARDENING that the compiler knows."""
     return _known(tuple(compiler()), tuple(HARDENING), ("-c",))
+
+
+def hardening_cxx() -> list[str]:
+    """The same for C++, which CXX compiles, or CC: setuptools before 73 asks that one."""
+    wanted = tuple(flag for flag in HARDENING if flag not in _C_ONLY)
+    other = known(os.environ.get("CXX", "g++").split(), wanted)
+    return [flag for flag in known(compiler(), wanted) if flag in other]
 
 
 def known(command: Sequence[str], wanted: Sequence[str]) -> list[str]:

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/*
+ * `_cfshost`: the engine of the host's tools, by pybind11. It is in no initrd.
+ *
+ * What takes long runs without the interpreter's lock, and looks for signals meanwhile.
+ */
+#include "report.h"
+
+#include <pybind11/functional.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <iterator>
+#include <memory>
+#include <utility>
+
+namespace py = pybind11;
+
+namespace
+{
+
+constexpr size_t BETWEEN_SIGNALS = 1024;
+
+/* A view of a bytes object, which it keeps. Those do not change. */
+class Held {
+    public:
+	explicit Held(py::bytes data) : data_(std::move(data)), image_(view(data_))
+	{
+	}
+	const cfs::Image &image() const
+	{
+		return image_;
+	}
+
+    private:
+	static std::string_view view(const py::bytes &data)
+	{
+		return static_cast<std::string_view>(data);
+	}
+
+	py::bytes data_;
+	cfs::Image image_;
+};
+
+using Images = std::vector<std::shared_ptr<Held>>;
+
+void check_signals()
+{
+	py::gil_scoped_acquire lock;
+
+	if (PyErr_CheckSignals() != 0)
+		throw py::error_already_set();
+}
+
+cfs::Sink sink_of(const py::function &write)
+{
+	return [&write](std::string_view piece) {
+		py::gil_scoped_acquire lock;
+
+		write(py::bytes(piece.data(), piece.size()));
+	};
+}
+
+void dump(const Held &held, const py::function &write)
+{
+	cfs::Sink sink = sink_of(write);
+	py::gil_scoped_release free;
+
+	cfs::dump(held.image(), sink);
+}
+
+bool list(const Held &held, const std::string &path, const py::function &write)
+{
+	cfs::Sink sink = sink_of(write);
+	py::gil_scoped_release free;
+
+	return cfs::list(held.image(), path, sink);
+}
+
+/* Of all images together, each once and in order. */
+std::vector<std::string_view> all_objects(const Images &images)
+{
+	std::vector<std::string_view> all, one, both;
+
+	for (const auto &held : images) {
+		one = cfs::objects(held->image());
+		both.clear();
+		both.reserve(all.size() + one.size());
+		std::set_union(all.begin(), all.end(), one.begin(), one.end(),
+			       std::back_inserter(both));
+		all.swap(both);
+		check_signals();
+	}
+	return all;
+}
+
+py::bytes lines(const std::vector<std::string_view> &names)
+{
+	std::string text;
+
+	for (std::string_view name : names) {
+		text += name;
+		text += '\n';
+	}
+	return py::bytes(text);
+}
+
+py::tuple objects(const Images &images)
+{
+	std::vector<std::string_view> found;
+
+	{
+		py::gil_scoped_release free;
+
+		found = all_objects(images);
+	}
+	return py::make_tuple(lines(found), found.size());
+}
+
+/* What of them is no regular file below the directory. */
+py::tuple missing(const Images &images, int directory)
+{
+	std::vector<std::string_view> found, absent;
+	std::string name;
+	int error = 0;
+
+	{
+		py::gil_scoped_release free;
+
+		found = all_objects(images);
+		for (size_t i = 0; i < found.size() && !error; i++) {
+			struct stat status;
+
+			name = found[i];
+			if (fstatat(directory, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
+				if (errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG)
+					error = errno;
+				absent.push_back(found[i]);
+			} else if (!S_ISREG(status.st_mode)) {
+				absent.push_back(found[i]);
+			}
+			if (i % BETWEEN_SIGNALS == BETWEEN_SIGNALS - 1)
+				check_signals();
+		}
+	}
+	if (error) {
+		errno = error;
+		PyErr_SetFromErrnoWithFilename(PyExc_OSError, name.c_str());
+		throw py::error_already_set();
+	}
+	return py::make_tuple(lines(absent), absent.size(), found.size());
+}
+
+} // namespace
+
+PYBIND11_MODULE(_cfshost, module)
+{
+	/* Lives as long as the module, which nobody unloads. */
+	static PyObject *malformed =
+		PyErr_NewException("_cfshost.Malformed", PyExc_ValueError, nullptr);
+
+	if (!malformed)
+		throw py::error_already_set();
+	module.add_object("Malformed", py::reinterpret_borrow<py::object>(malformed));
+	py::register_exception_translator([](std::exception_ptr error) {
+		try {
+			if (error)
+				std::rethrow_exception(error);
+		} catch (const cfs::Malformed &broken) {
+			py::tuple about = py::make_tuple(broken.what(), broken.offset());
+
+			PyErr_SetObject(malformed, about.ptr());
+		}
+	});
+
+	py::class_<Held, std::shared_ptr<Held>>(module, "Image")
+		.def(py::init<py::bytes>(), py::arg("data"))
+		.def_property_readonly("version",
+				       [](const Held &held) { return held.image().version(); })
+		.def("dump", &dump, py::arg("write"))
+		.def("list", &list, py::arg("path"), py::arg("write"));
+	module.def("objects", &objects, py::arg("images"));
+	module.def("missing", &missing, py::arg("images"), py::arg("directory"));
+}

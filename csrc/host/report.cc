@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "report.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <utility>
+
+namespace cfs
+{
+
+namespace
+{
+
+constexpr size_t PIECE = size_t{ 1 } << 18;
+constexpr uint16_t WHITEOUT_MODE = S_IFCHR;
+
+constexpr unsigned KEEP_SPACE = 1;
+constexpr unsigned ESCAPE_EQUAL = 2;
+constexpr unsigned ESCAPE_LONE_DASH = 4;
+
+void hexadecimal(std::string &out, std::string_view bytes, std::string_view before = {})
+{
+	static constexpr char digits[] = "0123456789abcdef";
+
+	for (char byte : bytes) {
+		out += before;
+		out += digits[static_cast<uint8_t>(byte) >> 4];
+		out += digits[static_cast<uint8_t>(byte) & 15];
+	}
+}
+
+void escape(std::string &out, std::string_view text, unsigned how)
+{
+	if ((how & ESCAPE_LONE_DASH) && text == "-") {
+		out += "\\x2d";
+		return;
+	}
+	for (size_t i = 0; i < text.size(); i++) {
+		char c = text[i];
+
+		if (c == '\\')
+			out += "\\\\";
+		else if (c == '\n')
+			out += "\\n";
+		else if (c == '\r')
+			out += "\\r";
+		else if (c == '\t')
+			out += "\\t";
+		else if (c < (how & KEEP_SPACE ? ' ' : '!') || c > '~' ||
+			 (c == '=' && (how & ESCAPE_EQUAL)))
+			hexadecimal(out, text.substr(i, 1), "\\x");
+		else
+			out += c;
+	}
+}
+
+template <typename T> void number(std::string &out, T value, int base = 10)
+{
+	char digits[24];
+	auto [end, error] = std::to_chars(digits, digits + sizeof(digits), value, base);
+
+	(void)error; /* 64 bits have 22 digits at most, octal */
+	out.append(digits, end);
+}
+
+bool has_content(const Inode &inode)
+{
+	return inode.is_regular() && inode.size && inode.layout != Layout::chunks;
+}
+
+void dump_line(const Image &image, const Walk &walk, Attributes &about, std::string &out)
+{
+	const Inode &inode = walk.inode();
+
+	image.attributes(inode, true, about);
+	escape(out, walk.path().empty() ? "/" : walk.path(), 0);
+	out += ' ';
+	number(out, inode.size);
+	out += ' ';
+	if (walk.again())
+		out += '@';
+	number(out, about.whiteout ? (inode.mode & ~S_IFMT) | WHITEOUT_MODE : inode.mode, 8);
+	for (uint32_t value : { inode.nlink, inode.uid, inode.gid, inode.rdev }) {
+		out += ' ';
+		number(out, value);
+	}
+	out += ' ';
+	number(out, inode.mtime);
+	out += '.';
+	number(out, inode.mtime_nsec);
+	out += ' ';
+	if (walk.again())
+		escape(out, walk.first_path(), ESCAPE_LONE_DASH);
+	else if (inode.is_link())
+		escape(out, image.content(inode), ESCAPE_LONE_DASH);
+	else if (!about.payload.empty())
+		escape(out, about.payload, ESCAPE_LONE_DASH);
+	else
+		out += '-';
+	out += ' ';
+	if (has_content(inode))
+		escape(out, image.content(inode), ESCAPE_LONE_DASH);
+	else
+		out += '-';
+	out += ' ';
+	if (about.digest.empty())
+		out += '-';
+	else
+		hexadecimal(out, about.digest);
+	for (const Xattr &xattr : about.others) {
+		out += ' ';
+		escape(out, xattr.name, ESCAPE_EQUAL);
+		out += '=';
+		escape(out, xattr.value, ESCAPE_EQUAL);
+	}
+	out += '\n';
+}
+
+void list_line(const Image &image, const Walk &walk, Attributes &about, std::string &out)
+{
+	const Inode &inode = walk.inode();
+
+	image.attributes(inode, false, about);
+	escape(out, walk.path(), KEEP_SPACE);
+	if (inode.is_directory()) {
+		out += "/\t";
+	} else if (inode.is_link()) {
+		out += "\t-> ";
+		escape(out, image.content(inode), 0);
+	} else if (!about.payload.empty() && !about.whiteout) {
+		out += "\t@ ";
+		escape(out, about.payload, 0);
+	}
+	out += '\n';
+}
+
+/* The first eight bytes as a number in the same order: objects differ there already. */
+uint64_t key_of(std::string_view text)
+{
+	unsigned char start[8] = {};
+	uint64_t key = 0;
+
+	memcpy(start, text.data(), std::min<size_t>(text.size(), sizeof(start)));
+	for (unsigned char byte : start)
+		key = key << 8 | byte;
+	return key;
+}
+
+} // namespace
+
+void dump(const Image &image, const Sink &sink)
+{
+	Walk walk(image);
+	Attributes about;
+	std::string out;
+
+	while (walk.next()) {
+		dump_line(image, walk, about, out);
+		if (out.size() >= PIECE) {
+			sink(out);
+			out.clear();
+		}
+	}
+	sink(out);
+}
+
+bool list(const Image &image, std::string_view path, const Sink &sink)
+{
+	Walk walk(image);
+	Attributes about;
+	std::string out;
+	bool found = path.empty();
+
+	while (walk.next()) {
+		std::string_view here = walk.path();
+
+		if (here.empty() || !here.starts_with(path) ||
+		    (here.size() > path.size() && here[path.size()] != '/'))
+			continue;
+		found = true;
+		list_line(image, walk, about, out);
+		if (out.size() >= PIECE) {
+			sink(out);
+			out.clear();
+		}
+	}
+	sink(out);
+	return found;
+}
+
+std::vector<std::string_view> objects(const Image &image)
+{
+	Walk walk(image);
+	Attributes about;
+	std::vector<std::pair<uint64_t, std::string_view>> keyed;
+	std::vector<std::string_view> found;
+
+	while (walk.next()) {
+		if (walk.again() || !walk.inode().is_regular())
+			continue;
+		image.attributes(walk.inode(), false, about);
+		if (!about.payload.empty() && !about.whiteout)
+			keyed.emplace_back(key_of(about.payload), about.payload);
+	}
+	std::sort(keyed.begin(), keyed.end());
+	found.reserve(keyed.size());
+	for (const auto &[key, payload] : keyed) {
+		if (found.empty() || found.back() != payload)
+			found.push_back(payload);
+	}
+	return found;
+}
+
+} // namespace cfs

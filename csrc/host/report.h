@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/* What is said of an image: its files, in the words of composefs' own tools, and its objects. */
+#ifndef CFS_HOST_REPORT_H
+#define CFS_HOST_REPORT_H
+
+#include "erofs.h"
+
+#include <functional>
+#include <string_view>
+#include <vector>
+
+namespace cfs
+{
+
+/* Takes text, a piece after the other. */
+using Sink = std::function<void(std::string_view)>;
+
+/* composefs-dump(5): a line for each name. */
+void dump(const Image &image, const Sink &sink);
+
+/* A line for each name at and below `path` ("" is the root, which itself has none), with where a
+ * link leads and where the content of a file lies. False: nothing of that name. */
+bool list(const Image &image, std::string_view path, const Sink &sink);
+
+/* Where content lies in the store, each once and in order. */
+std::vector<std::string_view> objects(const Image &image);
+
+} // namespace cfs
+
+#endif

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""A composefs image on the host: what is in it, and what it needs of a store.
+
+The reader is `_cfshost` (csrc/host/erofs.h): it is given the whole file in memory, which nobody can
+change or cut meanwhile.
+"""
+
+from __future__ import annotations
+
+import _cfshost
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from stat import S_ISREG
+from typing import TypeVar
+
+from pyinit.host.failure import system_failure
+from pyinit.initrd.report.errors import Refused
+
+# No image of a system comes near: 64,000 files are 10 MB.
+SIZE_LIMIT = 1 << 30
+
+Write = Callable[[bytes], object]
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True)
+class Image:
+    """One that was read. Its headers are right, the rest is looked at when it is needed."""
+
+    path: Path
+    parsed: _cfshost.Image
+
+    def dump(self, write: Write) -> None:
+        """composefs-dump(5), in pieces. Refused: the image is broken, perhaps late."""
+        with _broken(self.path):
+            self.parsed.dump(write)
+
+    def list(self, path: str | None, write: Write) -> bool:
+        """A line for each file at and below `path`, in pieces; None for all. False: there is no
+        such file. Refused: as for dump()."""
+        parts = [part for part in (path or "").split("/") if part not in ("", ".")]
+        wanted = "".join(f"/{part}" for part in parts)
+        with _broken(self.path):
+            return self.parsed.list(os.fsencode(wanted), write)
+
+
+def read(path: Path) -> Image:
+    """SystemFailure: it cannot be read. Refused: it is no composefs image."""
+    try:
+        # A FIFO must not hold it up.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            data = _read(fd, path)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise system_failure(error, str(path)) from None
+    with _broken(path):
+        return Image(path, _cfshost.Image(data))
+
+
+def _read(fd: int, path: Path) -> bytes:
+    status = os.fstat(fd)
+    if not S_ISREG(status.st_mode):
+        raise Refused("erofs", str(path), "not a regular file", "a composefs image")
+    if status.st_size > SIZE_LIMIT:
+        found = f"{status.st_size} bytes"
+        raise Refused("erofs", str(path), found, f"an image of at most {SIZE_LIMIT}")
+    with open(fd, "rb", closefd=False) as file:
+        return file.read(SIZE_LIMIT)
+
+
+def objects(images: Iterable[Image]) -> tuple[bytes, int]:
+    """Where their files have their contents below the directory of objects, a line each, in order;
+    and how many. Refused: one of them is broken."""
+    return _all(images, _cfshost.objects)
+
+
+def missing(images: Iterable[Image], directory: Path) -> tuple[bytes, int, int]:
+    """What of that is no regular file in `directory`; how many, and of how many. SystemFailure: the
+    directory cannot be read."""
+    try:
+        fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return _all(images, lambda some: _cfshost.missing(some, fd))
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise system_failure(error, str(directory), "store") from None
+
+
+def _all(images: Iterable[Image], ask: Callable[[list[_cfshost.Image]], _Found]) -> _Found:
+    read = list(images)
+    try:
+        return ask([image.parsed for image in read])
+    except _cfshost.Malformed:
+        for image in read:  # which one it was
+            with _broken(image.path):
+                _cfshost.objects([image.parsed])
+        raise
+
+
+@contextmanager
+def _broken(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _cfshost.Malformed as error:
+        rule, offset = error.args
+        found = f"no composefs image: {rule} at byte {offset}"
+        raise Refused("erofs", str(path), found) from None
