@@ -110,6 +110,7 @@ setup(
             language="c++",
             sources=_found("csrc/host/*.cc"),
             depends=_found("csrc/host/*.h"),
+            libraries=["crypto"],
             extra_compile_args=[
                 # Without what debuggers want of templates: that is ten times the code.
                 *("-std=c++20", "-O2", "-g0", "-fvisibility=hidden"),

@@ -25,6 +25,8 @@ _cfs_options() { # COMMAND VERB: the options there
 	"cfs-store objects") echo "-h --help" ;;
 	"cfs-store missing") echo "-h --help --object-store" ;;
 	"cfs-store ls") echo "-h --help" ;;
+	"cfs-store check") echo "-h --help --sealed --json" ;;
+	"cfs-store measure") echo "-h --help --hash" ;;
 	"cfs-store dump") echo "-h --help" ;;
 	"cfs-init-config ") echo "-h --help --version" ;;
 	"cfs-init-config help") echo "-h --help" ;;
@@ -36,7 +38,7 @@ _cfs_options() { # COMMAND VERB: the options there
 _cfs_verbs() { # COMMAND
 	case "$1" in
 	cfs-uki) echo "help seal payload show digests" ;;
-	cfs-store) echo "help add seal objects missing ls dump" ;;
+	cfs-store) echo "help add seal objects missing ls check measure dump" ;;
 	cfs-init-config) echo "help compile check" ;;
 	esac
 }
@@ -68,7 +70,7 @@ _cfs_values() {
 	"cfs-uki payload ") echo "DIR" ;;
 	"cfs-uki show ") echo "FILE" ;;
 	"cfs-uki digests ") echo "FILE" ;;
-	"cfs-store help ") echo "help add seal objects missing ls dump" ;;
+	"cfs-store help ") echo "help add seal objects missing ls check measure dump" ;;
 	"cfs-store add --object-store") echo "DIR" ;;
 	"cfs-store add --hash") echo "sha256 sha512" ;;
 	"cfs-store add --verity") echo "auto require off" ;;
@@ -79,6 +81,9 @@ _cfs_values() {
 	"cfs-store missing --object-store") echo "DIR" ;;
 	"cfs-store missing ") echo "FILE" ;;
 	"cfs-store ls ") echo "FILE" ;;
+	"cfs-store check ") echo "DIR" ;;
+	"cfs-store measure --hash") echo "sha256 sha512" ;;
+	"cfs-store measure ") echo "FILE" ;;
 	"cfs-store dump ") echo "FILE" ;;
 	"cfs-init-config help ") echo "help compile check" ;;
 	"cfs-init-config compile -o" | "cfs-init-config compile --output") echo "FILE" ;;

@@ -14,6 +14,7 @@ packages="
 	gpg-agent
 	libc6-dev
 	libpython3-dev
+	libssl-dev
 	linux-libc-dev
 	make
 	mmdebstrap

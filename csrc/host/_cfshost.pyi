@@ -25,3 +25,22 @@ def objects(images: Sequence[Image]) -> tuple[bytes, int]:
 
 def missing(images: Sequence[Image], directory: int) -> tuple[bytes, int, int]:
     """Those of them that are no regular files there, how many, and how many there should be."""
+
+Measured = tuple[int, bool, bool, bytes, bytes]
+
+def measure(
+    directory: int,
+    files: Sequence[tuple[bytes | str, int]],
+    threads: int,
+    follow: bool,
+    progress: Callable[[int, int], object],
+) -> list[Measured]:
+    """The fs-verity digest of each (name below the directory, algorithm), by `threads` threads.
+
+    Of each: errno or 0; is it a regular file; has it fs-verity; the digest of what was read; what
+    the kernel measured. `progress(files, bytes)` is called ten times a second, from this thread,
+    and so are handlers of signals: what they raise ends it.
+    """
+
+def verity_digest(data: bytes, algorithm: int) -> bytes:
+    """The fs-verity digest of data in memory. ValueError: an unknown algorithm."""

@@ -4,7 +4,9 @@
  *
  * What takes long runs without the interpreter's lock, and looks for signals meanwhile.
  */
+#include "measure.h"
 #include "report.h"
+#include "verity.h"
 
 #include <pybind11/functional.h>
 #include <pybind11/pybind11.h>
@@ -156,6 +158,44 @@ py::tuple missing(const Images &images, int directory)
 	return py::make_tuple(lines(absent), absent.size(), found.size());
 }
 
+/* (errno, regular, sealed, digest, the kernel's digest) of each (name, algorithm). */
+py::list measure(int directory, const std::vector<std::pair<std::string, int>> &named,
+		 unsigned threads, bool follow, const py::function &progress)
+{
+	std::vector<cfs::File> files;
+	std::vector<cfs::Measured> found;
+	py::list out;
+
+	for (const auto &[name, algorithm] : named)
+		files.push_back({ name, algorithm });
+	{
+		py::gil_scoped_release free;
+
+		found = cfs::measure(directory, files, threads, follow,
+				     [&progress](uint64_t done, uint64_t bytes) {
+					     py::gil_scoped_acquire lock;
+
+					     if (PyErr_CheckSignals() != 0)
+						     throw py::error_already_set();
+					     progress(done, bytes);
+					     return true;
+				     });
+	}
+	for (const cfs::Measured &one : found)
+		out.append(py::make_tuple(one.error, one.regular, one.sealed,
+					  py::bytes(one.digest), py::bytes(one.by_kernel)));
+	return out;
+}
+
+py::bytes verity_digest(const py::bytes &data, int algorithm)
+{
+	auto view = static_cast<std::string_view>(data);
+	cfs::Verity verity(algorithm);
+
+	verity.add(reinterpret_cast<const uint8_t *>(view.data()), view.size());
+	return py::bytes(verity.finish());
+}
+
 } // namespace
 
 PYBIND11_MODULE(_cfshost, module)
@@ -186,4 +226,7 @@ PYBIND11_MODULE(_cfshost, module)
 		.def("list", &list, py::arg("path"), py::arg("write"));
 	module.def("objects", &objects, py::arg("images"));
 	module.def("missing", &missing, py::arg("images"), py::arg("directory"));
+	module.def("measure", &measure, py::arg("directory"), py::arg("files"), py::arg("threads"),
+		   py::arg("follow"), py::arg("progress"));
+	module.def("verity_digest", &verity_digest, py::arg("data"), py::arg("algorithm"));
 }

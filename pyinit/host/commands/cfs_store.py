@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from pyinit.host.commands.command import Parser, VerbParser, complain, run, say, warn, write
@@ -86,6 +87,29 @@ def _parser() -> VerbParser:
     )
     verb.add_argument("image", metavar="FILE", type=Path, help="the image")
     verb.add_argument("path", metavar="PATH", nargs="?", help="list this, and what is below it")
+
+    verb = parser.add_verb(
+        "check",
+        _check,
+        "read every object of a store, and compare it with its name",
+        description="Reads every object of a store on all cores and compares its fs-verity digest "
+        "with its name. Each image has to be whole. A line for each fault. Exit 32: some.",
+    )
+    verb.add_argument("--sealed", action="store_true", help="a missing fs-verity is a fault")
+    verb.add_argument("--json", action="store_true", help="print it as JSON")
+    verb.add_argument("store", metavar="DIR", type=Path, help="the store")
+
+    verb = parser.add_verb(
+        "measure",
+        _measure,
+        "print the fs-verity digest of files",
+        description="Prints the fs-verity digest of each file, one a line. It is computed here: "
+        "the kernel does not need to know fs-verity.",
+    )
+    verb.add_argument(
+        "--hash", choices=sorted(ALGORITHM_NAMES), default="sha256", help="algorithm (sha256)"
+    )
+    verb.add_argument("files", metavar="FILE", type=Path, nargs="+", help="a file")
 
     verb = parser.add_verb("dump", _dump, "print an image as text: composefs-dump(5)")
     verb.add_argument("image", metavar="FILE", type=Path, help="the image")
@@ -170,6 +194,56 @@ def _dump(options: argparse.Namespace) -> int:
 
     image.read(options.image).dump(write)
     return EXIT_OK
+
+
+def _check(options: argparse.Namespace) -> int:
+    from pyinit.host.store.check import check
+
+    store = Store(options.store)
+    with _reading() as progress:
+        report = check(store, sealed=options.sealed, progress=progress)
+    if options.json:
+        import json
+
+        say(json.dumps(asdict(report), indent=2))
+    else:
+        for fault in report.faults:
+            say(printable(str(fault)))
+        say(
+            f"{report.objects} objects, {report.sealed} sealed, {report.images} images, "
+            f"{len(report.faults)} faults"
+        )
+    if not report.objects:
+        raise Refused("store", str(store.path), "no object in it", "a store that has been filled")
+    if report.faults:
+        raise Refused("measure", str(store.path), f"{len(report.faults)} faults")
+    return EXIT_OK
+
+
+def _measure(options: argparse.Namespace) -> int:
+    from pyinit.host.store.check import measure
+
+    with _reading() as progress:
+        digests = measure(options.files, ALGORITHM_NAMES[options.hash], progress)
+    say(*digests)
+    return EXIT_OK
+
+
+@contextmanager
+def _reading() -> Iterator[Callable[[int, int], None]]:
+    """On a terminal: how much has been read, as soon as that takes over a second."""
+    if not sys.stderr.isatty():
+        yield lambda _, __: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(unit="B", unit_scale=True, desc="reading", delay=1, leave=False) as bar:
+
+        def show(files: int, size: int) -> None:
+            bar.set_postfix_str(f"{files} files", refresh=False)
+            bar.update(size - bar.n)
+
+        yield show
 
 
 @contextmanager

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Looking at a whole store: is each object what its name says, and each image whole?
+
+Every object is read and hashed in user space, on all cores: no kernel with fs-verity is needed. The
+kinds of faults have the names that `cfsctl fsck` of composefs-rs gives them.
+"""
+
+from __future__ import annotations
+
+import _cfs
+import _cfshost
+import errno
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pyinit.host.failure import system_failure
+from pyinit.host.store import image
+from pyinit.host.store.layout import Store
+from pyinit.initrd.report.errors import Refused
+from pyinit.initrd.root.digest import Digest
+
+Progress = Callable[[int, int], object]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`path` is below the store, `detail` what was found."""
+
+    kind: str
+    path: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.path}" + (f": {self.detail}" if self.detail else "")
+
+
+@dataclass
+class Report:
+    """What was looked at, and what is wrong with it."""
+
+    objects: int = 0
+    sealed: int = 0
+    images: int = 0
+    faults: list[Fault] = field(default_factory=list)
+
+
+def measure(paths: Sequence[Path], algorithm: int, progress: Progress) -> list[Digest]:
+    """The fs-verity digest of each file. SystemFailure, Refused: one cannot be read."""
+    files = [(os.fsencode(path), algorithm) for path in paths]
+    found = _cfshost.measure(-100, files, _cores(), True, progress)  # AT_FDCWD
+    digests = []
+    for path, (number, regular, _, digest, _) in zip(paths, found, strict=True):
+        if not regular:
+            raise Refused("measure", str(path), "not a regular file", "a file")
+        if number:
+            raise system_failure(OSError(number, os.strerror(number)), str(path))
+        digests.append(Digest(algorithm, digest))
+    return digests
+
+
+def check(store: Store, *, sealed: bool, progress: Progress) -> Report:
+    """All objects and images. `sealed`: an object without fs-verity is a fault.
+
+    `progress(objects, bytes)` is called ten times a second. SystemFailure: a directory of the store
+    cannot be read.
+    """
+    report = Report()
+    try:
+        _objects(store, sealed, report, progress)
+        if store.images is not None and store.images.is_dir():
+            _images(store, store.images, report)
+    except OSError as error:
+        raise system_failure(error, step="store") from None
+    report.faults.sort(key=lambda fault: fault.path)
+    return report
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _objects(store: Store, sealed: bool, report: Report, progress: Progress) -> None:
+    named: list[tuple[str, str]] = []
+    for names in store.walk():
+        place = names.directory.relative_to(store.path)
+        for name in names.strange:
+            report.faults.append(Fault("object-invalid-name", f"{place}/{name}", "no digest"))
+        named += [(f"{place}/{name}", digits) for name, digits in names.named]
+    files = [(os.fsencode(path), _algorithm(digits)) for path, digits in named]
+    fd = os.open(store.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = _cfshost.measure(fd, files, _cores(), False, progress)
+    finally:
+        os.close(fd)
+    for (path, digits), measured in zip(named, found, strict=True):
+        report.objects += 1
+        report.sealed += measured[2]
+        fault = _fault(path, digits, measured, compare=not store.is_ostree)
+        if fault is None and sealed and not measured[2]:
+            fault = Fault("object-verity-missing", path)
+        if fault is not None:
+            report.faults.append(fault)
+
+
+def _algorithm(digits: str) -> int:
+    return _cfs.SHA256 if len(digits) == 64 else _cfs.SHA512
+
+
+def _fault(path: str, digits: str, measured: _cfshost.Measured, *, compare: bool) -> Fault | None:
+    number, regular, sealed, digest, by_kernel = measured
+    if not regular:
+        return Fault("object-open-failed", path, "not a regular file")
+    if number:
+        # What the kernel answers where the content of a sealed file is not what was sealed.
+        kind = "object-verity-failed" if number == errno.EIO and sealed else "object-open-failed"
+        return Fault(kind, path, f"{os.strerror(number)} ({errno.errorcode.get(number, number)})")
+    if compare and digest.hex() != digits:
+        return Fault("object-digest-mismatch", path, f"measured {digest.hex()}")
+    if compare and sealed and by_kernel.hex() != digits:
+        found = by_kernel.hex() or "nothing"
+        return Fault("object-verity-failed", path, f"the kernel measures {found}")
+    return None
+
+
+def _images(store: Store, directory: Path, report: Report) -> None:
+    """Links to objects, or objects themselves, which were looked at by then."""
+    for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
+        if entry.name == "refs" or entry.name.startswith("."):
+            continue
+        report.images += 1
+        path = f"images/{entry.name}"
+        if not entry.is_symlink() and not entry.is_file(follow_symlinks=False):
+            report.faults.append(Fault("entry-not-symlink", path))
+            continue
+        if entry.is_symlink() and not os.path.exists(entry.path):
+            report.faults.append(Fault("broken-symlink", path))
+            continue
+        report.faults += _image(store, path, Path(entry.path))
+
+
+def _image(store: Store, path: str, place: Path) -> list[Fault]:
+    try:
+        lines, *_ = image.missing([image.read(place)], store.objects)
+    except Refused as error:
+        return [Fault("image-invalid", path, error.found)]
+    return [Fault("image-missing-object", path, os.fsdecode(name)) for name in lines.split()]
