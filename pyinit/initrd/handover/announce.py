@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """What is left for the booted system, and the line that says what boots."""
 
-from pyinit.initrd.handover import relabel, status, volatile_root
+from pyinit.initrd.handover import keep, relabel, status, volatile_root
 from pyinit.initrd.kernel import selinux
 from pyinit.initrd.report import output
 from pyinit.initrd.report.errors import os_error
@@ -21,6 +21,7 @@ def announce(name: str, record: "dict[str, status.Value]", settings: Config) -> 
     leave(name, status.PATH, lambda: status.write(record))
     leave(name, status.CONFIG, lambda: status.write_file(status.CONFIG, config.format(settings)))
     leave(name, relabel.LIST, lambda: relabel.write(record))
+    leave(name, keep.UNITS, lambda: keep.write(record))
     leave(name, relabel.UNITS, relabel.leave_unit)
     device = record["device"]
     if settings.volatile_root_link and isinstance(device, str):

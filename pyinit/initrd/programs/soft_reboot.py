@@ -11,7 +11,7 @@ import posix
 
 from pyinit import VERSION
 from pyinit.initrd import boot
-from pyinit.initrd.handover import announce, relabel, status
+from pyinit.initrd.handover import announce, keep, relabel, status
 from pyinit.initrd.kernel import files
 from pyinit.initrd.report import output
 from pyinit.initrd.report.errors import EXIT_OK, Refused, Step
@@ -55,6 +55,7 @@ def prepare(name: str, settings: Config, digest: Digest, sysroot: str) -> int:
         leftovers.remove_later(*stage.leftovers)
     announce.leave(name, status.NEXT, lambda: status.write(record, status.NEXT))
     announce.leave(name, relabel.LIST, lambda: relabel.write(record))
+    announce.leave(name, keep.UNITS, lambda: keep.write(record))
     announce.say(name, record, TARGET)
     return EXIT_OK
 

@@ -8,7 +8,7 @@ import posix
 from pyinit.initrd.kernel import mountinfo, mounting, selinux
 from pyinit.initrd.machine.modules import Modules
 from pyinit.initrd.report.errors import Refused, Step, failure, os_error
-from pyinit.initrd.root import compose
+from pyinit.initrd.root import compose, existing
 from pyinit.initrd.root.stage import Stage
 from pyinit.initrd.source.config import Config
 from pyinit.initrd.state import copying
@@ -109,7 +109,7 @@ class State:
         point = mount_point(self._root, name)
         if mode == "overlay":
             entry, upper, work = self._area.layers(template, point)
-            mount = _stack(name, point, entry, upper, work)
+            mount = self._stack(name, point, entry, (upper, work))
             _attach(mount, point, name)
             _check_stacked(mount, f"/{name}")
         else:
@@ -120,6 +120,43 @@ class State:
             _attach(_bound(entry), point, name)
         self.places[name] = {"path": entry.path, "kind": entry.kind, "created": entry.created}
         return mode
+
+    def _stack(self, name: str, lower: int, entry: Entry, layers: tuple[int, int]) -> int:
+        """An overlay above the composed root whose upper layer who has the disk may have written.
+
+        Redirects and metacopies in it are not followed, which cannot go together with data-only
+        layers: so it has the composed directory as its lower layer, not that one's layers.
+        """
+        paths = existing.paths(layers)
+        try:
+            return _cfs.overlay_mount(f"cfs-{name}", lower, -1, *layers, False, _SECURE, *paths)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise mounting.mount_refused("state", entry.path, error) from None
+            running = self._running(name, layers[0])
+            if running >= 0:
+                return running
+            expected = "directories that no other overlay is using"
+            raise Refused("state", entry.path, os_error(error), expected) from None
+
+    def _running(self, name: str, upper: int) -> int:
+        """The running system's own overlay with this upper directory, once more; -1: it has none.
+
+        For a soft reboot into the image that runs: that overlay is in use as long as its root is,
+        and is above the same content.
+        """
+        root = existing.at("/")
+        if root is None or root.digest != self._root.image.digest:
+            return -1
+        directory = posix.open(name, posix.O_PATH | _DIRECTORY, dir_fd=root.directory)
+        mount = mountinfo.of(directory)
+        if mount is None or (mount.fstype, mount.root) != ("overlay", "/"):
+            return -1
+        if mount.source != f"cfs-{name}":
+            return -1
+        if existing.layer(mount, "upperdir") != existing.name(upper):
+            return -1
+        return _cfs.mount_clone(directory, False)
 
     def _transient_etc(self) -> str:
         """An overlay of the image's /etc and a tmpfs: writable, forgotten at the next boot.
@@ -196,22 +233,6 @@ def _bound(entry: Entry) -> int:
         _cfs.mount_set(mount, _SECURE, 0, False)
     except OSError as error:
         raise mounting.mount_refused("bind", entry.path, error) from None
-    return mount
-
-
-def _stack(name: str, lower: int, entry: Entry, upper: int, work: int) -> int:
-    """An overlay above the composed root whose upper layer who has the disk may have written.
-
-    Redirects and metacopies in it are not followed, which cannot go together with data-only
-    layers: so it has the composed directory as its lower layer, not that one's layers.
-    """
-    try:
-        mount = _cfs.overlay_mount(f"cfs-{name}", lower, -1, upper, work, False, _SECURE)
-    except OSError as error:
-        if error.errno == errno.EBUSY:
-            expected = "directories that no other overlay is using"
-            raise Refused("state", entry.path, os_error(error), expected) from None
-        raise mounting.mount_refused("state", entry.path, error) from None
     return mount
 
 

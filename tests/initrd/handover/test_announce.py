@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pyinit.initrd.handover import announce, relabel, status, volatile_root
+from pyinit.initrd.handover import announce, keep, relabel, status, volatile_root
 from pyinit.initrd.kernel import selinux
 from pyinit.initrd.source import config
 
@@ -24,6 +24,7 @@ def test_announce_leaves_record_configuration_and_link(
     monkeypatch.setattr(volatile_root, "LINK", str(link))
     monkeypatch.setattr(selinux, "is_on", lambda: False)
     monkeypatch.setattr(relabel, "LIST", str(tmp_path / "relabel-extra.d/cfs.relabel"))
+    monkeypatch.setattr(keep, "UNITS", str(tmp_path / "system"))
     settings = config.Config()
     settings.etc = "bind"
     settings.volatile_root_link = linked
@@ -36,6 +37,7 @@ def test_announce_leaves_record_configuration_and_link(
     assert not linked or link.readlink() == Path("/dev/block/8:1")
     assert config.load(str(tmp_path / "setup-root.conf")).etc == "bind"
     assert (tmp_path / "relabel-extra.d/cfs.relabel").read_text() == "/var\n"
+    assert [path.name for path in (tmp_path / "system").iterdir()] == ["var.mount.d"]
     assert '"etc": "bind"' in (tmp_path / "root.json").read_text()
     assert capfd.readouterr().err.splitlines() == [
         "cfs-setup-root: candidate one has no image, going on to the next",

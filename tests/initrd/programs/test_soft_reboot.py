@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from pyinit.initrd import boot
-from pyinit.initrd.handover import relabel, status
+from pyinit.initrd.handover import keep, relabel, status
 from pyinit.initrd.programs import soft_reboot
 from pyinit.initrd.report.errors import EXIT_OK, Refused
 from pyinit.initrd.root import compose
@@ -46,6 +46,8 @@ class System:
         patch.setattr(status, "NEXT", str(self.next))
         self.relabel = place / "relabel-extra.d/cfs.relabel"
         patch.setattr(relabel, "LIST", str(self.relabel))
+        self.units = place / "system"
+        patch.setattr(keep, "UNITS", str(self.units))
         patch.setattr(compose, "mounted_at", lambda _: self.mounted)
         patch.setattr(soft_reboot, "Stage", self._stage)
         patch.setattr(boot, "build", self._build)
@@ -88,6 +90,7 @@ def test_a_root_is_attached_and_recorded(
     assert (record["source"], record["level"]) == ("soft-reboot", "soft-reboot")
     assert record["digest"] == str(DIGEST)
     assert system.relabel.read_text() == "/etc\n"
+    assert (system.units / "var.mount.d/cfs.conf").exists()
     assert f"is /images/x ({DIGEST}, soft-reboot)" in capfd.readouterr().err
 
 

@@ -13,6 +13,8 @@ import pytest
 
 from pyinit.initrd.kernel import mountinfo, selinux
 from pyinit.initrd.report.errors import Refused
+from pyinit.initrd.root import existing
+from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source.config import Config
 from pyinit.initrd.state import copying, layers
 from pyinit.initrd.state.area import Entry
@@ -43,7 +45,10 @@ class Kernel:
             self.made.append(("clone", add, clear))
 
         def overlay(_source: str, *rest: Any) -> int:
-            self.made.append(("overlay", rest[-1], 0))
+            # The lower directory and the objects, upper and work, verity=require, attributes; then
+            # the names of upper and work, for mountinfo, where they are the disk's.
+            self.made.append(("overlay", rest[5], 0))
+            assert rest[6:] in ((), tuple(map(existing.name, rest[2:4])))
             return self._new()
 
         def fs(kind: str, _options: object, attributes: int) -> int:
@@ -54,6 +59,7 @@ class Kernel:
         patch.setattr(_cfs, "mount_set", set_attributes)
         patch.setattr(_cfs, "overlay_mount", overlay)
         patch.setattr(_cfs, "fs_mount", fs)
+        patch.setattr(existing, "paths", lambda two: tuple(map(existing.name, two)))
         patch.setattr(_cfs, "mount_attach", lambda _, at: self.attached.append(at))
         patch.setattr(mountinfo, "PATH", str(path / "mountinfo"))
         patch.setattr(mountinfo, "mount_id", lambda _fd: 77)
@@ -300,6 +306,59 @@ def test_what_the_kernel_does_not_mount_is_refused(
     monkeypatch.setattr(_cfs, call, fail)
     with pytest.raises(Refused, match=f"state: {said}$"):
         over(root, etc=etc).etc()
+
+
+RUNNING = (
+    "77 1 0:40 / /etc rw - overlay cfs-etc rw,redirect_dir=nofollow,"
+    "upperdir=/proc/self/fd/3/{name},workdir=/w"
+)
+SAME = Digest(1, b"\xab" * 32)
+
+
+@pytest.mark.parametrize(
+    ("digest", "line", "taken"),
+    [
+        (SAME, RUNNING, True),
+        (SAME, RUNNING.replace("/w", "/wx"), True),
+        (None, RUNNING, False),
+        (Digest(1, b"\xcd" * 32), RUNNING, False),
+        (SAME, RUNNING.replace("name}", "name}x"), False),
+        (SAME, RUNNING.replace("cfs-etc", "cfs-var"), False),
+        (SAME, RUNNING.replace("/ /etc", "/sub /etc"), False),
+        (SAME, RUNNING.replace("overlay", "tmpfs"), False),
+        (SAME, RUNNING.replace("77", "78"), False),
+    ],
+)
+def test_the_overlay_of_the_running_system_is_taken_again(
+    kernel: Kernel, root: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    digest: Digest | None, line: str, taken: bool,
+) -> None:  # fmt: skip
+    """For a soft reboot into the image that runs. Above another image it would show that one's
+    /etc."""
+    root.image.digest = SAME
+    asked: list[str] = []
+
+    def at(path: str) -> Any:
+        asked.append(path)
+        return None if digest is None else SimpleNamespace(directory=root.mount, digest=digest)
+
+    def busy(*_: object) -> int:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(existing, "at", at)
+    monkeypatch.setattr(_cfs, "overlay_mount", busy)
+    upper = existing.name(root.mount)
+    (tmp_path / "mountinfo").write_text(line.format(name=upper) + "\n")
+    if not taken:
+        with pytest.raises(Refused, match="that no other overlay is using"):
+            over(root, etc="overlay").etc()
+        assert (kernel.cloned, kernel.attached) == ([], [])
+        return
+    assert over(root, etc="overlay").etc() == "overlay"
+    assert asked == ["/"]
+    [cloned] = kernel.cloned
+    assert os.path.samestat(os.fstat(cloned), (tmp_path / "etc").stat())
+    assert len(kernel.attached) == 1
 
 
 @pytest.mark.parametrize(("readonly", "more"), [(True, RDONLY), (False, 0)])
