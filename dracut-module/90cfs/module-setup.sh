@@ -48,6 +48,7 @@ install() {
     ln -sfn cfs-setup-root "$initdir/usr/bin/cfs-mount"
     mkdir -p "$initdir/usr/lib/composefs"
     _cfs_warn_of_labels
+    _cfs_warn_of_fstab
     _cfs_install_configuration || exit 1
     _cfs_install_digest || exit 1
     # Whoever has the disk makes a partition that looks like a hibernated machine; without systemd
@@ -97,6 +98,16 @@ _cfs_warn_of_labels() {
     dwarn "cfs: $_root/etc/selinux/config says enforcing, but $_root/usr has no label: label the" \
         "tree before its image is made, or it will not come up: chroot TREE setfiles -m -F" \
         "/etc/selinux/POLICY/contexts/files/file_contexts /"
+}
+
+# mount.cfs knows how to remount a composed root; nobody else does.
+_cfs_warn_of_fstab() {
+    local _fstab="${dracutsysrootdir-}/etc/fstab"
+    grep -Eqs '^[[:space:]]*[^#[:space:]]+[[:space:]]+/[[:space:]]' "$_fstab" || return 0
+    grep -Eqs '^[[:space:]]*[^#[:space:]]+[[:space:]]+/[[:space:]]+cfs([[:space:]]|$)' "$_fstab" &&
+        return 0
+    dwarn "cfs: $_fstab has a line for /: where it comes into the image, systemd-remount-fs.service" \
+        "fails at each boot. Take it out: the initrd mounts the root"
 }
 
 # `exit`, not `return`: dracut only complains about a module that fails, and writes the initrd.

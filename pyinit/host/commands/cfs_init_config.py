@@ -69,6 +69,6 @@ def _read(path: Path) -> Config | None:
         for error in faults.errors:
             complain(NAME, error)
         return None
-    for text in setup_root_conf.silent(data):
+    for text in setup_root_conf.warnings(data):
         warn(NAME, f"{path}: {text}")
     return settings

@@ -43,17 +43,24 @@ def read(data: bytes, where: str) -> Config:
         raise ConfigErrors([UsageError("config", where, "nested too deeply")]) from None
 
 
-def silent(data: bytes) -> list[str]:
-    """For a file that read() has taken: what it does not say and 0.1.0 decided otherwise, a line
-    of text each."""
+def warnings(data: bytes) -> list[str]:
+    """For a file that read() has taken: what its writer may not know, a line of text each. Modes
+    that 0.1.0 chose otherwise, and those that leave the kernel no level of stacking."""
     tables = setup_root_tables.typed(tomllib.loads(data.decode("utf-8")))
-    if (tables.profile.name or "none") != "none":
-        return []
     modes = {
         "etc": (tables.etc.mount, tables.etc.transient),
         "var": (tables.var.mount, tables.var.transient),
     }
-    return [
+    above = {"etc": "systemd-confext", "var": "an overlay of a container in it"}
+    full = [
+        f'[{name}] mount = "overlay" is the second overlay there, and the kernel stacks two: '
+        f"{above[name]} fails"
+        for name, (mount, _) in modes.items()
+        if mount == "overlay"
+    ]
+    if (tables.profile.name or "none") != "none":
+        return full
+    return full + [
         f"[{name}] has no mount: changes in /{name} are lost when the machine is switched off "
         f'(version 0.1.0 kept them on the disk). Write mount = "transient", or mount = "{before}"'
         for name, before in setup_root_tables.BEFORE.items()

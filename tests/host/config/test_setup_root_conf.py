@@ -273,7 +273,7 @@ def test_compile_and_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         ("", ["etc", "var"]),
         (DEFAULT, ["etc", "var"]),
         ('[etc]\npath = "/state/etc"\n[root]\ntransient = true\n', ["etc", "var"]),
-        ('[etc]\nmount = "overlay"\n', ["var"]),
+        ('[etc]\nmount = "bind"\n', ["var"]),
         ('[profile]\nname = "none"\n[var]\ntransient = true\n', ["etc"]),
         ('[etc]\ntransient = true\n[var]\nmount = "bind"\n', []),
         (BOOTC, []),
@@ -294,6 +294,18 @@ def test_who_relied_on_the_old_defaults_is_told(
         f'mount = "transient", or mount = "{before[name]}"\n'
         for name in told
     )
+
+
+@pytest.mark.parametrize("profile", ["", BOOTC])
+def test_an_overlay_that_leaves_no_level_is_told(profile: str) -> None:
+    text = profile + '[etc]\nmount = "overlay"\n[var]\nmount = "overlay"\n'
+    stacked = "is the second overlay there, and the kernel stacks two:"
+    assert setup_root_conf.warnings(text.encode()) == [
+        f'[etc] mount = "overlay" {stacked} systemd-confext fails',
+        f'[var] mount = "overlay" {stacked} an overlay of a container in it fails',
+    ]
+    for other in ("none", "bind", "transient"):
+        assert setup_root_conf.warnings(text.replace("overlay", other).encode()) == []
 
 
 def test_a_fault_leaves_the_output_as_it_was(
