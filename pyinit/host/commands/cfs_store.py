@@ -7,13 +7,15 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyinit.host.commands.command import Parser, VerbParser, complain, run, say, warn, write
-from pyinit.host.store import add, seal
-from pyinit.host.store.layout import ALGORITHM_NAMES, Store, create
 from pyinit.initrd.report.errors import EXIT_OK, Refused, UsageError, printable
+from pyinit.initrd.root.digest import ALGORITHMS
+
+# What a verb needs is imported by the verb: `--version` and a typo are told at once.
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAME = "cfs-store"
 _SHOWN = 20  # of each kind of failure; the counts are always complete
@@ -22,6 +24,12 @@ _SHOWN = 20  # of each kind of failure; the counts are always complete
 def main(arguments: list[str] | None = None) -> int:
     """Exit codes: 0, 1 wrong use, 2 system error, 4 a bug, 32 refused."""
     return run(NAME, _parser(), arguments)
+
+
+def _path(text: str) -> Path:
+    from pathlib import Path
+
+    return Path(text)
 
 
 def _parser() -> VerbParser:
@@ -37,11 +45,11 @@ def _parser() -> VerbParser:
         "printed, one a line. A DIR is another store: all its objects are added, and each is "
         "compared with its name.",
     )
-    verb.add_argument("--object-store", metavar="DIR", type=Path, required=True, help="the store")
+    verb.add_argument("--object-store", metavar="DIR", type=_path, required=True, help="the store")
     verb.add_argument("--create", action="store_true", help="make a repository if there is none")
     verb.add_argument(
         "--hash",
-        choices=sorted(ALGORITHM_NAMES),
+        choices=sorted(ALGORITHMS.values()),
         help="algorithm of the names (default: as the store says)",
     )
     verb.add_argument(
@@ -54,19 +62,19 @@ def _parser() -> VerbParser:
         "--image",
         dest="images",
         metavar="FILE",
-        type=Path,
+        type=_path,
         action="append",
         default=[],
         help="an image: it is added, and a repository gets a link to it in images/",
     )
     verb.add_argument(
-        "paths", metavar="FILE|DIR", type=Path, nargs="*", help="a file, or another store"
+        "paths", metavar="FILE|DIR", type=_path, nargs="*", help="a file, or another store"
     )
 
     verb = parser.add_verb(
         "seal", _seal, "enable fs-verity on every object, and compare each with its name"
     )
-    verb.add_argument("store", metavar="DIR", type=Path, help="the store")
+    verb.add_argument("store", metavar="DIR", type=_path, help="the store")
 
     line = "list the objects that images need"
     described = "Lists the objects that the files of images have their contents in, each once."
@@ -75,7 +83,7 @@ def _parser() -> VerbParser:
     line = "list the objects of images that a store lacks"
     described = "Lists the objects that images need and the store does not have. Exit 32: some."
     verb = parser.add_verb("missing", _missing, line, described)
-    verb.add_argument("--object-store", metavar="DIR", type=Path, required=True, help="the store")
+    verb.add_argument("--object-store", metavar="DIR", type=_path, required=True, help="the store")
     _add_images(verb)
 
     verb = parser.add_verb(
@@ -85,7 +93,7 @@ def _parser() -> VerbParser:
         description="Lists the files of an image, each with the target of a link or the object "
         "that has its content.",
     )
-    verb.add_argument("image", metavar="FILE", type=Path, help="the image")
+    verb.add_argument("image", metavar="FILE", type=_path, help="the image")
     verb.add_argument("path", metavar="PATH", nargs="?", help="list this, and what is below it")
 
     verb = parser.add_verb(
@@ -97,7 +105,7 @@ def _parser() -> VerbParser:
     )
     verb.add_argument("--sealed", action="store_true", help="a missing fs-verity is a fault")
     verb.add_argument("--json", action="store_true", help="print it as JSON")
-    verb.add_argument("store", metavar="DIR", type=Path, help="the store")
+    verb.add_argument("store", metavar="DIR", type=_path, help="the store")
 
     verb = parser.add_verb(
         "measure",
@@ -107,22 +115,25 @@ def _parser() -> VerbParser:
         "the kernel does not need to know fs-verity.",
     )
     verb.add_argument(
-        "--hash", choices=sorted(ALGORITHM_NAMES), default="sha256", help="algorithm (sha256)"
+        "--hash", choices=sorted(ALGORITHMS.values()), default="sha256", help="algorithm (sha256)"
     )
-    verb.add_argument("files", metavar="FILE", type=Path, nargs="+", help="a file")
+    verb.add_argument("files", metavar="FILE", type=_path, nargs="+", help="a file")
 
     verb = parser.add_verb("dump", _dump, "print an image as text: composefs-dump(5)")
-    verb.add_argument("image", metavar="FILE", type=Path, help="the image")
+    verb.add_argument("image", metavar="FILE", type=_path, help="the image")
     return parser
 
 
 def _add_images(verb: Parser) -> None:
-    verb.add_argument("images", metavar="FILE", type=Path, nargs="+", help="an image")
+    verb.add_argument("images", metavar="FILE", type=_path, nargs="+", help="an image")
 
 
 def _add(options: argparse.Namespace) -> int:
     if not options.paths and not options.images:
         raise UsageError("usage", "add", "nothing to add", "FILE, DIR or --image FILE")
+    from pyinit.host.store import add
+    from pyinit.host.store.layout import Store, create
+
     if options.create:
         create(options.object_store)
     store = Store(options.object_store)
@@ -143,6 +154,9 @@ def _add(options: argparse.Namespace) -> int:
 
 
 def _seal(options: argparse.Namespace) -> int:
+    from pyinit.host.store import seal
+    from pyinit.host.store.layout import Store
+
     store = Store(options.store)
     with _progress() as progress:
         report = seal.seal_store(store, progress)
@@ -171,6 +185,7 @@ def _objects(options: argparse.Namespace) -> int:
 
 def _missing(options: argparse.Namespace) -> int:
     from pyinit.host.store import image
+    from pyinit.host.store.layout import Store
 
     store = Store(options.object_store)
     lines, absent, total = image.missing(map(image.read, options.images), store.objects)
@@ -197,7 +212,10 @@ def _dump(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
     from pyinit.host.store.check import check
+    from pyinit.host.store.layout import Store
 
     store = Store(options.store)
     with _reading() as progress:
@@ -222,6 +240,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _measure(options: argparse.Namespace) -> int:
     from pyinit.host.store.check import measure
+    from pyinit.host.store.layout import ALGORITHM_NAMES
 
     with _reading() as progress:
         digests = measure(options.files, ALGORITHM_NAMES[options.hash], progress)

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """`cfs-store`: its exit codes. What the verbs do is in tests/host/store."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,3 +25,27 @@ from pyinit.host.commands.cfs_store import main
 def test_exit_codes(arguments: list[str], code: int, tmp_path: Path) -> None:
     (tmp_path / "objects").mkdir()
     assert main([str(tmp_path) if word == "DIR" else word for word in arguments]) == code
+
+
+def test_what_a_verb_needs_is_imported_by_the_verb() -> None:
+    """`--version` waits for no engine, no hashes and no threads."""
+    program = (
+        "import sys; from pyinit.host.commands.cfs_store import main; main(['--version'])\n"
+        "print(*sorted(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program], text=True, capture_output=True, check=True,
+        timeout=600, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    loaded = set(done.stdout.split())
+    assert "pyinit.host.commands.command" in loaded
+    late = {
+        "_cfshost",
+        "_hashlib",
+        "concurrent.futures",
+        "dataclasses",
+        "json",
+        "pathlib",
+        "tempfile",
+    }
+    assert not loaded & late
