@@ -209,7 +209,23 @@ void *cfs_realloc(void *old, size_t size)
 	return block;
 }
 
+/* A list of free blocks is a chain of pointers all over the heap, which is more in the compressed
+ * file than what its blocks are worth: there are new pages. */
+static void forget(struct block **freed)
+{
+	while (*freed) {
+		struct block *block = *freed;
+
+		*freed = block->next;
+		block->next = NULL;
+	}
+}
+
 void heap_open(void)
 {
+	for (size_t class = 0; class < CLASSES; class++)
+		forget(&heap.freed[class]);
+	for (size_t bin = 0; bin < BINS; bin++)
+		forget(&heap.freed_larger[bin]);
 	heap.opened = true;
 }

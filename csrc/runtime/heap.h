@@ -12,7 +12,7 @@ void *cfs_realloc(void *old, size_t size);
 void cfs_free(void *block);
 
 /* From now on new blocks that do not fit, or are large, come from libc. What is freed is not
- * cleared. */
+ * cleared. What was freed before is not used again. */
 void heap_open(void);
 
 #endif

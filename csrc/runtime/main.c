@@ -2,20 +2,13 @@
 /*
  * cfs-init: goes on from the snapshot of an interpreter that has nothing but this file, runs
  * pyinit.initrd.main.main() and leaves with its result.
- *
- * For the snapshot, the interpreter is initialized to its core only (PyConfig._init_main = 0): no
- * sys.path, no standard streams, no site, no signal handlers; SIGINT and SIGPIPE keep the kernel's
- * meaning. It is never finalized: the process ends or executes another program.
+ * It is never finalized: the process ends or executes another program.
  */
-#define Py_BUILD_CORE 1
 #include <Python.h>
-#if PY_VERSION_HEX >= 0x030d0000
-#include <internal/pycore_codecs.h>
-#endif
 
-#include "heap.h"
 #include "snapshot.h"
 #include "start.h"
+#include "take.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -60,56 +53,6 @@ static int reserve_standard_descriptors(void)
 			return -1;
 	}
 	return 0;
-}
-
-static void *allocate_arena(void *context, size_t size)
-{
-	(void)context;
-	return cfs_malloc(size);
-}
-
-static void free_arena(void *context, void *arena, size_t size)
-{
-	(void)context, (void)size;
-	cfs_free(arena);
-}
-
-static PyStatus initialize(void)
-{
-	/* Of the stack of Python's frames. */
-	PyObjectArenaAllocator arenas = {NULL, allocate_arena, free_arena};
-	PyPreConfig before;
-	PyConfig config;
-	PyStatus status;
-
-	PyPreConfig_InitIsolatedConfig(&before);
-	before.allocator = PYMEM_ALLOCATOR_MALLOC; /* heap.c; pymalloc's tables go by addresses */
-	before.utf8_mode = 1; /* undecodable bytes of names survive, whatever the locale */
-	status = Py_PreInitialize(&before);
-	if (PyStatus_Exception(status))
-		return status;
-
-	PyObject_SetArenaAllocator(&arenas);
-
-	PyConfig_InitIsolatedConfig(&config);
-	config._init_main = 0;
-	config.site_import = 0;
-	config.install_signal_handlers = 0;
-	config.parse_argv = 0;
-	config.module_search_paths_set = 1; /* and empty */
-	/* Early in a boot the kernel may have no random numbers, and /dev/urandom is not there: the
-	 * interpreter would refuse to start. Nothing here hashes more than a command line. */
-	config.use_hash_seed = 1;
-	config.hash_seed = 0;
-	status = Py_InitializeFromConfig(&config);
-	PyConfig_Clear(&config);
-#if PY_VERSION_HEX >= 0x030d0000
-	/* Of the rest of the initialization, what error handlers need (a surrogate in a constant is
-	 * enough); 3.11 does this by itself when it is first wanted. */
-	if (!PyStatus_Exception(status))
-		status = _PyCodec_InitRegistry(PyInterpreterState_Get());
-#endif
-	return status;
 }
 
 /* Core-only initialization leaves sys.argv out. Bytes that are not UTF-8 become surrogates. */
@@ -174,32 +117,13 @@ static int run(int argc, char **argv)
 	return EXIT_INTERNAL;
 }
 
-/* The executable of which pyinit.host.frozen takes the snapshot: it does nothing else. */
-static int take_snapshot(void)
-{
-	PyStatus status = initialize();
-	const char *failed;
-
-	if (PyStatus_Exception(status)) {
-		complain(status.func ? status.func : "start", status.err_msg);
-		return EXIT_INTERNAL;
-	}
-	failed = snapshot_take();
-	if (failed) {
-		complain("snapshot", failed);
-		if (PyErr_Occurred())
-			report();
-	}
-	return failed ? EXIT_INTERNAL : 0;
-}
-
 int main(int argc, char **argv, char **environment)
 {
 	const int unprotected = start_protect();
 	const char *failed;
 
 	if (!snapshot_restore())
-		_exit(take_snapshot());
+		_exit(take_snapshot(complain, report) ? EXIT_INTERNAL : 0);
 	if (reserve_standard_descriptors() < 0) {
 		complain("descriptors 0 to 2", strerror(errno));
 		return EXIT_INTERNAL;

@@ -21,6 +21,7 @@
 #include <internal/pycore_runtime.h>
 
 #include "heap.h"
+#include "prune.h"
 #include "snapshot.h"
 
 #include <errno.h>
@@ -120,9 +121,11 @@ bool snapshot_restore(void)
 #if PY_VERSION_HEX >= 0x030d0000
 #define THREAD_KEY _PyRuntime.autoTSSkey
 #define NEXT(head) ((PyGC_Head *)((head)->_gc_next & ~(uintptr_t)3))
+#define IMMORTAL _Py_IMMORTAL_REFCNT
 #else
 #define THREAD_KEY _PyRuntime.gilstate.autoTSSkey
 #define NEXT(head) ((PyGC_Head *)(head)->_gc_next)
+#define IMMORTAL ((Py_ssize_t)1 << 60)
 #endif
 
 static PyThreadState *thread;   /* the only one */
@@ -192,7 +195,7 @@ static int by_number(PyObject *dict)
 	return failed ? -1 : 0;
 }
 
-static int subclasses_by_number(void)
+void snapshot_each(void (*visit)(PyObject *object, void *context), void *context)
 {
 	struct _gc_runtime_state *gc = &PyInterpreterState_Get()->gc;
 
@@ -200,14 +203,35 @@ static int subclasses_by_number(void)
 	for (int age = NUM_GENERATIONS - 1; age >= 0; age--) {
 		PyGC_Head *head = &gc->generations[age].head;
 
-		for (PyGC_Head *at = NEXT(head); at != head; at = NEXT(at)) {
-			PyObject *object = (PyObject *)(at + 1);
-
-			if (PyDict_CheckExact(object) && by_number(object) < 0)
-				return -1;
+		for (PyGC_Head *at = NEXT(head), *next; at != head; at = next) {
+			next = NEXT(at);
+			visit((PyObject *)(at + 1), context);
 		}
 	}
-	return 0;
+}
+
+static void visit_subclasses(PyObject *object, void *failed)
+{
+	if (PyDict_CheckExact(object) && by_number(object) < 0)
+		*(int *)failed = -1;
+}
+
+static int subclasses_by_number(void)
+{
+	int failed = 0;
+
+	snapshot_each(visit_subclasses, &failed);
+	return failed;
+}
+
+/* The collector's lists go through all objects in the order of their making: two pointers each,
+ * which is much of the compressed file, and it never runs. An object that is in no list must not be
+ * deallocated, since some types take their objects out unasked: so each lives forever. */
+static void settle(PyObject *object, void *unused)
+{
+	(void)unused;
+	PyObject_GC_UnTrack(object);
+	Py_SET_REFCNT(object, IMMORTAL);
 }
 
 static int write_all(const void *data, size_t size)
@@ -291,12 +315,15 @@ const char *snapshot_take(void)
 	Py_DECREF(posix);
 	PyDict_Clear(environment_dict);
 	forget_modules();
+	if (prune_names() < 0)
+		return "names";
 
 	/* A process lives for a moment, or waits without making cycles. */
 	PyGC_Collect();
 	PyGC_Disable();
 	if (subclasses_by_number() < 0)
 		return "subclasses";
+	snapshot_each(settle, NULL);
 	/* Its slots are chosen by the addresses of names. */
 	PyType_ClearCache();
 

@@ -3,6 +3,8 @@
 #ifndef CFS_SNAPSHOT_H
 #define CFS_SNAPSHOT_H
 
+#include <Python.h>
+
 #include <stdbool.h>
 
 /* Brings the window to the state that the snapshot has. False: this file has none; it is the one
@@ -16,5 +18,8 @@ const char *snapshot_resume(char **environment);
 /* Imports every frozen module, leaves nothing of this process in the window and writes the image's
  * address and the window to standard output. Returns NULL, or what failed. */
 const char *snapshot_take(void);
+
+/* Calls it with each object that the garbage collector knows. */
+void snapshot_each(void (*visit)(PyObject *object, void *context), void *context);
 
 #endif

@@ -52,7 +52,7 @@ def test_the_window_is_a_huge_page_and_its_content_is_read_only(executable: Path
 
 def test_the_code_of_the_modules_is_left_out(executable: Path) -> None:
     """As it was imported from; what was made of it is in the snapshot."""
-    with (executable.parent / f"{build.NAME}.debug").open("rb") as file:
+    with (executable.parent / "frozen" / f"{build.NAME}.first").open("rb") as file:
         code = ELFFile(file).get_section_by_name(".modules").data()
     assert len(code) > 100_000
     data = executable.read_bytes()

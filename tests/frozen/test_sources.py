@@ -128,6 +128,9 @@ def lines_of(code: CodeType) -> set[int]:
         ("class C(metaclass=M): pass", "a metaclass"),
         ("class C:\n    def __init_subclass__(c): pass", "__init_subclass__() runs while"),
         ("with x: pass", "with: it calls while"),
+        ("def f(a):\n    return a ** 2", "x.py:2: ** does not exist"),
+        ("def f(a):\n    a **= 2", "x.py:2: ** does not exist"),
+        ("def f(a):\n    return pow(a, 2)", "pow() does not exist"),
     ],
 )
 def test_what_the_executable_lacks_is_refused(tmp_path: Path, text: str, rule: str) -> None:

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from pyinit.host.frozen import (
     flags,
     image,
     interpreter,
+    named,
     notices,
+    relink,
     snapshot,
     source,
     sources,
@@ -33,8 +35,8 @@ LINK = (
     "-Wl,-z,pack-relative-relocs -Wl,--build-id=none -Wl,--no-eh-frame-hdr"
 ).split()
 
-# The hash of an address, by the interpreter's names for it: csrc/runtime/hash.c has our own.
-HASHES = ("_Py_HashPointer", "Py_HashPointer", "PyObject_GenericHash")
+# Hashes of addresses and texts, by the interpreter's names: csrc/runtime/hash.c has our own.
+HASHES = ("_Py_HashPointer", "Py_HashPointer", "PyObject_GenericHash", "_Py_HashBytes")
 
 # By ours: hash.c and strerror.c.
 WRAPPED = (*HASHES, "strerror")
@@ -67,6 +69,7 @@ FAILURES = (
     sources.FreezeError,
     snapshot.SnapshotError,
     image.ImageError,
+    relink.RelinkError,
     elf.ElfError,
     subprocess.CalledProcessError,
     OSError,
@@ -101,11 +104,6 @@ def build(
     (out / NOTICES).write_text(said, "utf-8")
     archive = work / "interpreter.a"
     _run([flags.tool("objcopy"), *interpreter.renaming(python.archive, archive)])
-    generated = work / "table.c"
-    modules = sources.collect(root, replace)
-    needed = sources.needed(map(sources.parse, modules))
-    generated.write_text(table.render(table.compile_sources(modules), needed))
-
     files = [
         *(
             source
@@ -113,43 +111,100 @@ def build(
             for source in sorted((root / "csrc" / room).glob("*.c"))
         ),
         *extra,
-        generated,
     ]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         objects = list(pool.map(lambda file: _compile(root, work, python, file), files))
+    generated = work / "table.c"
+    generated.write_text(_table(sources.collect(root, replace), [*objects, archive], python))
+    objects.append(_compile(root, work, python, generated))
 
+    first = work / f"{NAME}.first"
+    scripts = root / "csrc" / "runtime"
+    link_map = work / "first.map"
+    options = [f"-Wl,-T,{scripts / 'no-unwind.ld'}"]
+    options += [f"-Wl,--wrap={name}" for name in (*WRAPPED, *wrap)]
+    window = f"-Wl,-T,{scripts / 'window.ld'}"
+    _link(python, [*objects, archive], [*options, window], first, link_map)
+    _check_map(link_map)
+    raw, places = _raw(first, work)
+    taken = snapshot.take(raw, image.targets(raw, places))
+
+    links = relink.Links(relink.inputs(link_map, work), first, taken)
+    again = work / "second"
+    script, texts = again / "second.ld", again / "second.c"
+    again.mkdir(exist_ok=True)
+    script.write_text(links.script())
+    texts.write_text(links.source())
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        seconds = list(pool.map(lambda file: _forget(file, work, again), [*objects, archive]))
+    seconds.insert(0, _compile(root, again, python, texts))
     debug = out / f"{NAME}.debug"
     link_map = work / "link.map"
-    _run(
-        [
-            *python.libc.before,
-            "-static-pie",
-            *flags.linking(LINK),
-            f"-Wl,-T,{root / 'csrc' / 'runtime' / 'no-unwind.ld'}",
-            f"-Wl,-T,{root / 'csrc' / 'runtime' / 'window.ld'}",
-            *(f"-Wl,--wrap={name}" for name in (*WRAPPED, *wrap)),
-            f"-Wl,-Map={link_map}",
-            "-o",
-            debug,
-            *objects,
-            archive,
-            *python.libc.after,
-        ],
-        # libc.a warns of every call that would look users up: frozen code makes none.
-        quiet=True,
-    )
+    options += [f"-Wl,-T,{script}", f"-Wl,--wrap={relink.TAKE}"]
+    _link(python, seconds, options, debug, link_map)
     _check_map(link_map)
-    raw = work / f"{NAME}.raw"
-    _run([flags.tool("strip"), "--strip-all", "-R", ".comment", "-o", raw, debug])
-    places = image.Places.of(debug)
-    image.forget_documentation(raw, places)
-    taken = snapshot.take(raw, image.targets(raw, places))
+    raw, places = _raw(debug, work)
+    taken = links.moved(relink.inputs(link_map, again), debug)
     stripped = out / NAME
     partial = out / f".{NAME}.partial"
     image.write(raw, partial, places, taken)
     elf.check(partial, forbidden=[f"{root}/"])
     partial.replace(stripped)
     return stripped
+
+
+def _table(
+    modules: list[sources.Source], objects: Sequence[Path], python: interpreter.Interpreter
+) -> str:
+    needed = sources.needed(map(sources.parse, modules))
+    compiled = table.compile_sources(modules)
+    frozen = {name for _, data, _ in compiled for name in named.of_code(data)}
+    in_c = set(named.of_objects(objects))
+    if python.tree:
+        in_c -= named.only_said(python.tree)
+    kept = frozen.union(named.of_interpreter(python.includes), in_c)
+    return table.render(compiled, needed, sorted(kept - {""}), sorted(frozen - {""}))
+
+
+def _link(
+    python: interpreter.Interpreter,
+    objects: Sequence[Path],
+    options: Sequence[str],
+    out: Path,
+    link_map: Path,
+) -> None:
+    _run(
+        [
+            *python.libc.before,
+            "-static-pie",
+            *flags.linking(LINK),
+            *options,
+            f"-Wl,-Map={link_map}",
+            "-o",
+            out,
+            *objects,
+            *python.libc.after,
+        ],
+        # libc.a warns of every call that would look users up: frozen code makes none.
+        quiet=True,
+    )
+
+
+def _raw(debug: Path, work: Path) -> tuple[Path, image.Places]:
+    """The file as it is stripped, without texts for help()."""
+    raw = work / f"{debug.stem}.raw"
+    _run([flags.tool("strip"), "--strip-all", "-R", ".comment", "-o", raw, debug])
+    places = image.Places.of(debug)
+    image.forget_documentation(raw, places)
+    return raw, places
+
+
+def _forget(file: Path, work: Path, again: Path) -> Path:
+    """A copy of the object file or archive, without the relocations of the window's variables."""
+    target = again / file.relative_to(work)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _run([flags.tool("objcopy"), *relink.FORGET, file, target])
+    return target
 
 
 def _compile(root: Path, work: Path, python: interpreter.Interpreter, source: Path) -> Path:

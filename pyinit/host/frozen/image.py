@@ -80,13 +80,14 @@ class Places:
                     documentation.append(part)
         templates = [part for part in templates if len(part) == size]
         missing = [name for name in _SYMBOLS if name not in found]
-        if len(templates) != 1:
+        if len(templates) > 1:
             missing.append("initial")
+        template = templates[0] if templates else range(0)
         if missing:
             raise ImageError(f"{debug}: no symbol {', '.join(missing)}")
         window, end, header, *parts = (found[name] for name in _SYMBOLS)
         modules, allocators = range(*parts[:2]), range(*parts[2:])
-        return cls(window, end, header, modules, allocators, documentation, templates[0])
+        return cls(window, end, header, modules, allocators, documentation, template)
 
 
 @dataclass(frozen=True)

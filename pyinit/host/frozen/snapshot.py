@@ -16,7 +16,7 @@ import shutil
 import struct
 import subprocess
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,20 @@ class Snapshot:
 
     def tobytes(self) -> bytes:
         return self.words.tobytes()
+
+    def targets(self) -> Iterator[tuple[int, int]]:
+        """Where each pointer is, and what it points to: an offset from the image's start."""
+        content = self.tobytes()
+        for at in (*self.pointers, *self.odd_pointers):
+            yield at, struct.unpack_from("=Q", content, at)[0]
+
+    def moved(self, places: Mapping[int, int]) -> "Snapshot":
+        """The same, but what points to a key of `places` points to its value."""
+        content = bytearray(self.tobytes())
+        for at, target in self.targets():
+            if target in places:
+                struct.pack_into("=Q", content, at, places[target])
+        return Snapshot(array("Q", bytes(content)), self.pointers, self.odd_pointers)
 
 
 @dataclass(frozen=True)
@@ -211,12 +225,9 @@ def _told(dumps: Sequence[Dump], left: Sequence[int]) -> str:
 
 
 def _check_targets(snapshot: Snapshot, targets: Sequence[range]) -> None:
-    odd = [struct.unpack_from("=Q", snapshot.tobytes(), at)[0] for at in snapshot.odd_pointers]
-    found = [*((at, snapshot.words[at // _WORD]) for at in snapshot.pointers)]
-    found += zip(snapshot.odd_pointers, odd, strict=True)
     wrong = [
         (at, value)
-        for at, value in found
+        for at, value in snapshot.targets()
         if not any(part.start <= value <= part.stop for part in targets)
     ]
     if wrong:

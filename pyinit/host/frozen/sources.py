@@ -22,7 +22,7 @@ IMPORTER_NAME = "_frozen_importlib"
 EMPTY = "encodings"
 
 # They need what is left out of the interpreter: parser, compiler, standard streams (absent.c).
-ABSENT = frozenset({"breakpoint", "compile", "eval", "exec", "input", "open", "print"})
+ABSENT = frozenset({"breakpoint", "compile", "eval", "exec", "input", "open", "pow", "print"})
 
 
 # Modules are imported when the executable is built (csrc/runtime/snapshot.c), and what they call
@@ -232,6 +232,18 @@ class _Rules(ast.NodeVisitor):
         for part in later:
             self.visit(part)
         self.inside -= 1
+
+    def visit_BinOp(self, node: ast.BinOp) -> None:
+        self._operator(node, node.op)
+        self.generic_visit(node)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
+        self._operator(node, node.op)
+        self.generic_visit(node)
+
+    def _operator(self, node: ast.stmt | ast.expr, operator: ast.operator) -> None:
+        if isinstance(operator, ast.Pow):
+            self.refuse(node, "** does not exist in the executable")
 
     def visit_Call(self, node: ast.Call) -> None:
         if not self.inside:

@@ -2,6 +2,7 @@
 """Code objects as a C table: what libpython's frozen.o is for the standard library."""
 
 import ast
+import inspect
 import marshal
 import platform
 import sys
@@ -32,11 +33,23 @@ def compile_sources(sources: list[Source]) -> list[tuple[str, bytes, bool]]:
 
 
 def _by_lines(code: CodeType) -> CodeType:
-    """The code with line numbers and without columns, which no traceback of ours shows."""
+    """The code with line numbers, and without what no traceback of ours shows.
+
+    That is columns, the class before a method's name, and the names of local variables. Those of
+    arguments stay: calls may have them.
+    """
     constants = tuple(
         _by_lines(value) if isinstance(value, CodeType) else value for value in code.co_consts
     )
-    return code.replace(co_consts=constants, co_linetable=_line_table(code))
+    flags = code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
+    arguments = code.co_argcount + code.co_kwonlyargcount + flags.bit_count()
+    names = code.co_varnames
+    return code.replace(
+        co_consts=constants,
+        co_linetable=_line_table(code),
+        co_qualname=code.co_name,
+        co_varnames=(*names[:arguments], *[""] * (len(names) - arguments)),
+    )
 
 
 # Kinds of entries of a location table: CPython's Objects/locations.md (3.11: .txt).
@@ -95,10 +108,16 @@ def _parts(value: object) -> Iterator[object]:
             yield from _parts(item)
 
 
-def render(modules: list[tuple[str, bytes, bool]], needed: Sequence[str] = ()) -> str:
+def render(
+    modules: list[tuple[str, bytes, bool]],
+    needed: Sequence[str] = (),
+    kept: Sequence[str] = (),
+    frozen: Sequence[str] = (),
+) -> str:
     """The C source. It compiles for an interpreter of the version that made the code objects.
 
-    `needed` are names that modules in C have to have, as MODULE.NAME.
+    `needed` are names that modules in C have to have, as MODULE.NAME. `kept` are all that may be
+    looked up, and `frozen` those of them that frozen code has.
     """
     bootstrap = [module for module in modules if module[0] == IMPORTER_NAME]
     others = [module for module in modules if module[0] != IMPORTER_NAME]
@@ -114,8 +133,10 @@ def render(modules: list[tuple[str, bytes, bool]], needed: Sequence[str] = ()) -
         # Wanted until the snapshot is taken: pyinit.host.frozen.image leaves this section out.
         f'#define MODULE __attribute__((section("{SECTION}")))',
     ]
-    texts = "".join(f'\t"{name}\\0"\n' for name in needed)
-    parts += ["extern const char cfs_needed[];", f'MODULE const char cfs_needed[] =\n{texts}\t"";']
+    lists = {"cfs_needed": needed, "cfs_kept": kept, "cfs_frozen": frozen}
+    for label, texts in lists.items():
+        lines = "".join(f'\t"{text}\\0"\n' for text in texts)
+        parts += [f"extern const char {label}[];", f'MODULE const char {label}[] =\n{lines}\t"";']
     labels = {module[0]: f"code_{index}" for index, module in enumerate(modules)}
     for name, data, _ in modules:
         parts.append(f"MODULE static const unsigned char {labels[name]}[] = {{ /* {name} */")
