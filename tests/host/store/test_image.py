@@ -215,6 +215,21 @@ def _bomb() -> bytes:
     return made
 
 
+def _twice() -> bytes:
+    """Two entries of one name."""
+    file, made = inline(b""), b""
+    for _ in range(2):  # the second time with the number of the file
+        root = directory((b"x", file))
+        root.data = written.entries([(b"a", file), (b"a", file)])
+        made = written.image(root)
+    return made
+
+
+def _overlapping() -> bytes:
+    files = [(b"%02d" % i, inline(b"", size=1500)) for i in range(20)]
+    return written.image(directory(*files))
+
+
 RULES: dict[str, Callable[[], bytes]] = {
     "smaller than a block": lambda: bytes(4095),
     "no composefs header": lambda: _at(0, 1),
@@ -273,6 +288,8 @@ RULES: dict[str, Callable[[], bytes]] = {
         written.Node(FILE, layout=written.PLAIN, size=5001)
     ),
     "a directory with two names": _two_names,
+    "inodes that lie on each other": _overlapping,
+    "names that are not in order": _twice,
     "directories that are too deep in each other": _deep,
     "more names than the file has room for": _bomb,
 }
