@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # Written by `make completions`: change completions/generate.py.
-# bash completion for cfs-mount mount.cfs cfs-setup-root cfs-uki cfs-store cfs-init-config
+# bash completion for cfs-mount mount.cfs cfs-setup-root cfs-uki cfs-store cfs-init-config cfs-seal-disk
 
 _cfs_options() { # COMMAND VERB: the options there
 	case "$1 $2" in
@@ -32,6 +32,7 @@ _cfs_options() { # COMMAND VERB: the options there
 	"cfs-init-config help") echo "-h --help" ;;
 	"cfs-init-config compile") echo "-h --help -o --output" ;;
 	"cfs-init-config check") echo "-h --help" ;;
+	"cfs-seal-disk ") echo "--vm -h --help --version" ;;
 	esac
 }
 
@@ -89,6 +90,8 @@ _cfs_values() {
 	"cfs-init-config compile -o" | "cfs-init-config compile --output") echo "FILE" ;;
 	"cfs-init-config compile ") echo "FILE" ;;
 	"cfs-init-config check ") echo "FILE" ;;
+	"cfs-seal-disk  --vm") echo "DIR" ;;
+	"cfs-seal-disk  ") echo "FILE" ;;
 	esac
 }
 
@@ -150,4 +153,4 @@ _cfs_mount_option() { # WORD: the last of the options behind -o
 	esac
 }
 
-complete -F _cfs cfs-mount mount.cfs cfs-setup-root cfs-uki cfs-store cfs-init-config
+complete -F _cfs cfs-mount mount.cfs cfs-setup-root cfs-uki cfs-store cfs-init-config cfs-seal-disk

@@ -3,7 +3,7 @@
 
 `make completions` runs it, and a test holds that both files are what it writes. The host's commands
 have parsers of argparse, which are asked. Those of the initrd have none, since argparse is not
-frozen: their usage texts are read, a row for each option.
+frozen: their usage texts are read, a row for each option. So is that of the shell script.
 """
 
 import argparse
@@ -18,12 +18,13 @@ from pyinit.initrd.programs import mount_options, setup_root
 
 DIRECTORY = Path(__file__).resolve().parent
 BASH, ZSH = "cfs.bash", "_cfs"
+_SCRIPT = DIRECTORY.parent / "dracut-module/mkosi/cfs-seal-disk"
 
 FILES, DIRECTORIES, UNKNOWN = "FILE", "DIR", "NONE"
 """What is offered for a value: names of files, of directories, or nothing."""
 
 # By the name of the value in a usage. The words of a choice are offered themselves.
-_DIRECTORY_NAMES = {"DIR", "TARGET", "STORE"}
+_DIRECTORY_NAMES = {"DIR", "TARGET", "TREE", "STORE"}
 # PATH is of an image, whose names are mostly those of the machine.
 _FILE_NAMES = {"FILE", "OUT", "DISK", "IN.efi", "OUT.efi", "FILE|DIR", "PATH"}
 _GENERIC = {"-h": "show the usage", "--help": "show the usage", "--version": "show the version"}
@@ -59,6 +60,7 @@ def commands() -> list[Command]:
         _of_usage("cfs-setup-root", setup_root.USAGE),
         *(_of_parser(module.NAME, module._parser()) for module in (cfs_uki, cfs_store)),  # noqa: SLF001
         _of_parser(cfs_init_config.NAME, cfs_init_config._parser()),  # noqa: SLF001
+        _of_usage(_SCRIPT.name, _usage_of_script()),
     ]
 
 
@@ -105,6 +107,13 @@ def _told(option: Option) -> Option:
     """With the same words for what all commands have."""
     about = _GENERIC.get(option.names[-1], option.about)
     return Option(option.names, about, option.value, option.repeats)
+
+
+def _usage_of_script() -> str:
+    """The line that the shell script prints."""
+    found = re.search(r'^usage="(usage: .*)"$', _SCRIPT.read_text(), re.MULTILINE)
+    assert found, _SCRIPT
+    return found[1]
 
 
 # ---- the commands of the host

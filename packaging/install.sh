@@ -56,7 +56,7 @@ for section in 5 8; do
 	put 644 "/usr/share/man/man$section" man/*."$section"
 done
 put_as 644 /usr/share/bash-completion/completions/cfs-mount completions/cfs.bash
-for name in mount.cfs cfs-setup-root cfs-uki cfs-store cfs-init-config; do
+for name in mount.cfs cfs-setup-root cfs-uki cfs-store cfs-init-config cfs-seal-disk; do
 	ln -sfn cfs-mount "$destdir/usr/share/bash-completion/completions/$name"
 done
 put_as 644 /usr/share/zsh/site-functions/_cfs completions/_cfs

@@ -182,6 +182,9 @@ def complete(line: str, breaks: str = " \t\n\"'><=;|&(:") -> list[str]:
         ("mount.cfs /a /b -o digest=8c,verity=", ["require", "off"]),
         ("mount.cfs /a /b -o image=pyp", ["pyproject.toml"]),
         ("cfs-init-config check pyp", ["pyproject.toml"]),
+        ("cfs-seal-disk --v", ["--vm", "--version"]),
+        ("cfs-seal-disk --vm csr", ["csrc"]),
+        ("cfs-seal-disk pyp", ["pyproject.toml"]),
     ],
 )
 def test_bash_offers(line: str, expected: list[str]) -> None:

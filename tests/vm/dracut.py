@@ -31,7 +31,7 @@ _PACKAGE = "dracut-core"
 PACKAGES = (
     _PACKAGE, "systemd", "systemd-sysv", "udev", "kmod", "e2fsprogs", "zstd",
     "cryptsetup-bin", "dmsetup",
-    "python3", "python3-jsonschema",  # for cfs-init-config
+    "python3",  # for cfs-init-config
 )  # fmt: skip
 CRYPT_MODULES = ("crypt", "dm")
 """In an initrd only where it is asked for them."""

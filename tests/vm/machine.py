@@ -26,7 +26,7 @@ PACKAGES = (
     # to build and to check our package
     *("build-essential", "debhelper", "dh-python", "libpython3-dev", "pybuild-plugin-pyproject"),
     *("python3-dev", "python3-pyelftools", "python3-setuptools", "lintian", "mandoc", "rpm"),
-    *("bash-completion", "zsh", "shellcheck", "python3-pefile", "python3-tqdm"),
+    *("bash-completion", "zsh", "shellcheck", "python3-tqdm"),
     # to use it
     *("mkosi", "systemd-ukify", "systemd-boot-efi", "systemd-repart", "dosfstools", "mtools"),
     *("e2fsprogs", "cpio", "kmod", "zstd", "debian-archive-keyring", "ca-certificates"),

@@ -19,6 +19,7 @@ EXPECTED = (
     "/usr/lib/systemd/system/cfs-setup-root.service",
     "/usr/lib/systemd/system/soft-reboot.target.wants/cfs-soft-reboot.service",
     "/usr/share/bash-completion/completions/cfs-uki",
+    "/usr/share/bash-completion/completions/cfs-seal-disk",
     "/usr/share/cfs/mkosi/mkosi.conf", "/usr/share/cfs/mkosi/mkosi.finalize",
     "/usr/share/cfs/setup-root-conf.toml",
     "/usr/share/initramfs-tools/hooks/cfs",

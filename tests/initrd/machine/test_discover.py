@@ -122,6 +122,7 @@ def test_the_kernels_own_partition_is_taken(machine: Machine) -> None:
     assert "not found" in refusal()
     (place / "start").write_text("20\n")
     (place / "uevent").write_text("DEVTYPE=partition\n")
+    (machine.dev / "None").touch()  # of that name is no device
     assert "not found" in refusal()
     (place / "start").unlink()
     waited: list[int] = []

@@ -95,6 +95,12 @@ def test_a_disk_that_goes_away_meanwhile_hinders_nobody(machine: Machine) -> Non
     assert seen[str(machine.dev / "vda2")] == os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
+@pytest.mark.parametrize("spec", ["PARTLABEL=root", "8:2"])
+def test_a_device_without_a_node_is_passed_over(machine: Machine, spec: str) -> None:
+    (machine.devices / "vda/vda2/uevent").write_text("MAJOR=8\nMINOR=2\nPARTNAME=root\n")
+    assert "not found" in refusal(spec)
+
+
 def test_of_two_the_one_on_the_booted_disk_counts(machine: Machine) -> None:
     (machine.dev / "vdb").write_bytes(ROOT)
     assert find("LABEL=root", "vda") == str(machine.dev / "vda2")

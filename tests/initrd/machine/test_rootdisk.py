@@ -9,7 +9,7 @@ import pytest
 
 from pyinit.initrd.kernel import filesystem
 from pyinit.initrd.kernel.mounting import NOATIME, NODEV, NOEXEC, NOSUID, RDONLY
-from pyinit.initrd.machine import btrfs, devices, rootdisk
+from pyinit.initrd.machine import btrfs, devices, named, rootdisk
 from pyinit.initrd.machine.modules import Modules
 from pyinit.initrd.report.errors import Refused
 
@@ -74,8 +74,13 @@ def test_names_are_looked_for_where_no_udev_runs(driverless: Modules, spec: str)
     assert refusal(spec, driverless).startswith(f"refused: store: {spec}: not found after 0 s")
 
 
-def test_links_are_taken_where_udev_runs_only(driverless: Modules) -> None:
-    assert "not found after 0 s" in refusal("LABEL=no such label", None)
+def test_links_are_taken_where_udev_runs_only(
+    driverless: Modules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There no superblock is read: udev has done so."""
+    with monkeypatch.context() as patch:
+        patch.setattr(named, "find", lambda *_: pytest.fail("looked for"))
+        assert "not found after 0 s" in refusal("LABEL=no such label", None)
     assert "a link that udev makes" in refusal("/dev/disk/by-label/none", driverless)
 
 

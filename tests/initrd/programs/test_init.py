@@ -78,8 +78,13 @@ def test_a_failure_is_told_once(
 @pytest.mark.parametrize(
     ("error", "line"), [(REFUSED, str(REFUSED)), (ValueError("x"), "ValueError: x")]
 )
+@pytest.mark.parametrize("seen", [True, False])
 def test_on_a_console_that_shows_the_log_a_failure_stands_once(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], error: Exception, line: str
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    error: Exception,
+    line: str,
+    seen: bool,
 ) -> None:
     lines: list[str] = []
 
@@ -88,9 +93,10 @@ def test_on_a_console_that_shows_the_log_a_failure_stands_once(
         return True
 
     monkeypatch.setattr(traceback, "log_lines", log)
-    monkeypatch.setattr(output, "log_is_seen", lambda: True)
+    monkeypatch.setattr(output, "log_is_seen", lambda: seen)
     init.tell(error)
-    assert (lines, capfd.readouterr().err) == ([line], "")
+    assert lines == [line]
+    assert (line in capfd.readouterr().err) == (not seen)
 
 
 def compose(patch: pytest.MonkeyPatch, line: bytes, end: str = "") -> tuple[int, str]:

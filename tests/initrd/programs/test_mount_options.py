@@ -251,6 +251,7 @@ def test_the_rw_that_mount_always_adds_is_no_wish() -> None:
         (["/s", "/t", "-o", f"digest={D},upperdir=/u,workdir=/w,rw,dirsync"], "dirsync: what"),
         (["/s", "/t", "-o", f'digest={D},image="a,b'], "-o: a quotation mark without its second"),
         (["/s", "/t", "-o", "remount,upperdir=/u"], "upperdir: upperdir and workdir belong"),
+        (["/s", "/t", "-o", "remount,image=/i"], "image: a remount does not look at it"),
         (["/s", "/t", "-o", f"digest={D},insecure=1"], "insecure: unknown mount option"),
         (["/s", "/t", "-o", f"digest={D},ro=1"], "ro: unknown mount option"),
         (["/s", "/t", "-o", f"digest={D},nosuid=1"], "nosuid: unknown mount option"),
@@ -310,6 +311,8 @@ def test_a_remount_says_what_is_to_change(
     assert (found.digest, found.writable) == (None, writable)
     assert (found.attributes, found.cleared) == (attributes, cleared)
     assert not parse_helper(["/s", "/t", "-o", f"digest={D}"]).remount
+    # of a line of fstab, which has both: the digest is compared with what is there
+    assert parse_helper(["/s", "/t", "-o", f"remount,image=/i,digest={D}"]).remount
 
 
 def test_what_is_written_at_once_needs_something_to_write_to() -> None:

@@ -164,20 +164,27 @@ def test_an_object_that_ends_early_is_refused(
 
 
 @needs_root
-@pytest.mark.parametrize("wants", [True, False])
+@pytest.mark.parametrize(
+    ("wants", "error_number", "words"),
+    [(True, errno.EPERM, True), (False, errno.EPERM, False), (True, errno.EBADMSG, False)],
+)
 def test_an_object_without_the_signature_that_the_kernel_wants(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wants: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    wants: bool,
+    error_number: int,
+    words: bool,
 ) -> None:
     def fail(fd: int, length: int) -> bytes:
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        raise OSError(error_number, os.strerror(error_number))
 
     write(tmp_path, "usr/file", b"x")
     monkeypatch.setattr(posix, "read", fail)
     monkeypatch.setattr(image, "wants_signatures", lambda: wants)
     error = refusal(tmp_path, tmp_path)
     assert error.path == "/sysroot/usr/file"
-    assert ("signature" in error.found, "require_signatures" in error.expected) == (wants, wants)
-    assert error.found.endswith("Operation not permitted (EPERM)")
+    assert ("signature" in error.found, "require_signatures" in error.expected) == (words, words)
+    assert error.found.endswith(f"({errno.errorcode[error_number]})")
 
 
 @needs_root

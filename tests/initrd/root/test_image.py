@@ -211,15 +211,26 @@ def test_a_sealed_file_on_a_kernel_without_verity(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("sysctl", "verdict"), [("1\n", "refused"), ("0\n", "error"), ("", "error"), (None, "error")]
+    ("sysctl", "number", "verdict"),
+    [
+        ("1\n", errno.EPERM, "refused"),
+        ("1\n", errno.ENFILE, "error"),
+        ("0\n", errno.EPERM, "error"),
+        ("", errno.EPERM, "error"),
+        (None, errno.EPERM, "error"),
+    ],
 )
 def test_a_kernel_that_wants_signatures(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sysctl: str | None, verdict: str
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    sysctl: str | None,
+    number: int,
+    verdict: str,
 ) -> None:
     """It opens no sealed file without one, and says no more than EPERM."""
 
     def refuse(*_: object) -> int:
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        raise OSError(number, os.strerror(number))
 
     if sysctl is not None:
         (tmp_path / "sysctl").write_text(sysctl)

@@ -178,7 +178,7 @@ def test_the_keys_of_the_field() -> None:
     ("text", "words"),
     [
         ("composefs=", "composefs= without a digest"),
-        ("composefs.digest", "without a digest"),
+        ("composefs.digest", "composefs.digest without a digest"),
         (f"composefs=?{A}", "verification off"),
         (f"composefs.digest=?v1-sha256-12:{A}", "verification off"),
         (f"composefs.digest=v1-sha256-12:?{A}", "wrong length"),
