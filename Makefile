@@ -5,7 +5,8 @@ PYTHON ?= /usr/bin/python3
 VENV := build/venv
 RUN := $(VENV)/bin/python
 EXTENSION := build_ext --build-lib build/lib --build-temp build/temp
-IN_GUESTS := $(RUN) -m pytest -n 2 --dist loadfile
+# In the order of tests/vm/conftest.py: the longest first.
+IN_GUESTS := $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: frozen check check-all check-fresh lint demo bench fuzz matrix faults mutants completions
 .PHONY: dist docs extension tools space clean

@@ -27,12 +27,16 @@ from .toolbox import Toolbox
 _HERE = Path(__file__).parent
 # For what hangs outside of guests, which have limits of their own (pace.py).
 _HANGS_SECONDS = 7200
+# A file is one worker's. One that takes minutes and is the last keeps the other worker idle.
+_FIRST = ("faults/test_init_faults.py", "test_watch.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.timeout(_HANGS_SECONDS), append=False)
+    first = [_HERE / name for name in _FIRST]
+    items.sort(key=lambda item: first.index(item.path) if item.path in first else len(first))
 
 
 @pytest.fixture(scope="session")

@@ -237,12 +237,13 @@ def _shared(disk: int, path: str) -> str:
     parent, _, name = path.lstrip("/").rpartition("/")
     above = parent.split("/")[:-2]
     try:
-        directory = _cfs.open_beneath(disk, parent or ".", posix.O_PATH | posix.O_DIRECTORY)
-        target = posix.readlink(name, dir_fd=directory)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.EINVAL):  # not there, or no link
-            return path
-        raise
+        directory = _cfs.open_beneath(disk, parent or ".", posix.O_PATH)
+        try:
+            target = posix.readlink(name, dir_fd=directory)
+        finally:
+            posix.close(directory)
+    except OSError:
+        return path  # no link; and if something is wrong there, opening the path tells it
     parts = target.split("/")
     shape = [*parts[:3], *parts[4:]] == ["..", "..", "os", "var"]
     if not (above and shape) or parts[3] in ("", ".", ".."):

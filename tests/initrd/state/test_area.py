@@ -364,6 +364,14 @@ def test_where_bootc_has_no_link_the_directory_counts(
     assert os.path.samestat(os.fstat(entry.fd), (deployment / "var").stat())
 
 
+def test_what_is_wrong_before_the_link_is_told(area: Area, disk: Path, image: int) -> None:
+    """A FIFO there holds nobody up."""
+    os.mkfifo(disk / "state")
+    for try_it in (area.look, lambda path, _, linked: area.bind(path, image, linked=linked)):
+        with pytest.raises(Refused, match=r"state: /state/var: Not a directory \(ENOTDIR\)"):
+            try_it("/state/var", (), linked=True)
+
+
 def test_what_is_no_file_and_no_directory(area: Area, disk: Path, image: int) -> None:
     os.mkfifo(disk / "state")
     with pytest.raises(Refused, match="state: /state: neither directory nor file, expected a"):
