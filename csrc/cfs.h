@@ -55,7 +55,8 @@ int cfs_verity_enable(int fd, uint16_t algorithm, uint32_t block_size);
 
 /* ---- pe.c, pe_file.c: sections of a UKI ----------------------------------------------------- */
 
-enum { CFS_PE_SECTIONS_MAX = 96 };
+/* ukify with 100 --devicetree-auto makes 111. */
+enum { CFS_PE_SECTIONS_MAX = 512 };
 
 struct cfs_pe_section {
 	uint8_t name[8]; /* padded with NUL, all 8 bytes count */
@@ -89,7 +90,7 @@ struct cfs_pe {
 typedef int (*cfs_pe_read)(void *context, uint64_t offset, void *buffer, size_t length);
 
 /* Reads and checks headers and section table. -EBADMSG: a rule is broken, *why names it.
- * -EFBIG, -EMSGSIZE: file over 512 MiB, under 1 KiB (why is set too). */
+ * -EFBIG, -EMSGSIZE: file over 2 GiB, under 1 KiB (why is set too). */
 int cfs_pe_parse(cfs_pe_read read, void *context, uint64_t file_size, struct cfs_pe *out,
 		 const char **why);
 

@@ -43,7 +43,7 @@ def _shapes() -> list[bytes]:
         for plus, directories, certificates in product((True, False), (5, 15, 16), (b"", b"c" * 8))
     ]
     found += [build([data], directories=4), build([data]), build([data] * 2)]
-    found += [build([Section(b".%d" % n) for n in range(n)] + [data]) for n in (12, 95, 96)]
+    found += [build([Section(b".%d" % n) for n in range(n)] + [data]) for n in (12, 111, 512)]
     # Profiles: sections in base and profiles, once, twice, nowhere.
     ours, profile = Section(b".cfsdig", b"d"), Section(b".profile", b"p")
     for order in (
@@ -66,7 +66,7 @@ def _headers(good: bytes) -> list[bytes]:
         "e_lfanew": (0, 56, 64, HEADER_OFFSET + 4, size - 24, size - 16, size, 0xFFFFFFF8),
         "Signature": (0, 0x454E, 0x14550),
         "Machine": (0, 0x8665, 0xFFFF),
-        "NumberOfSections": (0, 1, 2, 4, 96, 97, 0xFFFF),
+        "NumberOfSections": (0, 1, 2, 4, 512, 513, 0xFFFF),
         "SizeOfOptionalHeader": (0, 95, 96, 111, 112, 224, 232, 241, 0xFFFF),
         "Magic": (0, 0x107, 0x10B, 0xFFFF),
         "FileAlignment": (0, 1, 256, 513, 1024, 4096, 65536, 131072, 0x80000000),

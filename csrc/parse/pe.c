@@ -12,7 +12,6 @@
 
 enum {
 	FILE_MIN = 1024,
-	FILE_MAX = 512 << 20,
 	ALIGNMENT_MIN = 512,
 	ALIGNMENT_MAX = 64 << 10,
 
@@ -34,6 +33,8 @@ enum {
 	DIRECTORIES_PE32_PLUS = 112,
 	OPTIONAL_MAX = DIRECTORIES_PE32_PLUS + DIRECTORIES_MAX * DIRECTORY_SIZE,
 };
+
+static const uint64_t FILE_MAX = UINT64_C(2) << 30;
 
 struct source {
 	cfs_pe_read read;
@@ -115,7 +116,7 @@ static int parse_coff(const struct source *source, struct cfs_pe *pe, uint16_t *
 		return broken(why, "PE header: unknown machine");
 	pe->section_count = le16(coff + 6);
 	if (pe->section_count < 1 || pe->section_count > CFS_PE_SECTIONS_MAX)
-		return broken(why, "PE header: not 1 to 96 sections");
+		return broken(why, "PE header: not 1 to 512 sections");
 	*optional_size = le16(coff + 20);
 	return 0;
 }
@@ -262,7 +263,7 @@ int cfs_pe_parse(cfs_pe_read read, void *context, uint64_t file_size, struct cfs
 		return -EMSGSIZE;
 	}
 	if (file_size > FILE_MAX) {
-		*why = "file: over 512 MiB";
+		*why = "file: over 2 GiB";
 		return -EFBIG;
 	}
 	out->file_size = file_size;

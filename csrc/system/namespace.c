@@ -19,7 +19,7 @@ static int open_here(int *mount_ns, int *root, int *cwd)
 	if (*root < 0)
 		return *root;
 	*cwd = sys_openat(AT_FDCWD, ".", O_PATH | O_DIRECTORY);
-	return *cwd < 0 ? *cwd : 0;
+	return *cwd;
 }
 
 static int into(int root, int cwd)

@@ -130,7 +130,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		PROMISE(failed == -EIO || failed == result);
 		PROMISE(failed == 0 || is_blank(&other));
 		/* The same file with room behind it, up to the limit and over it. */
-		reader = (struct reader){ data, size, (512 << 20) + (uint64_t)(reads % 2), -1 };
+		reader = (struct reader){ data, size, (UINT64_C(2) << 30) + (uint64_t)(reads % 2), -1 };
 		failed = cfs_pe_parse(read_some, &reader, reader.promised, &other, &other_why);
 		PROMISE((failed == -EFBIG) == (reads % 2 == 1));
 	}

@@ -60,7 +60,7 @@ static int find_tables(struct file *file)
 static uint32_t edge(struct file *file, uint32_t now)
 {
 	const uint32_t values[] = {
-		0, 1, 8, 64, 96, 97, 112, 240, 512, 513, 4096, 65536, 131072, 0x10b, 0x20b, 0x8664,
+		0, 1, 8, 64, 96, 97, 112, 240, 511, 512, 513, 4096, 65536, 131072, 0x10b, 0x20b, 0x8664,
 		0x7fffffff, 0x80000000, 0xfffffe00, 0xffffffff, (uint32_t)file->size,
 		(uint32_t)file->size - 8, (uint32_t)file->size + 1, now + 1, now - 1, now + 8, now - 8,
 		now + 512, now - 512, now * 2, get(file->data + file->header + 84, 4),

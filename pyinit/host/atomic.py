@@ -7,22 +7,25 @@ import errno
 import os
 import secrets
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from stat import S_IFREG, S_ISDIR, S_ISREG
 
 from pyinit.initrd.report.errors import UsageError
 
+Pieces = Sequence[bytes | bytearray | memoryview]
+
 
 def write_file(
-    path: Path, data: bytes, mode: int, check: Callable[[Path], None] | None = None
+    path: Path, pieces: Pieces, mode: int, check: Callable[[Path], None] | None = None
 ) -> None:
-    """Writes `data` beside `path`, syncs it, lets `check` read it there, then renames it.
+    """Writes `pieces`, one behind the other, beside `path`, syncs them, lets `check` read them
+    there, then renames the file.
 
     A symbolic link is followed. A device, a FIFO or a terminal (/dev/stdout) is written to, after
-    `check` has read the data elsewhere. Whatever `check` raises leaves `path` as it was, and
-    nothing beside it. `mode`: permissions; a file system that has none (FAT) keeps its own.
+    `check` has read them elsewhere. Whatever `check` raises leaves `path` as it was, and nothing
+    beside it. `mode`: permissions; a file system that has none (FAT) keeps its own.
     UsageError: `path` is a directory. OSError: names `path`, or the directory that is missing.
     """
     try:
@@ -32,14 +35,14 @@ def write_file(
     if S_ISDIR(kind):
         raise UsageError("usage", str(path), "a directory", "the name of a file")
     if not S_ISREG(kind):
-        _write_to_special(path, data, check)
+        _write_to_special(path, pieces, check)
         return
     path = Path(os.path.realpath(path))
     if not path.parent.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
     temporary = temporary_name(path)
     try:
-        _write_and_rename(temporary, path, data, mode, check)
+        _write_and_rename(temporary, path, pieces, mode, check)
     except OSError as error:
         if error.filename in (None, str(temporary)):
             raise type(error)(error.errno, error.strerror, str(path)) from None
@@ -48,12 +51,12 @@ def write_file(
 
 
 def _write_and_rename(
-    temporary: Path, path: Path, data: bytes, mode: int, check: Callable[[Path], None] | None
+    temporary: Path, path: Path, pieces: Pieces, mode: int, check: Callable[[Path], None] | None
 ) -> None:
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(fd, "wb") as file:
-            file.write(data)
+            file.writelines(pieces)
             file.flush()
             with suppress(PermissionError):
                 os.fchmod(file.fileno(), mode)
@@ -67,17 +70,17 @@ def _write_and_rename(
         raise
 
 
-def _write_to_special(path: Path, data: bytes, check: Callable[[Path], None] | None) -> None:
+def _write_to_special(path: Path, pieces: Pieces, check: Callable[[Path], None] | None) -> None:
     """A rename would put a regular file in its place: /dev/null would be one from then on."""
     if check is not None:
         with tempfile.NamedTemporaryFile() as file:
-            file.write(data)
+            file.writelines(pieces)
             file.flush()
             check(Path(file.name))
     fd = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         with os.fdopen(fd, "wb") as file:
-            file.write(data)
+            file.writelines(pieces)
     except OSError as error:
         raise type(error)(error.errno, error.strerror, str(path)) from None
 

@@ -36,6 +36,8 @@ int account_filter_to;
 /* The call of this number, from 1 on, has this error instead; 0: none has. */
 int account_fail_at;
 int account_error;
+/* And this one, after it, that error. */
+int account_also_at, account_also_error;
 
 static int account_calls;
 
@@ -58,6 +60,8 @@ __attribute__((format(printf, 1, 2))) static void account(const char *format, ..
 /* Of the call that was written down last. */
 static int answer(void)
 {
+	if (account_also_at && account_calls == account_also_at)
+		return -account_also_error;
 	return account_calls == account_fail_at ? -account_error : 0;
 }
 
@@ -69,6 +73,7 @@ void account_begin(int fail_at, int error)
 	account_no_loop = account_no_stat = account_no_stream = 0;
 	account_fail_at = fail_at;
 	account_error = error;
+	account_also_at = account_also_error = 0;
 	account_on = 1;
 }
 

@@ -28,6 +28,7 @@ class Core:
         ffi.cdef("extern unsigned long account_elsewhere;")
         ffi.cdef("extern char account_messages[1024];")
         ffi.cdef("extern int account_no_loop, account_no_stat, account_no_stream;")
+        ffi.cdef("extern int account_also_at, account_also_error;")
         ffi.cdef("void account_begin(int fail_at, int error);")
         ffi.cdef("void *malloc(size_t); void free(void *);")
         self.lib = ffi.dlopen(str(library))
@@ -59,11 +60,14 @@ class Core:
     # ---- account.c
 
     @contextlib.contextmanager
-    def account(self, fail_at: int = 0, error: int = 0) -> Iterator[list[str]]:
+    def account(
+        self, fail_at: int = 0, error: int = 0, also_at: int = 0, also: int = 0
+    ) -> Iterator[list[str]]:
         """What the core would have had the kernel do inside of the `with`, when that has ended.
-        The call number `fail_at`, from 1 on, has that error."""
+        The call number `fail_at`, from 1 on, has that error, and `also_at` the error `also`."""
         said: list[str] = []
         self.lib.account_begin(fail_at, error)
+        self.lib.account_also_at, self.lib.account_also_error = also_at, also
         try:
             yield said
         finally:

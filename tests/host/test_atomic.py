@@ -29,7 +29,7 @@ def test_synced_before_and_after_the_rename(
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "rename", renamed)
     checked: list[str] = []
-    write_file(tmp_path / "new", b"data", 0o644, lambda path: checked.append(path.read_text()))
+    write_file(tmp_path / "new", [b"data"], 0o644, lambda path: checked.append(path.read_text()))
     assert calls == ["sync data", "rename to new", "sync directory"]
     assert checked == ["data"]
     assert (tmp_path / "new").read_bytes() == b"data"
@@ -40,18 +40,18 @@ def test_a_failed_check_leaves_nothing(tmp_path: Path) -> None:
         raise ValueError
 
     with pytest.raises(ValueError, match=r"^$"):
-        write_file(tmp_path / "new", b"data", 0o644, refuse)
+        write_file(tmp_path / "new", [b"data"], 0o644, refuse)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_device_stays_one(tmp_path: Path) -> None:
     """A rename to /dev/null, by root, would make a regular file of it."""
     checked: list[bytes] = []
-    write_file(Path("/dev/null"), b"data", 0o644, lambda path: checked.append(path.read_bytes()))
+    write_file(Path("/dev/null"), [b"data"], 0o644, lambda path: checked.append(path.read_bytes()))
     assert checked == [b"data"]
     assert Path("/dev/null").is_char_device()
     with pytest.raises(OSError, match=r"No space left on device: '/dev/full'"):
-        write_file(Path("/dev/full"), b"data", 0o644)
+        write_file(Path("/dev/full"), [b"data"], 0o644)
 
 
 def test_a_fifo_is_written_to(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_fifo_is_written_to(tmp_path: Path) -> None:
     link.symlink_to(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        write_file(link, b"data", 0o644)
+        write_file(link, [b"data"], 0o644)
         assert os.read(reader, 9) == b"data"
     finally:
         os.close(reader)
@@ -73,7 +73,7 @@ def test_what_the_check_refuses_is_not_written_to_a_fifo(tmp_path: Path) -> None
 
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(ValueError, match=r"^$"):
-        write_file(tmp_path / "fifo", b"data", 0o644, refuse)  # it would wait for a reader
+        write_file(tmp_path / "fifo", [b"data"], 0o644, refuse)  # it would wait for a reader
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -82,7 +82,7 @@ def test_a_link_is_followed(tmp_path: Path, there: bool) -> None:
     if there:
         file.write_bytes(b"old")
     link.symlink_to("file")
-    write_file(link, b"new", 0o644)
+    write_file(link, [b"new"], 0o644)
     assert link.is_symlink()
     assert not file.is_symlink()
     assert file.read_bytes() == b"new"
@@ -95,13 +95,13 @@ def test_a_directory_is_named_as_one(
     (tmp_path / "directory").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=f"usage: {name}: a directory, expected the name of a"):
-        write_file(Path(name), b"data", 0o644)
+        write_file(Path(name), [b"data"], 0o644)
     assert [path.name for path in tmp_path.iterdir()] == ["directory"]
 
 
 def test_a_missing_directory_is_named_as_itself(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
-        write_file(tmp_path / "absent" / "file", b"data", 0o644)
+        write_file(tmp_path / "absent" / "file", [b"data"], 0o644)
     assert caught.value.filename == str(tmp_path / "absent")
 
 
@@ -115,6 +115,6 @@ def test_a_fault_is_told_with_the_name_of_the_file(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left") as caught:
-        write_file(tmp_path / "file", b"data", 0o644)
+        write_file(tmp_path / "file", [b"data"], 0o644)
     assert caught.value.filename == str(tmp_path / "file")
     assert list(tmp_path.iterdir()) == []

@@ -24,7 +24,7 @@ _MS_BIND = 4096
 _PR_CAPBSET_DROP = 24
 # CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_SYS_BOOT, CAP_SYS_TIME
 _DROPPED = (16, 17, 22, 25)
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx")
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -51,10 +51,12 @@ def _check(result: int, what: str) -> None:
         raise OSError(error, f"{what}: {os.strerror(error)}")
 
 
-def _mount(source: str, target: str, kind: str | None, flags: int = 0) -> None:
+def _mount(
+    source: str, target: str, kind: str | None, flags: int = 0, options: str | None = None
+) -> None:
     result = _libc.mount(
         source.encode(), target.encode(), kind.encode() if kind else None,
-        ctypes.c_ulong(flags), None,
+        ctypes.c_ulong(flags), options.encode() if options else None,
     )  # fmt: skip
     _check(result, f"mount {target}")
 
@@ -76,6 +78,9 @@ def _devices() -> None:
         _mount(f"/proc/self/fd/{fd}", f"/dev/{name}", None, _MS_BIND)
         os.close(fd)
     os.symlink("/proc/self/fd", "/dev/fd")
+    Path("/dev/pts").mkdir()  # terminals of its own
+    _mount("devpts", "/dev/pts", "devpts", options="newinstance,ptmxmode=0666")
+    os.symlink("pts/ptmx", "/dev/ptmx")
 
 
 def enter(directory: str) -> None:

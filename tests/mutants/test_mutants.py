@@ -157,6 +157,15 @@ def test_a_change_may_use_its_copy(cell: Path) -> None:
     assert (cell / "tmp/there").exists()
 
 
+def test_a_cell_has_terminals_of_its_own(cell: Path) -> None:
+    script = "import os; ours, theirs = os.openpty(); print(os.ttyname(theirs))"
+    done = subprocess.run(
+        command(cell, "python3", "-c", script), capture_output=True, text=True, timeout=300,
+        check=True,
+    )  # fmt: skip
+    assert done.stdout == "/dev/pts/0\n"
+
+
 @pytest.mark.parametrize(
     ("body", "noticed", "how"),
     [

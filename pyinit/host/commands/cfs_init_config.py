@@ -48,7 +48,7 @@ def _compile(options: argparse.Namespace) -> int:
     if options.output is None:
         say(data.decode("ascii").rstrip("\n"))
     else:
-        write_file(options.output, data, 0o644)
+        write_file(options.output, [data], 0o644)
     return EXIT_OK
 
 

@@ -105,8 +105,8 @@ def _takes_credentials(command_line: str) -> bool:
 def _payload(options: argparse.Namespace) -> int:
     data = format_digests(parse_digests(options.digests))
     section, initrd = options.directory / "cfsdig", options.directory / "cfsdig.initrd"
-    write_file(section, data, 0o644)
-    write_file(initrd, carried_initrd(data), 0o644)
+    write_file(section, [data], 0o644)
+    write_file(initrd, [carried_initrd(data)], 0o644)
     # For `ukify build … $(cfs-uki payload …)`: behind the other initrds, since the last copy counts
     say(f"--section={SECTION}:@{section}", f"--initrd={initrd}")
     complain(NAME, f"the UKI needs a command line too (--cmdline=): without one, {_UNSIGNED}")

@@ -39,6 +39,17 @@ class Entry:
     rdev: tuple[int, int] = (0, 0)
 
 
+@dataclass(frozen=True)
+class Member:
+    """A file in an archive that is read. `start`, `size`: of its data in the buffer, in bytes."""
+
+    name: str
+    mode: int
+    start: int
+    size: int
+    rdev: tuple[int, int]
+
+
 def write_cpio(entries: Iterable[Entry]) -> bytes:
     """The archive, padded to 512 bytes. Entries keep their order; parents come before them (0755).
 
@@ -60,35 +71,48 @@ def read_cpio(data: bytes, offset: int = 0) -> tuple[list[Entry], int]:
     Names are given as they stand. Hard links are separate entries, as the archive has them.
     CpioError: no archive there, or a broken or cut one.
     """
+    members, end = read_members(data, offset, len(data))
+    return [
+        Entry(each.name, each.mode, data[each.start : each.start + each.size], each.rdev)
+        for each in members
+    ], end
+
+
+def read_members(data: bytes, offset: int, limit: int) -> tuple[list[Member], int]:
+    """As read_cpio(), of what lies before `limit`, and copies nothing."""
     start = offset
-    found: list[Entry] = []
+    found: list[Member] = []
     while True:
-        name, mode, size, rdev, body = _header(data, offset, start)
+        name, mode, size, rdev, body = _header(data, offset, start, limit)
         end = body + size
-        if end > len(data):
-            raise CpioError(f"{name}: {size} bytes of data, {len(data) - body} are there")
+        if end > limit:
+            raise CpioError(f"{name}: {size} bytes of data, {limit - body} are there")
         # The last padding may be missing at the very end of a buffer.
-        offset = min(_align(end, start), len(data))
+        offset = min(_align(end, start), limit)
         if name == TRAILER:
             return found, offset
-        found.append(Entry(name, mode, data[body:end], rdev))
+        found.append(Member(name, mode, body, size, rdev))
 
 
-def find_archives(data: bytes) -> Iterator[tuple[int, int, list[Entry]]]:
-    """(start, end, entries) of each uncompressed archive in an initrd, in order.
+def find_archives(
+    data: bytes, start: int = 0, limit: int | None = None
+) -> Iterator[tuple[int, int, list[Member]]]:
+    """(start, end, members) of each uncompressed archive in an initrd, in order.
 
-    An initrd is a sequence of archives, some compressed, with NULs between. A compressed one does
-    not say where it ends, so what follows it is found by its magic: 4-aligned, with a trailer.
+    The initrd is what lies in `data` from `start` up to `limit`; all offsets are in `data`. It is a
+    sequence of archives, some compressed, with NULs between. A compressed one does not say where it
+    ends, so what follows it is found by its magic: 4-aligned, with a trailer.
     """
-    offset = 0
-    while (offset := data.find(MAGIC, offset)) >= 0:
-        if offset % 4 == 0:
+    limit = len(data) if limit is None else limit
+    offset = start
+    while (offset := data.find(MAGIC, offset, limit)) >= 0:
+        if (offset - start) % 4 == 0:
             try:
-                entries, end = read_cpio(data, offset)
+                members, end = read_members(data, offset, limit)
             except CpioError:
                 pass
             else:
-                yield offset, end, entries
+                yield offset, end, members
                 offset = end
                 continue
         offset += 1
@@ -145,9 +169,11 @@ def _append(out: bytearray, entry: Entry, inode: int) -> None:
     out += bytes(-len(out) % 4)
 
 
-def _header(data: bytes, offset: int, start: int) -> tuple[str, int, int, tuple[int, int], int]:
+def _header(
+    data: bytes, offset: int, start: int, limit: int
+) -> tuple[str, int, int, tuple[int, int], int]:
     """(name, mode, size, rdev, offset of the data)"""
-    raw = data[offset : offset + _HEADER_SIZE]
+    raw = data[offset : min(offset + _HEADER_SIZE, limit)]
     if len(raw) < _HEADER_SIZE or not raw.startswith(MAGIC):
         raise CpioError(f"no cpio header at byte {offset}")
     digits = raw[len(MAGIC) :]
@@ -157,7 +183,7 @@ def _header(data: bytes, offset: int, start: int) -> tuple[str, int, int, tuple[
     fields = [int(digits[8 * i : 8 * i + 8], 16) for i in range(_FIELDS)]
     size, name_size = fields[6], fields[11]
     name_at = offset + _HEADER_SIZE
-    if not 0 < name_size <= _NAME_MAX or name_at + name_size > len(data):
+    if not 0 < name_size <= _NAME_MAX or name_at + name_size > limit:
         raise CpioError(f"a name of {name_size} bytes at byte {offset}")
     name = data[name_at : name_at + name_size]
     if name.find(b"\0") != name_size - 1:

@@ -14,7 +14,11 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+Piece = bytes | bytearray | memoryview
+"""Of what is written. Pieces are put together in the file alone: an initrd has 400 MB."""
+
 SECTION_SIZE = 40
+_CHUNK = 1 << 20
 _SECTION = struct.Struct("<8sIIIIIIHHI")
 _READ_ONLY_DATA = 0x40000040  # IMAGE_SCN_MEM_READ | IMAGE_SCN_CNT_INITIALIZED_DATA
 _LOCAL_SYMBOLS_STRIPPED = 0x0008
@@ -34,36 +38,42 @@ class _Section:
     name: bytes
     virtual_size: int
     address: int
-    raw: bytes  # padded to the file alignment; empty: nothing in the file
+    raw: Sequence[Piece]  # padded to the file alignment; empty: nothing in the file
     order: int  # where it was in the file
     header: bytes | None  # the 40 bytes as they were
 
     @property
     def end(self) -> int:
         """In memory. Raw data may be longer than that by its padding."""
-        return self.address + (self.virtual_size or len(self.raw))
+        return self.address + (self.virtual_size or self.stored)
+
+    @property
+    def stored(self) -> int:
+        """Bytes in the file."""
+        return _size(self.raw)
 
 
 def rewrite(
     data: bytes,
     *,
-    change: Mapping[int, bytes],
+    change: Mapping[int, Sequence[Piece]],
     remove: Sequence[int] = (),
     add: Sequence[tuple[bytes, bytes]] = (),
-) -> bytes:
+) -> list[Piece]:
     """The image with the contents of some sections changed, some removed and some added at the end.
 
-    Sections are given by their index in the table. OSError: no valid PE. PeWriteError: signed, data
-    outside of sections, no room, or a section would move that the headers point into.
+    In pieces, many of which are views of `data`. Sections are given by their index in the table.
+    OSError: no valid PE. PeWriteError: signed, data outside of sections, no room, or a section
+    would move that the headers point into.
     """
     fields, table = _cfs.pe_parse(data)
     _check_nothing_else(data, fields, table)
     alignment = fields["file_alignment"]
     before = [_read_section(data, fields, index) for index in range(len(table))]
     sections = [section for index, section in enumerate(before) if index not in remove]
-    for index, content in change.items():
-        before[index].virtual_size = len(content)
-        before[index].raw = _padded(content, alignment)
+    for index, pieces in change.items():
+        before[index].virtual_size = _size(pieces)
+        before[index].raw = _padded(pieces, alignment)
     used = _addresses(data, fields)
     if not sections or any(_holds(before[index], at) for index in remove for at in used):
         raise PeWriteError("a section that the headers point into cannot be removed")
@@ -72,17 +82,24 @@ def rewrite(
         if len(name) > 8 or not content:
             raise PeWriteError(f"section {name!r}: no valid name or no content")
         address = _align(_memory_end(sections), fields["section_alignment"])
-        raw = _padded(content, alignment)
+        raw = _padded([content], alignment)
         sections.append(_Section(name.ljust(8, b"\0"), len(content), address, raw, len(data), None))
     grown = sum(s.virtual_size for s in sections) - sum(section[1] for section in table)
     return _lay_out(data, fields, sections, grown)
 
 
-def checksum(data: bytes, offset: int) -> int:
-    """OptionalHeader.CheckSum, itself at `offset`: folded sum of the 16-bit words, plus length."""
-    whole = data[:offset] + bytes(4) + data[offset + 4 :]
-    # 2^16 = 1 (mod 2^16 - 1): the remainder of the whole number is the folded sum of its words.
-    return (int.from_bytes(whole, "little") % 0xFFFF or 0xFFFF) + len(data)
+def checksum(pieces: Sequence[Piece]) -> int:
+    """OptionalHeader.CheckSum of an image in which it is 0: folded sum of the 16-bit words, plus
+    length."""
+    total = length = 0
+    for piece in pieces:
+        for start in range(0, len(piece), _CHUNK):
+            chunk = piece[start : start + _CHUNK]
+            # 2^16 = 1 (mod 2^16 - 1): the remainder of the whole number is the folded sum of its
+            # words. A word's second byte is 2^8 of it, also where a piece begins with it.
+            total += int.from_bytes(chunk, "little") % 0xFFFF << 8 * (length % 2)
+            length += len(chunk)
+    return (total % 0xFFFF or 0xFFFF) + length
 
 
 def _check_nothing_else(
@@ -111,7 +128,8 @@ def _read_section(data: bytes, fields: Mapping[str, int], index: int) -> _Sectio
     offset = fields["section_table"] + SECTION_SIZE * index
     header = data[offset : offset + SECTION_SIZE]
     name, virtual_size, address, raw_size, pointer, *_ = _SECTION.unpack(header)
-    raw = _padded(data[pointer : pointer + raw_size], fields["file_alignment"])
+    stored = memoryview(data)[pointer : pointer + raw_size]
+    raw = _padded([stored], fields["file_alignment"])
     return _Section(name, virtual_size, address, raw, pointer, header)
 
 
@@ -141,7 +159,9 @@ def _holds(section: _Section, address: int) -> bool:
     return section.address <= address < section.end
 
 
-def _lay_out(data: bytes, fields: Mapping[str, int], sections: list[_Section], grown: int) -> bytes:
+def _lay_out(
+    data: bytes, fields: Mapping[str, int], sections: list[_Section], grown: int
+) -> list[Piece]:
     table_end = fields["section_table"] + SECTION_SIZE * len(sections)
     headers_size = _align(max(fields["size_of_headers"], table_end), fields["file_alignment"])
     if headers_size > min(section.address for section in sections):
@@ -149,18 +169,20 @@ def _lay_out(data: bytes, fields: Mapping[str, int], sections: list[_Section], g
     if _memory_end(sections) > 0xFFFFFFFF:
         raise PeWriteError("the image would not fit in 4 GiB")
     head = _headers(data, fields, sections, headers_size, grown)
-    stored = sorted((s for s in sections if s.raw), key=lambda s: s.order)
+    stored = sorted((s for s in sections if s.stored), key=lambda s: s.order)
     offset = headers_size
     pointers: dict[int, int] = {}
     for section in stored:
         pointers[id(section)] = offset
-        offset += len(section.raw)
+        offset += section.stored
     for index, section in enumerate(sections):
         at = fields["section_table"] + SECTION_SIZE * index
         head[at : at + SECTION_SIZE] = _pack(section, pointers.get(id(section), 0))
-    image = b"".join([bytes(head), *(section.raw for section in stored)])
+    pieces = [head, *(piece for section in stored for piece in section.raw)]
     at = fields["checksum_offset"]
-    return image[:at] + struct.pack("<I", checksum(image, at)) + image[at + 4 :]
+    struct.pack_into("<I", head, at, 0)
+    struct.pack_into("<I", head, at, checksum(pieces))
+    return pieces
 
 
 def _headers(
@@ -191,7 +213,7 @@ def _pack(section: _Section, pointer: int) -> bytes:
     rest: tuple[int, ...] = (0, 0, 0, 0, _READ_ONLY_DATA)
     if section.header is not None:
         rest = _SECTION.unpack(section.header)[5:]
-    size = len(section.raw)
+    size = section.stored
     return _SECTION.pack(section.name, section.virtual_size, section.address, size, pointer, *rest)
 
 
@@ -203,5 +225,9 @@ def _align(value: int, alignment: int) -> int:
     return -(-value // alignment) * alignment
 
 
-def _padded(content: bytes, alignment: int) -> bytes:
-    return content + bytes(-len(content) % alignment)
+def _size(pieces: Sequence[Piece]) -> int:
+    return sum(len(piece) for piece in pieces)
+
+
+def _padded(content: Sequence[Piece], alignment: int) -> list[Piece]:
+    return [*content, bytes(-_size(content) % alignment)]

@@ -16,14 +16,14 @@ from stat import S_ISREG
 
 from pyinit.host.failure import system_failure
 from pyinit.host.uki import peek
-from pyinit.host.uki.cpio import Entry, find_archives
+from pyinit.host.uki.cpio import find_archives
 from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source import payload
 
 COMMAND_LINE = ".cmdline"
 CARRIED = payload.CARRIED.lstrip("/")
-SIZE_MAX = 512 << 20  # the reader's own limit
+SIZE_MAX = 2 << 30  # bytes; the reader's own limit
 
 # IMAGE_FILE_MACHINE_*: the names that `uname -m` gives
 MACHINES = {
@@ -58,7 +58,8 @@ class Section:
 
 @dataclass(frozen=True)
 class Carried:
-    """A copy in the initrd. `start` and `end`: of its archive; `alone`: nothing else is in that."""
+    """A copy in the initrd. `start` and `end`: of its archive, in bytes from the initrd's start;
+    `alone`: nothing else is in that."""
 
     data: bytes
     start: int
@@ -124,10 +125,16 @@ class Uki:
         except OSError as error:
             raise self.refused(f"section {name}: {error.strerror}") from None
 
+    def view(self, index: int) -> memoryview:
+        """That section in the file, without padding and without a copy: an initrd has 400 MB."""
+        section = self.sections[index]
+        return memoryview(self.data)[
+            section.offset : section.offset + min(section.size, section.stored)
+        ]
+
     def content(self, index: int) -> bytes:
         """The bytes of that section in the file, without padding."""
-        section = self.sections[index]
-        return self.data[section.offset : section.offset + min(section.size, section.stored)]
+        return bytes(self.view(index))
 
     def read(self, name: str, profile: int = _cfs.PE_BASE) -> bytes | None:
         """The bytes of the section of that name; None where there is none. Refused, as find()."""
@@ -147,8 +154,11 @@ class Uki:
 
     def carried(self, profile: int = _cfs.PE_BASE) -> list[Carried]:
         """The copies in the initrd; the kernel unpacks in order, so the last one is in effect."""
-        initrd = self.read(".initrd", profile)
-        return [] if initrd is None else find_carried(initrd)
+        index = self.find(".initrd", profile)
+        if index is None:
+            return []
+        start = self.sections[index].offset
+        return find_carried(self.data, start, start + len(self.view(index)))
 
     def has_own(self, profile: int) -> bool:
         """Has that profile, or the base, a section or an initrd that may name digests?"""
@@ -208,22 +218,27 @@ class _Named:
         )
 
 
-def find_carried(initrd: bytes) -> list[Carried]:
-    """The copies that can be seen without decompression."""
+def find_carried(data: bytes, start: int, limit: int) -> list[Carried]:
+    """The copies that can be seen without decompression; the initrd lies between the offsets."""
     found = []
-    for start, end, entries in find_archives(initrd):
-        files = [entry for entry in entries if S_ISREG(entry.mode)]
+    for first, end, members in find_archives(data, start, limit):
+        files = [member for member in members if S_ISREG(member.mode)]
         found += [
-            Carried(entry.data, start, end, files == [entry])
-            for entry in files
-            if _is_carried(entry)
+            Carried(
+                data[member.start : member.start + member.size],
+                first - start,
+                end - start,
+                files == [member],
+            )
+            for member in files
+            if _is_carried(member.name)
         ]
     return found
 
 
-def _is_carried(entry: Entry) -> bool:
+def _is_carried(name: str) -> bool:
     # `find | cpio -o` writes ./usr/…, which the kernel unpacks just the same
-    return os.path.normpath("/" + entry.name).lstrip("/") == CARRIED
+    return os.path.normpath("/" + name).lstrip("/") == CARRIED
 
 
 def read_file(path: Path) -> bytes:
@@ -236,7 +251,7 @@ def read_file(path: Path) -> bytes:
             if not S_ISREG(status.st_mode):
                 raise Refused("source", str(path), "not a regular file", "a UKI")
             if status.st_size > SIZE_MAX:
-                raise Refused("source", str(path), f"{status.st_size} bytes", "at most 512 MiB")
+                raise Refused("source", str(path), f"{status.st_size} bytes", "at most 2 GiB")
             return file.read()
     except OSError as error:
         raise system_failure(error, str(path)) from None

@@ -29,7 +29,7 @@ FIRMWARE = "/sys/firmware/efi"
 MODULES = ("efivarfs", "vfat", "nls_cp437", "nls_ascii")
 """What an initrd without modprobe should have, where the kernel has them as modules."""
 
-PROFILES_MAX = 96  # a profile is a section, and a UKI has no more of these
+PROFILES_MAX = 512  # a profile is a section, and a UKI has no more of these
 
 _COMMAND_LINE = ".cmdline"
 

@@ -194,7 +194,7 @@ def bind_usr(root: compose.Root, settings: Config) -> None:
         return
     with Step("state", "/usr"):
         try:
-            usr = posix.open("usr", posix.O_PATH | _DIRECTORY, dir_fd=root.mount)
+            usr = posix.open("usr", _DIRECTORY, dir_fd=root.mount)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return

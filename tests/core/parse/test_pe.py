@@ -76,11 +76,11 @@ BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     ),
     "no-sections": (
         lambda d: with_field(d, "NumberOfSections", 0),
-        "PE header: not 1 to 96 sections",
+        "PE header: not 1 to 512 sections",
     ),
-    "97-sections": (
-        lambda d: pe_builder.build([Section(b".%d" % i) for i in range(97)]),
-        "PE header: not 1 to 96 sections",
+    "513-sections": (
+        lambda d: pe_builder.build([Section(b".%d" % i) for i in range(513)]),
+        "PE header: not 1 to 512 sections",
     ),
     "optional-header-none": (
         lambda d: with_field(d, "SizeOfOptionalHeader", 0),
@@ -320,11 +320,20 @@ def _parse_with(core: Core, size: int, data: bytes) -> tuple[int, str | None, li
     return result, core.text(why[0]), reads
 
 
-def test_a_file_over_512_mib(core: Core) -> None:
+def test_as_many_sections_as_ukify_makes(core: Core) -> None:
+    """111 of them with 100 --devicetree-auto."""
+    for count in (111, 512):
+        data = pe_builder.build([Section(b".%d" % i, b"x") for i in range(count)])
+        result, pe, _ = core.pe_parse(data)
+        assert (result, pe.section_count) == (0, count)
+        assert core.pe_find(pe, b".%d" % (count - 1))[0] == count - 1
+
+
+def test_a_file_over_2_gib(core: Core) -> None:
     plain = with_certificates(GOOD, 0, 0)
-    assert _parse_with(core, 512 << 20, plain)[:2] == (0, None)
-    result, why, reads = _parse_with(core, (512 << 20) + 1, plain)
-    assert (result, why, reads) == (-errno.EFBIG, "file: over 512 MiB", [])
+    assert _parse_with(core, 2 << 30, plain)[:2] == (0, None)
+    result, why, reads = _parse_with(core, (2 << 30) + 1, plain)
+    assert (result, why, reads) == (-errno.EFBIG, "file: over 2 GiB", [])
 
 
 def test_little_is_read(core: Core) -> None:

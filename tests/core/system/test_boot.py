@@ -42,6 +42,21 @@ def test_what_a_terminal_has_not_sent(core: Core) -> None:
         os.close(fd)
 
 
+def test_as_much_as_the_kernel_says_is_pending(core: Core) -> None:
+    """Of a pseudo-terminal it says 0; a serial line is slow."""
+
+    @core.ffi.callback("int(int, unsigned long, void *)")  # type: ignore[untyped-decorator]
+    def pending(_fd: int, _request: int, out: object) -> int:
+        core.ffi.cast("int *", out)[0] = 7
+        return 0
+
+    core.lib.fault_sys_ioctl = pending
+    try:
+        assert core.lib.cfs_terminal_pending(0) == 7
+    finally:
+        core.lib.fault_sys_ioctl = core.ffi.NULL
+
+
 def test_an_initramfs_is_emptied_and_no_other_file_system(core: Core, tree: int) -> None:
     with core.account() as said:
         assert core.lib.cfs_initramfs_empty(tree) == 0

@@ -4,6 +4,8 @@
 import errno
 import os
 
+import pytest
+
 from tests.core.core import Core
 
 PLACE = os.O_PATH | os.O_DIRECTORY
@@ -34,6 +36,20 @@ def test_in_a_chroot_whose_root_is_no_mount(core: Core) -> None:
         assert core.lib.cfs_namespace_leave(saved) == 0
     here = ["open /proc/self/ns/mnt 0", f"open / {PLACE:#x}", f"open . {PLACE:#x}"]
     assert said[4:] == [PRIVATE, *here, "setns 0x20000", PRIVATE, *BACK[1:], *BACK]
+
+
+@pytest.mark.parametrize("number", range(6, 14))
+def test_a_chroot_where_that_fails_is_left_again(core: Core, number: int) -> None:
+    """Whichever call it is: the error is that call's, and nothing else is made private."""
+    saved = core.ffi.new("struct cfs_namespace *")
+    with core.account(5, errno.EINVAL, number, errno.EDOM) as said:
+        result = core.lib.cfs_namespace_enter(saved)
+    here = ["open /proc/self/ns/mnt 0", f"open / {PLACE:#x}", f"open . {PLACE:#x}"]
+    tried = [*here, "setns 0x20000", PRIVATE, *BACK[1:]]
+    # 10: it goes back into the chroot also where the copy is not made private
+    reached = len(tried) if number == 10 else number - 5
+    assert said[5:] == [*tried[:reached], *BACK]
+    assert result == -errno.EDOM
 
 
 def test_what_is_not_private_is_left_again(core: Core) -> None:

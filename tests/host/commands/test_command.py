@@ -121,7 +121,7 @@ def test_a_signal_ends_it_as_an_exception_does(
     target = tmp_path / "file"
 
     def verb(_: argparse.Namespace) -> int:
-        write_file(target, b"data", 0o644, lambda _: os.kill(os.getpid(), number))
+        write_file(target, [b"data"], 0o644, lambda _: os.kill(os.getpid(), number))
         return 0
 
     parser = command.VerbParser("cfs-x", "")

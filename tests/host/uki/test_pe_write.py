@@ -3,6 +3,7 @@
 
 import _cfs
 import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyinit.host.uki.pe_write import PeWriteError, rewrite
+from pyinit.host.uki import pe_write
+from pyinit.host.uki.pe_write import PeWriteError, checksum
 
 ALIGNMENT, PAGE = 512, 4096
 
@@ -90,6 +92,32 @@ NAMES = st.lists(
 CONTENT = st.binary(min_size=1, max_size=40).flatmap(
     lambda data: st.integers(1, 300).map(lambda times: data * times)
 )
+
+
+def rewrite(
+    data: bytes,
+    *,
+    change: Mapping[int, bytes],
+    remove: Sequence[int] = (),
+    add: Sequence[tuple[bytes, bytes]] = (),
+) -> bytes:
+    """In one piece, from contents in two."""
+    halves: dict[int, list[pe_write.Piece]] = {}
+    for index, content in change.items():
+        middle = len(content) // 2
+        halves[index] = [content[:middle], memoryview(content)[middle:]]
+    return b"".join(pe_write.rewrite(data, change=halves, remove=remove, add=add))
+
+
+@given(st.lists(st.binary(max_size=9)))
+def test_the_sum_is_that_of_the_whole_however_it_is_cut(pieces: list[bytes]) -> None:
+    whole = b"".join(pieces)
+    padded = whole + bytes(len(whole) % 2)
+    folded = sum(struct.unpack(f"<{len(padded) // 2}H", padded))
+    while folded > 0xFFFF:
+        folded = (folded & 0xFFFF) + (folded >> 16)
+    expected = folded if any(whole) else 0xFFFF
+    assert checksum(pieces) == expected + len(whole)
 
 
 @settings(deadline=None)

@@ -2,9 +2,12 @@
 """Sealing real UKIs: what it writes, what it leaves alone, what it refuses."""
 
 import _cfs
+import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pefile
 import pytest
@@ -200,14 +203,12 @@ def test_no_section_left_out_of_the_comparison(tmp_path: Path) -> None:
 def test_a_wrong_result_is_never_renamed_into_place(
     section: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(
-        data: bytes, change: dict[int, bytes], remove: list[int], add: list[tuple[bytes, bytes]]
-    ) -> bytes:
-        image = bytearray(rewrite(data, change=change, remove=remove, add=add))
+    def broken(data: bytes, **changes: Any) -> list[bytes]:
+        image = bytearray(b"".join(rewrite(data, **changes)))
         _, table = _cfs.pe_parse(bytes(image))
         [pointer] = [row[4] for row in table if row[0].rstrip(b"\0").decode() == section]
         image[pointer] ^= 1
-        return bytes(image)
+        return [bytes(image)]
 
     monkeypatch.setattr("pyinit.host.uki.seal.rewrite", broken)
     source, target = small(tmp_path, LINUX, INITRD), tmp_path / "out.efi"
@@ -216,6 +217,46 @@ def test_a_wrong_result_is_never_renamed_into_place(
         seal(source, target, [ONE])
     assert target.read_bytes() == b"before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.efi", "out.efi"]
+
+
+def test_a_layout_that_cannot_be_changed_has_a_way_out(tmp_path: Path) -> None:
+    """The arm64 stub of Debian 12 has data behind its sections; ukify puts its own behind that."""
+    source = tmp_path / "in.efi"
+    source.write_bytes(Image([LINUX, INITRD, COMMAND_LINE], tail=b"tail").build())
+    with pytest.raises(Refused) as caught:
+        seal(source, source, [ONE])
+    assert str(caught.value) == (
+        f"refused: source: {source}: data in no section at byte 2560, "
+        "expected a UKI that ukify built with what `cfs-uki payload` writes"
+    )
+
+
+def test_memory_is_little_more_than_the_file(tmp_path: Path) -> None:
+    """It was six times the file: 2.5 GB for a UKI of 412 MB."""
+    size = 64 << 20
+    source = tmp_path / "in.efi"
+    source.write_bytes(Image([LINUX, (".initrd", bytes(size)), COMMAND_LINE]).build())
+    code = (
+        "import resource, sys; from pathlib import Path; from pyinit.host.uki.seal import *; "
+        "used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10; before = used(); "
+        "seal(Path(sys.argv[1]), Path(sys.argv[1]), [Digest(1, bytes(32))]); "
+        "print(used() - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, source],
+        capture_output=True, text=True, timeout=600, check=True,
+        env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )  # fmt: skip
+    assert int(done.stdout) < 1.2 * size
+    assert Uki(source).carried_digests() == [Digest(_cfs.SHA256, bytes(32))]
+
+
+def test_a_file_that_is_too_large(tmp_path: Path) -> None:
+    source = tmp_path / "in.efi"
+    with source.open("wb") as file:
+        file.truncate((2 << 30) + 1)
+    with pytest.raises(Refused, match="2147483649 bytes, expected at most 2 GiB"):
+        seal(source, source, [ONE])
 
 
 def test_permissions_are_kept(tmp_path: Path) -> None:

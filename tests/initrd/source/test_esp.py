@@ -195,7 +195,7 @@ def test_a_command_line_of_the_file(firmware: Firmware) -> None:
     assert look(uki=False).command_line is None
 
 
-@pytest.mark.parametrize("text", ["", "-1", "1 ", "96", "0x1", "²", "1000", "0002"])
+@pytest.mark.parametrize("text", ["", "-1", "1 ", "512", "0x1", "²", "1000", "0002"])
 def test_other_profiles_are_no_profile(firmware: Firmware, text: str) -> None:
     firmware.set("StubProfile", text)
     assert "StubProfile is" in why_not()

@@ -5,6 +5,7 @@ The mounts themselves, made by kernels, are in tests/vm/test_state.py."""
 import _cfs
 import errno
 import os
+import posix
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -167,16 +168,23 @@ def test_usr_is_bound_on_itself_where_systemd_would_copy_it(
         assert os.fstat(fd).st_ino == usr.stat().st_ino
 
 
-@pytest.mark.parametrize("call", ["mount_clone", "mount_attach"])
+@pytest.mark.parametrize(
+    ("module", "call"), [(_cfs, "mount_clone"), (_cfs, "mount_attach"), (posix, "open")]
+)
 def test_a_usr_that_cannot_be_bound_is_refused(
-    kernel: Kernel, root: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+    kernel: Kernel,
+    root: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: Any,
+    call: str,
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EINVAL, "no")
 
     (tmp_path / "usr").mkdir()
     monkeypatch.setattr(selinux, "is_on", lambda: True)
-    monkeypatch.setattr(_cfs, call, fail)
+    monkeypatch.setattr(module, call, fail)
     settings = Config()
     settings.root = "transient"
     with pytest.raises(Refused, match="refused: state: /usr: no"):
