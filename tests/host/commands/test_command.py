@@ -119,6 +119,8 @@ def test_a_signal_ends_it_as_an_exception_does(
 ) -> None:
     """So that what it was writing goes away."""
     target = tmp_path / "file"
+    # A shell starts what runs in the background with this signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def verb(_: argparse.Namespace) -> int:
         write_file(target, [b"data"], 0o644, lambda _: os.kill(os.getpid(), number))
@@ -126,7 +128,10 @@ def test_a_signal_ends_it_as_an_exception_does(
 
     parser = command.VerbParser("cfs-x", "")
     parser.add_verb("write", verb, "")
-    assert command.run("cfs-x", parser, ["write"]) == 2
+    try:
+        assert command.run("cfs-x", parser, ["write"]) == 2
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err == "cfs-x: interrupted\n"
     assert list(tmp_path.iterdir()) == []
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
