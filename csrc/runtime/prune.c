@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 #include <string.h>
+#include <sys/mman.h>
 
 extern char cfs_window_start[], cfs_heap_end[];
 /* Of pyinit.host.frozen.table: texts, one behind the other, and an empty one. The second has those
@@ -185,10 +186,12 @@ static int forget_making(void)
 
 int prune_names(void)
 {
-	struct entries *entries = PyMem_RawCalloc(1, sizeof(*entries));
+	/* Not of the heap: it is what ships, and has no room for this with CPython 3.13. */
+	struct entries *entries = mmap(NULL, sizeof(*entries), PROT_READ | PROT_WRITE,
+				       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int failed;
 
-	if (!entries) {
+	if (entries == MAP_FAILED) {
 		PyErr_NoMemory();
 		return -1;
 	}
@@ -206,6 +209,6 @@ int prune_names(void)
 			if (!entries->entry[index].used)
 				memset(entries->entry[index].start, 0, entries->entry[index].size);
 	}
-	PyMem_RawFree(entries);
+	(void)munmap(entries, sizeof(*entries));
 	return failed ? -1 : 0;
 }
