@@ -47,7 +47,11 @@ class BuildExtension(build_ext):  # type: ignore[misc]  # untyped base
 
 
 def _with_pybind11(ext: Extension) -> None:
-    """Looked for when it is needed: what builds cfs-init alone has none."""
+    """And the compiler's flags: looked for when needed. What builds cfs-init alone has neither."""
+    try:
+        ext.extra_compile_args += flags.hardening_cxx()
+    except FileNotFoundError as error:
+        sys.exit(f"{ext.name}: {error.filename} is missing: install g++, or set CXX and CC")
     try:
         import pybind11
     except ModuleNotFoundError:
@@ -115,7 +119,6 @@ setup(
                 # Without what debuggers want of templates: that is ten times the code.
                 *("-std=c++20", "-O2", "-g0", "-fvisibility=hidden"),
                 f"-ffile-prefix-map={ROOT}=.",
-                *flags.hardening_cxx(),
             ],
             extra_link_args=flags.linking(flags.LINK_SHARED),
         ),

@@ -120,7 +120,7 @@ def _xattrs() -> Iterator[bytes]:
     ):  # fmt: skip
         yield _one(inline(b"", xattrs=[(TRUSTED, b"overlay.metacopy", value)]))
     for value in (
-        b"", b"/", b"a", b"//a", b"/a/b", b"..", b"a/../b", b"a//b", b"a/.", b"a/b/", b"a\0b", b"-",
+        b"", b"/", b"a", b"//a", b"/a/b", b"..", b"a/../b", b"a//b", b"a/.", b"a/b/", b"a\nb", b"-",
     ):  # fmt: skip
         yield _one(inline(b"", xattrs=[(TRUSTED, b"overlay.redirect", value)]))
         yield _one(directory(xattrs=[(TRUSTED, b"overlay.redirect", value)]))

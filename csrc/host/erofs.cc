@@ -80,6 +80,16 @@ uint16_t mode_of(uint8_t entry_type)
 	return entry_type < sizeof(modes) / sizeof(modes[0]) ? modes[entry_type] : uint16_t{ 0 };
 }
 
+/* `objects` prints a line for each: a newline would make two of one, the second a path to anywhere. */
+bool has_control(std::string_view path)
+{
+	return std::any_of(path.begin(), path.end(), [](char c) {
+		auto byte = static_cast<uint8_t>(c);
+
+		return byte < 0x20 || byte == 0x7f;
+	});
+}
+
 /* Components that a lookup can follow downwards. */
 bool is_relative(std::string_view path)
 {
@@ -380,6 +390,8 @@ void Image::attributes(const Inode &inode, bool all, Attributes &out) const
 		out.whiteout = false;
 	} else if (out.whiteout && inode.size) {
 		throw Malformed("a whiteout with content", inode.offset);
+	} else if (has_control(out.payload)) {
+		throw Malformed("a redirect with a control character", inode.xattrs);
 	} else if (!out.payload.empty() && !is_relative(out.payload)) {
 		throw Malformed("a redirect that leads out of the store", inode.xattrs);
 	}

@@ -89,7 +89,7 @@ def _read(data: bytes, where: str) -> Config:
     if not faults:
         values = _translate(document)
         faults = [at(*fault) for fault in _value_faults(document, values)]
-        faults += [at(*fault) for fault in _contradictions(document, values)]
+        faults = faults or [at(*fault) for fault in _contradictions(document, values)]
     if faults:
         raise ConfigErrors([error for _, error in sorted(faults, key=lambda fault: fault[0])])
     return config.parse(_lines(values), where)
@@ -204,12 +204,22 @@ def _contradictions(
     document: Mapping[str, Any], values: Mapping[str, tuple[KeyPath, str]]
 ) -> Iterator[tuple[KeyPath, str, str]]:
     """`transient = false` alone says what is not wanted; where the default is just that, nobody
-    knows what is."""
+    knows what is. A `path` alone, or what belongs to state alone, was written for state that was
+    kept: without any, each change since the last boot would be gone."""
     for table in ("etc", "var"):
+        if _get(document, (table, "mount")) is not None or values[table][1] != "transient":
+            continue
         path = table, "transient"
-        alone = _get(document, path) is False and _get(document, (table, "mount")) is None
-        if alone and values[table][1] == "transient":
+        if _get(document, path) is False:
             yield path, f"{_name(path)} = false", 'mount with it, as in mount = "overlay"'
+        path = table, "path"
+        if _get(document, path) is not None and _get(document, (table, "transient")) is None:
+            found = f"{_name(path)} without a mode, and nothing is kept without one"
+            yield path, found, f'mount = "{setup_root_tables.BEFORE[table]}", as 0.1.0 had it'
+    kept = {values[table][1] for table in ("etc", "var")} - {"none", "transient"}
+    path = "state", "missing"
+    if not kept and _get(document, path) == "refuse":
+        yield path, f'{_name(path)} = "refuse", and no state is kept', "[etc] or [var] mount"
 
 
 def _lines(values: Mapping[str, tuple[KeyPath, str]]) -> bytes:

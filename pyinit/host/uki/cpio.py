@@ -10,6 +10,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from mmap import mmap
 
 MAGIC = b"070701"
 TRAILER = "TRAILER!!!"
@@ -78,7 +79,7 @@ def read_cpio(data: bytes, offset: int = 0) -> tuple[list[Entry], int]:
     ], end
 
 
-def read_members(data: bytes, offset: int, limit: int) -> tuple[list[Member], int]:
+def read_members(data: bytes | mmap, offset: int, limit: int) -> tuple[list[Member], int]:
     """As read_cpio(), of what lies before `limit`, and copies nothing."""
     start = offset
     found: list[Member] = []
@@ -95,7 +96,7 @@ def read_members(data: bytes, offset: int, limit: int) -> tuple[list[Member], in
 
 
 def find_archives(
-    data: bytes, start: int = 0, limit: int | None = None
+    data: bytes | mmap, start: int = 0, limit: int | None = None
 ) -> Iterator[tuple[int, int, list[Member]]]:
     """(start, end, members) of each uncompressed archive in an initrd, in order.
 
@@ -170,7 +171,7 @@ def _append(out: bytearray, entry: Entry, inode: int) -> None:
 
 
 def _header(
-    data: bytes, offset: int, start: int, limit: int
+    data: bytes | mmap, offset: int, start: int, limit: int
 ) -> tuple[str, int, int, tuple[int, int], int]:
     """(name, mode, size, rdev, offset of the data)"""
     raw = data[offset : min(offset + _HEADER_SIZE, limit)]

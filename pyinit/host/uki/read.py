@@ -11,6 +11,7 @@ import _cfs
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from mmap import mmap
 from pathlib import Path
 from stat import S_ISREG
 
@@ -218,7 +219,7 @@ class _Named:
         )
 
 
-def find_carried(data: bytes, start: int, limit: int) -> list[Carried]:
+def find_carried(data: bytes | mmap, start: int, limit: int) -> list[Carried]:
     """The copies that can be seen without decompression; the initrd lies between the offsets."""
     found = []
     for first, end, members in find_archives(data, start, limit):

@@ -63,7 +63,8 @@ def test_an_empty_file_is_the_default_of_the_initrd() -> None:
 
 def test_each_key() -> None:
     settings = read(
-        '[root]\ntransient-ro = true\nsize = "25%"\n[etc]\nsize = "64M"\npath = "/s/{digest}/e"\n'
+        '[root]\ntransient-ro = true\nsize = "25%"\n[etc]\nsize = "64M"\nmount = "transient"\n'
+        'path = "/s/{digest}/e"\n'
         '[var]\nmount = "transient-disk"\nsize = 4096\npath = "/ostree/deploy/os/var"\n'
         '[state]\nmissing = "refuse"\ngrow = "1G"\n[digest]\nsource = "cmdline"\n'
         'uki = "off"\n[store]\npath = "/repo"\n[sysroot]\n'
@@ -239,7 +240,8 @@ def test_every_choice_of_the_initrd_is_one_of_the_schema() -> None:
     for table, content in SCHEMA["properties"].items():
         for key, schema in content["properties"].items():
             for value in schema.get("enum", [True, False]):
-                profile = BOOTC if value in ("root", "volatile") else ""
+                # Some mean something there alone, or where state is kept.
+                profile = BOOTC if value in ("root", "volatile", "refuse") else ""
                 try:
                     found = read(f"{profile}[{table}]\n{key} = {json.dumps(value)}\n").values()
                 except ConfigErrors:
@@ -272,7 +274,7 @@ def test_compile_and_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     [
         ("", ["etc", "var"]),
         (DEFAULT, ["etc", "var"]),
-        ('[etc]\npath = "/state/etc"\n[root]\ntransient = true\n', ["etc", "var"]),
+        ("[etc]\n[root]\ntransient = true\n", ["etc", "var"]),
         ('[etc]\nmount = "bind"\n', ["var"]),
         ('[profile]\nname = "none"\n[var]\ntransient = true\n', ["etc"]),
         ('[etc]\ntransient = true\n[var]\nmount = "bind"\n', []),
@@ -294,6 +296,28 @@ def test_who_relied_on_the_old_defaults_is_told(
         f'mount = "transient", or mount = "{before[name]}"\n'
         for name in told
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('[etc]\npath = "/a"\n', "2:1: [etc] path without a mode, and nothing is kept without one"),
+        ('[var]\npath = "/a"\n', "2:1: [var] path without a mode, and nothing is kept without one"),
+        ('[state]\nmissing = "refuse"\n', '2:1: [state] missing = "refuse", and no state is kept'),
+    ],
+)
+def test_what_was_written_for_state_that_was_kept_is_refused(text: str, fault: str) -> None:
+    """Such a machine would come up, and each change since the last boot would be gone."""
+    with pytest.raises(ConfigErrors) as caught:
+        read(text)
+    [error] = caught.value.errors
+    assert str(error).startswith(f"error: config: the.toml:{fault}")
+    if "path" in text:
+        for mode in ('mount = "bind"', 'mount = "transient"', "transient = true"):
+            read(text + mode)
+    else:
+        read(text + '[var]\nmount = "bind"')
+    read(BOOTC + text)
 
 
 @pytest.mark.parametrize("profile", ["", BOOTC])

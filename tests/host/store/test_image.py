@@ -268,6 +268,9 @@ RULES: dict[str, Callable[[], bytes]] = {
         inline(b"", shared=range(60)), *((1, b"%02d" % i, b"v" * 1200) for i in range(60))
     ),
     "a redirect with a NUL": lambda: _with((_TRUSTED, b"overlay.redirect", b"a\0b")),
+    "a redirect with a control character": lambda: _with(
+        (_TRUSTED, b"overlay.redirect", b"/ab/cd\n/etc/passwd")
+    ),
     "a redirect that leads out of the store": lambda: _with(
         (_TRUSTED, b"overlay.redirect", b"/a/../b")
     ),
