@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """What pyproject.toml cannot say: the extension modules, and the command `build_frozen`."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, ClassVar
@@ -116,8 +117,10 @@ setup(
             depends=_found("csrc/host/*.h"),
             libraries=["crypto"],
             extra_compile_args=[
-                # Without what debuggers want of templates: that is ten times the code.
-                *("-std=c++20", "-O2", "-g0", "-fvisibility=hidden"),
+                # Without what debuggers want of templates, which is ten times the code: a package
+                # asks for that, and puts it into a package of its own.
+                *("-std=c++20", "-O2", "-fvisibility=hidden"),
+                *([] if "-g" in os.environ.get("CFLAGS", "").split() else ["-g0"]),
                 f"-ffile-prefix-map={ROOT}=.",
             ],
             extra_link_args=flags.linking(flags.LINK_SHARED),
