@@ -86,9 +86,7 @@ class Area:
         try:
             relative = path.lstrip("/")
             parent = _cfs.open_beneath(self._stage.base, relative, _DIRECTORY)
-            name = _boot()
-            if _exists(parent, name):  # after a soft reboot
-                _cfs.open_beneath(parent, name, _DIRECTORY)
+            _cfs.open_beneath(parent, _boot(), _DIRECTORY)  # there after a soft reboot
         except FileNotFoundError:
             return
         except OSError as error:

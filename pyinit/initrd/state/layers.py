@@ -148,7 +148,7 @@ class State:
         root = existing.at("/")
         if root is None or root.digest != self._root.image.digest:
             return -1
-        directory = posix.open(name, posix.O_PATH | _DIRECTORY, dir_fd=root.directory)
+        directory = posix.open(name, _DIRECTORY, dir_fd=root.directory)
         mount = mountinfo.of(directory)
         if mount is None or (mount.fstype, mount.root) != ("overlay", "/"):
             return -1
