@@ -192,3 +192,5 @@ def _fields() -> Iterator[bytes]:
     for at in (0, 1, 2, 4, 5, 8, 9, 16):
         for edge in _EDGES[:2]:
             yield changed(data, root.offset + at, bytes([edge]))
+    # The number of the root just behind the last one that the file has room for.
+    yield changed(data, SUPERBLOCK + 14, struct.pack("<H", len(data) // 32))
