@@ -36,7 +36,7 @@ int account_filter_to;
 /* The call of this number, from 1 on, has this error instead; 0: none has. */
 int account_fail_at;
 int account_error;
-/* And this one, after it, that error. */
+/* A second call that fails, with its own error; 0: none. */
 int account_also_at, account_also_error;
 
 static int account_calls;

@@ -204,8 +204,8 @@ def _contradictions(
     document: Mapping[str, Any], values: Mapping[str, tuple[KeyPath, str]]
 ) -> Iterator[tuple[KeyPath, str, str]]:
     """`transient = false` alone says what is not wanted; where the default is just that, nobody
-    knows what is. A `path` alone, or what belongs to state alone, was written for state that was
-    kept: without any, each change since the last boot would be gone."""
+    knows what is. A `path` alone, and `missing = "refuse"`, were written for state that was kept.
+    If none were kept, each change since the last boot would be lost without a word."""
     for table in ("etc", "var"):
         if _get(document, (table, "mount")) is not None or values[table][1] != "transient":
             continue
@@ -214,12 +214,13 @@ def _contradictions(
             yield path, f"{_name(path)} = false", 'mount with it, as in mount = "overlay"'
         path = table, "path"
         if _get(document, path) is not None and _get(document, (table, "transient")) is None:
-            found = f"{_name(path)} without a mode, and nothing is kept without one"
+            found = f"{_name(path)} without mount: no state would be kept there"
             yield path, found, f'mount = "{setup_root_tables.BEFORE[table]}", as 0.1.0 had it'
     kept = {values[table][1] for table in ("etc", "var")} - {"none", "transient"}
     path = "state", "missing"
     if not kept and _get(document, path) == "refuse":
-        yield path, f'{_name(path)} = "refuse", and no state is kept', "[etc] or [var] mount"
+        found = f'{_name(path)} = "refuse", but no state is kept on the disk'
+        yield path, found, "mount in [etc] or [var]"
 
 
 def _lines(values: Mapping[str, tuple[KeyPath, str]]) -> bytes:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 Piece = bytes | bytearray | memoryview
-"""Of what is written. Pieces are put together in the file alone: an initrd has 400 MB."""
+"""A part of what is written. Parts are joined in the file alone: an initrd has 400 MB."""
 
 SECTION_SIZE = 40
 _CHUNK = 1 << 20

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """A sealed UKI, read back before it gets its name: what should change has, and nothing else.
 
-The file is mapped: what it is compared with fills the memory, as an initrd has 400 MB. Its name is
-nobody else's yet, so it is not cut meanwhile.
+The file is mapped and not read: what it is compared with fills the memory, since an initrd has
+400 MB. Nobody else knows the file's name yet, so nobody cuts it meanwhile.
 """
 
 from __future__ import annotations

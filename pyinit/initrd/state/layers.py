@@ -122,10 +122,11 @@ class State:
         return mode
 
     def _stack(self, name: str, lower: int, entry: Entry, layers: tuple[int, int]) -> int:
-        """An overlay above the composed root whose upper layer who has the disk may have written.
+        """An overlay above the composed root. Who has the disk may have written its upper layer.
 
-        Redirects and metacopies in it are not followed, which cannot go together with data-only
-        layers: so it has the composed directory as its lower layer, not that one's layers.
+        So redirects and metacopies in it are not followed. That cannot go together with data-only
+        layers. So its lower layer is the composed directory, not the layers of that one.
+        Refused("state"): the kernel does not mount it.
         """
         paths = existing.paths(layers)
         try:
@@ -140,19 +141,18 @@ class State:
             raise Refused("state", entry.path, os_error(error), expected) from None
 
     def _running(self, name: str, upper: int) -> int:
-        """The running system's own overlay with this upper directory, once more; -1: it has none.
+        """A clone of the running system's overlay with this upper directory; -1: there is none.
 
-        For a soft reboot into the image that runs: that overlay is in use as long as its root is,
-        and is above the same content.
+        For a soft reboot into the image that runs. That overlay is in use as long as its root is,
+        and what lies below it is the same.
         """
         root = existing.at("/")
         if root is None or root.digest != self._root.image.digest:
             return -1
         directory = posix.open(name, _DIRECTORY, dir_fd=root.directory)
         mount = mountinfo.of(directory)
-        if mount is None or (mount.fstype, mount.root) != ("overlay", "/"):
-            return -1
-        if mount.source != f"cfs-{name}":
+        ours = "overlay", "/", f"cfs-{name}"
+        if mount is None or (mount.fstype, mount.root, mount.source) != ours:
             return -1
         if existing.layer(mount, "upperdir") != existing.name(upper):
             return -1

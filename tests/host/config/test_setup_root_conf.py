@@ -301,9 +301,12 @@ def test_who_relied_on_the_old_defaults_is_told(
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ('[etc]\npath = "/a"\n', "2:1: [etc] path without a mode, and nothing is kept without one"),
-        ('[var]\npath = "/a"\n', "2:1: [var] path without a mode, and nothing is kept without one"),
-        ('[state]\nmissing = "refuse"\n', '2:1: [state] missing = "refuse", and no state is kept'),
+        ('[etc]\npath = "/a"\n', "2:1: [etc] path without mount: no state would be kept there"),
+        ('[var]\npath = "/a"\n', "2:1: [var] path without mount: no state would be kept there"),
+        (
+            '[state]\nmissing = "refuse"\n',
+            '2:1: [state] missing = "refuse", but no state is kept on the disk',
+        ),
     ],
 )
 def test_what_was_written_for_state_that_was_kept_is_refused(text: str, fault: str) -> None:
