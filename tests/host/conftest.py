@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """A real UKI (systemd's stub and ukify, a real kernel), and a key to sign it with."""
 
+import signal
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +11,15 @@ import pytest
 
 from pyinit.host.uki.cpio import Entry, write_cpio
 from tests.vm.toolbox import Kernel, Toolbox
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt. A shell starts what runs in the background with it ignored,
+    and Python leaves that so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @dataclass(frozen=True)

@@ -113,14 +113,13 @@ def test_a_closed_standard_output(arguments: list[str], uki: Path) -> None:
     assert (code, said) == (2, "cfs-uki: error: standard output: Bad file descriptor (EBADF)\n")
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_as_an_exception_does(
     number: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """So that what it was writing goes away."""
     target = tmp_path / "file"
-    # A shell starts what runs in the background with this signal ignored.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def verb(_: argparse.Namespace) -> int:
         write_file(target, [b"data"], 0o644, lambda _: os.kill(os.getpid(), number))
@@ -128,10 +127,7 @@ def test_a_signal_ends_it_as_an_exception_does(
 
     parser = command.VerbParser("cfs-x", "")
     parser.add_verb("write", verb, "")
-    try:
-        assert command.run("cfs-x", parser, ["write"]) == 2
-    finally:
-        signal.signal(signal.SIGINT, before)
+    assert command.run("cfs-x", parser, ["write"]) == 2
     assert capsys.readouterr().err == "cfs-x: interrupted\n"
     assert list(tmp_path.iterdir()) == []
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

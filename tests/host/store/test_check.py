@@ -150,6 +150,7 @@ def test_of_a_sealed_object(measured: _cfshost.Measured, kind: str | None) -> No
     assert (fault and fault.kind) == kind
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_it_at_once(tmp_path: Path) -> None:
     """A terabyte of nothing would take minutes."""
     path = tmp_path / "large"
