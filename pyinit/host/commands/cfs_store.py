@@ -131,21 +131,22 @@ def _add_images(verb: Parser) -> None:
 def _add(options: argparse.Namespace) -> int:
     if not options.paths and not options.images:
         raise UsageError("usage", "add", "nothing to add", "FILE, DIR or --image FILE")
-    from pyinit.host.store import add
+    from pyinit.host.store import add, lock
     from pyinit.host.store.layout import Store, create
 
     if options.create:
         create(options.object_store)
     store = Store(options.object_store)
     adder = add.Adder(store, store.choose_algorithm(options.hash), options.verity)
-    try:
-        digests = add.add_files(adder, options.paths)
-        for path in options.images:
-            digest = adder.add(path)
-            adder.link_image(digest)
-            digests.append(digest)
-    finally:
-        adder.finish()
+    with lock.shared(store, _tell):
+        try:
+            digests = add.add_files(adder, options.paths)
+            for path in options.images:
+                digest = adder.add(path)
+                adder.link_image(digest)
+                digests.append(digest)
+        finally:
+            adder.finish()
     for digest in digests:
         say(digest)
     if adder.unsealed:
@@ -154,11 +155,11 @@ def _add(options: argparse.Namespace) -> int:
 
 
 def _seal(options: argparse.Namespace) -> int:
-    from pyinit.host.store import seal
+    from pyinit.host.store import lock, seal
     from pyinit.host.store.layout import Store
 
     store = Store(options.store)
-    with _progress() as progress:
+    with lock.shared(store, _tell), _progress() as progress:
         report = seal.seal_store(store, progress)
     for refused in report.wrong[:_SHOWN]:
         complain(NAME, refused)
@@ -176,6 +177,10 @@ def _seal(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _tell(text: str) -> None:
+    complain(NAME, printable(text))
+
+
 def _objects(options: argparse.Namespace) -> int:
     from pyinit.host.store import image
 
@@ -184,11 +189,12 @@ def _objects(options: argparse.Namespace) -> int:
 
 
 def _missing(options: argparse.Namespace) -> int:
-    from pyinit.host.store import image
+    from pyinit.host.store import image, lock
     from pyinit.host.store.layout import Store
 
     store = Store(options.object_store)
-    lines, absent, total = image.missing(map(image.read, options.images), store.objects)
+    with lock.shared(store, _tell):
+        lines, absent, total = image.missing(map(image.read, options.images), store.objects)
     write(lines)
     if absent:
         found = f"{absent} of {total} objects are missing"
@@ -214,11 +220,12 @@ def _dump(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
+    from pyinit.host.store import lock
     from pyinit.host.store.check import check
     from pyinit.host.store.layout import Store
 
     store = Store(options.store)
-    with _reading() as progress:
+    with lock.shared(store, _tell), _reading() as progress:
         report = check(store, sealed=options.sealed, progress=progress)
     if options.json:
         import json
