@@ -88,7 +88,7 @@ def find_kernel(tree: Path) -> Kernel:
     ]
     if not found:
         expected = "vmlinuz-VERSION, lib/modules/VERSION"
-        raise SystemFailure("source", f"{tree}/boot", "no kernel with modules", expected)
+        raise SystemFailure("source", str(tree / "boot"), "no kernel with modules", expected)
     return max(found, key=lambda kernel: [*map(int, re.findall(r"\d+", kernel.version))])
 
 

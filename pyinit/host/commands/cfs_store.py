@@ -163,9 +163,12 @@ def _seal(options: argparse.Namespace) -> int:
         report = seal.seal_store(store, progress)
     for refused in report.wrong[:_SHOWN]:
         complain(NAME, refused)
-    for path, reason in report.not_sealed[:_SHOWN]:
-        complain(NAME, printable(f"not sealed: {path}: {reason}"))
     for reason, count in report.reasons.most_common():
+        # What stops every object is no matter of one of them.
+        shown = 1 if count == report.total else _SHOWN
+        paths = [path for path, why in report.not_sealed if why == reason]
+        for path in paths[:shown]:
+            complain(NAME, printable(f"not sealed: {path}: {reason}"))
         complain(NAME, printable(f"{count} not sealed: {reason}"))
     say(
         f"{report.total} objects: {report.sealed} sealed, {report.sealed_before} were sealed, "

@@ -36,6 +36,8 @@ _REASONS = {
     errno.ENOPKG: "the kernel lacks this hash algorithm (CONFIG_CRYPTO_SHA256, _SHA512)",
     errno.EBADMSG: "its fs-verity metadata is broken",
 }
+_SYS_FS = Path("/sys/fs")
+_HAVE_IT = ("ext4", "f2fs", "btrfs")
 UNSUPPORTED = (errno.ENOTTY, errno.EOPNOTSUPP)
 
 
@@ -109,7 +111,8 @@ def reason(error: OSError, path: Path) -> str:
 def _remedy(path: Path) -> str:
     """What gives the file system of `path` fs-verity. It is named: a mount point may be forgotten.
 
-    ext4 and f2fs have it as a feature, btrfs always (Linux 5.15).
+    ext4 and f2fs have it as a feature, btrfs always (Linux 5.15). All three list it in sysfs where
+    the kernel was built with it.
     """
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
@@ -118,6 +121,12 @@ def _remedy(path: Path) -> str:
         os.close(fd)
     if mount is None:
         return "ext4: tune2fs -O verity"
+    features = _SYS_FS / mount.fstype / "features"
+    if mount.fstype in _HAVE_IT and features.exists() and not (features / "verity").exists():
+        return (
+            f"{mount.fstype}: this kernel was built without CONFIG_FS_VERITY. "
+            "Seal with another one, and a disk image by cfs-seal-disk --vm"
+        )
     if mount.fstype == "ext4":
         return f"ext4: tune2fs -O verity {mount.source}"
     return f"{mount.fstype}: put the store on an ext4 with -O verity, a btrfs or an f2fs"

@@ -129,6 +129,7 @@ NONE = "no fs-verity on this file system or kernel"
         (errno.ENOSPC, "ext4", 4096, "no space for its hashes"),
         (errno.EDQUOT, "ext4", 4096, "no quota for its hashes"),
         (errno.ENOTTY, "ext4", 4096, f"{NONE} (ext4: tune2fs -O verity /dev/vda)"),
+        (errno.EOPNOTSUPP, "btrfs", 4096, f"{NONE} (btrfs: this kernel was built without"),
         (errno.EOPNOTSUPP, "xfs", 4096, f"{NONE} (xfs: put the store on an ext4 with -O verity"),
         (errno.ENOTTY, None, 4096, f"{NONE} (ext4: tune2fs -O verity)"),
     ],
@@ -142,6 +143,9 @@ def test_each_cause_has_words_of_its_own(
     words: str,
 ) -> None:
     line = f"36 1 8:1 / / rw - {fstype} /dev/vda rw".encode()
+    for name in ("ext4/features/verity", "btrfs/features/acl", "xfs/features/none"):
+        (tmp_path / "sys" / name).mkdir(parents=True)
+    monkeypatch.setattr(fsverity, "_SYS_FS", tmp_path / "sys")
     monkeypatch.setattr(mountinfo, "of", lambda _: mountinfo.Mount(line) if fstype else None)
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bsize=block))
     said = fsverity.reason(OSError(number, os.strerror(number)), tmp_path)

@@ -105,7 +105,17 @@ def test_without_fs_verity_nothing_is_sealed(
         put(store, b"%d" % number)
     assert main(["seal", str(store)]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert any(line.startswith("cfs-store: 50 not sealed: no fs-verity on") for line in lines)
+    assert any(line.startswith("cfs-store: 50 not sealed: no fs-verity ") for line in lines)
+    assert sum(" not sealed: /" in line for line in lines) == 1, "one stands for all"
+
+
+def test_of_a_reason_twenty_are_named(store: Path, kernel: Kernel, capsys: Capture) -> None:
+    paths = [put(store, b"%d" % number) for number in range(31)]
+    for path in paths[:30]:
+        kernel.fail[path.name] = errno.ETXTBSY
+    assert main(["seal", str(store)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.startswith("cfs-store: 30 not sealed: open for writing") for line in lines)
     assert sum(" not sealed: /" in line for line in lines) == 20, "the rest is counted"
 
 
