@@ -166,6 +166,32 @@ extern const char *_PyImport_DynLoadFiletab[];
 const char *_PyImport_DynLoadFiletab[] = {NULL};
 ABSENT(_PyImport_FindSharedFuncptr)
 
+/* The interpreter's own words for an exception that nobody caught: sys.stderr is not there. Ours are
+ * Python (pyinit.initrd.report.traceback). (ld --wrap) */
+void __wrap_PyErr_Print(void);
+void __wrap_PyErr_Print(void)
+{
+	PyErr_Clear();
+}
+
+void __wrap_PyErr_Display(PyObject *type, PyObject *error, PyObject *traceback);
+void __wrap_PyErr_Display(PyObject *type, PyObject *error, PyObject *traceback)
+{
+	(void)type, (void)error, (void)traceback;
+}
+
+/* Of libm: int() asks how many digits a number of some base may have. Powers of two are read in
+ * another way, and the freezer refuses all other bases but ten. (ld --wrap) */
+double __wrap_log(double number);
+double __wrap_log(double number)
+{
+	if (number == 10.0)
+		return __builtin_log(10.0);
+	if (number == (double)PyLong_BASE)
+		return __builtin_log((double)PyLong_BASE);
+	absent("absent: log");
+}
+
 /* Of libc: the user database, whose static form brings name services and a resolver with it, and
  * wants shared objects of the very same libc at run time. posix has functions that call these. */
 int getgrouplist(const char *user, gid_t group, gid_t *groups, int *count)

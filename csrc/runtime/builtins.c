@@ -11,14 +11,12 @@ PyObject *PyInit__imp(void);
 PyObject *PyInit_errno(void);
 PyObject *PyInit_posix(void);
 PyObject *PyInit_time(void);
-PyObject *PyMarshal_Init(void);
 
 extern struct _inittab _PyImport_Inittab[];
 struct _inittab _PyImport_Inittab[] = {
 	{"_cfs", PyInit__cfs},
 	{"_imp", PyInit__imp},
 	{"errno", PyInit_errno},
-	{"marshal", PyMarshal_Init},
 	{"posix", PyInit_posix},
 	{"time", PyInit_time},
 	{"builtins", NULL}, /* made by the interpreter itself */

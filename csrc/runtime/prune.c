@@ -3,7 +3,8 @@
  * Methods, getters and functions in C whose names nobody looks up: neither frozen code nor C code
  * has them (pyinit.host.frozen.named). They are taken out of the types and modules before the
  * snapshot, and their entries out of the tables of the types and modules, which nobody reads
- * again. Then no pointer leads to their code, and the second link leaves it out.
+ * again. Then no pointer leads to their code, and the second link leaves it out. Nothing is loaded
+ * any more: of _imp all goes, and of the built-in functions exec(), which modules are loaded by.
  */
 #define Py_BUILD_CORE 1
 #include <Python.h>
@@ -18,7 +19,7 @@
 
 extern char cfs_window_start[], cfs_heap_end[];
 /* Of pyinit.host.frozen.table: texts, one behind the other, and an empty one. The second has those
- * of frozen code alone: C code looks nothing up in errno, posix and _imp. */
+ * of frozen code alone: C code looks nothing up in errno and posix. */
 extern const char cfs_kept[], cfs_frozen[];
 
 enum { TABLES_MAX = 4096 };
@@ -33,9 +34,27 @@ struct entries {
 	} entry[TABLES_MAX];
 };
 
+/* What only pickling, copying, sys.getsizeof(), round() and the module math look up: nothing of these
+ * is here, and the freezer refuses those that could be called. */
+static bool unasked(const char *name)
+{
+	static const char *const names[] = {
+		"__ceil__",	    "__copy__",	    "__deepcopy__", "__floor__",
+		"__getnewargs__",   "__getnewargs_ex__", "__getstate__", "__reduce__",
+		"__reduce_ex__",    "__round__",    "__setstate__", "__sizeof__",
+	};
+
+	for (size_t index = 0; index < sizeof(names) / sizeof(*names); index++)
+		if (strcmp(names[index], name) == 0)
+			return true;
+	return false;
+}
+
 static bool kept(const char *names, const char *name)
 {
-	if (strncmp(name, "__", 2) == 0)
+	if (unasked(name))
+		names = cfs_frozen;
+	else if (strncmp(name, "__", 2) == 0)
 		return true;
 	for (; *names; names += strlen(names) + 1)
 		if (strcmp(names, name) == 0)
@@ -201,7 +220,8 @@ int prune_names(void)
 		 PySys_SetObject("stdlib_module_names", NULL) < 0 ||
 		 prune_module("errno", cfs_frozen, entries) < 0 ||
 		 prune_module("posix", cfs_frozen, entries) < 0 ||
-		 prune_module("_imp", cfs_frozen, entries) < 0;
+		 prune_module("_imp", "", entries) < 0 ||
+		 PyDict_DelItemString(PyEval_GetBuiltins(), "exec") < 0;
 	if (!failed) {
 		PyGC_Collect();
 		snapshot_each(still_used, entries);

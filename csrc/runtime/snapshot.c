@@ -286,13 +286,19 @@ static const char *check_names(void)
 	return NULL;
 }
 
-/* Every import finds its module in sys.modules. The code of the modules is left out of the file. */
-static void forget_modules(void)
+/* Every import finds its module in sys.modules. The code of the modules is left out of the file, and
+ * so is what loads them (pyinit.initrd.importer). */
+static int forget_modules(void)
 {
 	static const struct _frozen none[1];
+	PyObject *importer = PyImport_ImportModule("_frozen_importlib");
+	PyObject *closed = importer ? PyObject_CallMethod(importer, "_close", NULL) : NULL;
 
+	Py_XDECREF(importer);
+	Py_XDECREF(closed);
 	_PyImport_FrozenBootstrap = none;
 	PyImport_FrozenModules = none;
+	return closed ? 0 : -1;
 }
 
 const char *snapshot_take(void)
@@ -314,7 +320,8 @@ const char *snapshot_take(void)
 	Py_DECREF(handler);
 	Py_DECREF(posix);
 	PyDict_Clear(environment_dict);
-	forget_modules();
+	if (forget_modules() < 0)
+		return "importer";
 	if (prune_names() < 0)
 		return "names";
 

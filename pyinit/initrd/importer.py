@@ -9,6 +9,7 @@ importlib's own would work, and costs 0.4 ms at every start. No search path, no 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType, ModuleType
+    from typing import NoReturn
 
     class Sys(ModuleType):
         modules: dict[str, ModuleType]
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     sys: Sys
     imp: Imp
+
+loading = True
 
 
 class Spec:
@@ -51,15 +54,28 @@ def _find_and_load(name: str, import_: object) -> "ModuleType":
         _find_and_load(parent, import_)
     module = sys.modules.get(name)
     if module is None:
+        if not loading:
+            _not_found(name)
         if imp.is_builtin(name):
             module = _load_builtin(name)
         elif imp.is_frozen(name):
             module = _load_frozen(name, parent)
         else:
-            raise ModuleNotFoundError(f"no module named {name!r} in this executable", name=name)
+            _not_found(name)
         if parent:
             setattr(sys.modules[parent], name.rpartition(".")[2], module)
     return module
+
+
+def _not_found(name: str) -> "NoReturn":
+    raise ModuleNotFoundError(f"no module named {name!r} in this executable", name=name)
+
+
+def _close() -> None:
+    """Before the snapshot is taken: all that there is is loaded, and what loads is left out."""
+    global loading, _load_builtin, _load_frozen
+    loading = False
+    del _load_builtin, _load_frozen
 
 
 def _load_builtin(name: str) -> "ModuleType":
@@ -91,7 +107,7 @@ def _load_frozen(name: str, parent: str) -> "ModuleType":
 def _handle_fromlist(module: "ModuleType", names: tuple[str, ...], import_: object) -> "ModuleType":
     """`from package import module`: loads what is not an attribute yet."""
     for name in names:
-        if not hasattr(module, name):
+        if loading and not hasattr(module, name):
             full = f"{module.__name__}.{name}"
             if imp.is_frozen(full):
                 _find_and_load(full, import_)

@@ -17,7 +17,7 @@ from tests.frozen.conftest import ROOT
 # zstd -19, bytes: what an initrd pays. These are what is reached, with room to grow. Debian 12 has
 # 3.11, and Debian 13 has 3.13.
 BUDGETS = {
-    ("source", (3, 11)): 620_000,
+    ("source", (3, 11)): 600_000,
     ("source", (3, 13)): 870_000,
     ("distribution", (3, 11)): 1_400_000,
     ("distribution", (3, 13)): 1_650_000,

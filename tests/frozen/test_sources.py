@@ -131,6 +131,16 @@ def lines_of(code: CodeType) -> set[int]:
         ("def f(a):\n    return a ** 2", "x.py:2: ** does not exist"),
         ("def f(a):\n    a **= 2", "x.py:2: ** does not exist"),
         ("def f(a):\n    return pow(a, 2)", "pow() does not exist"),
+        ("def f(a):\n    return round(a)", "round() does not exist"),
+        ("import sys\ndef f(a):\n    return sys.getsizeof(a)", "sys.getsizeof() does not exist"),
+        ("def f(a):\n    return int(a, 7)", "int() to a base that"),
+        ("def f(a, b):\n    return int(a, base=b)", "int() to a base that"),
+        ("def f(a, b):\n    return getattr(a, b)", "x.py:2: getattr() of a name that is not"),
+        ("def f(a, b):\n    setattr(a, b + 'c', 1)", "setattr() of a name that is not"),
+        ("def f(a, b):\n    return hasattr(*a)", "hasattr() of a name that is not"),
+        ("def f(a):\n    return '{0.real}'.format(a)", "format() of a text whose fields"),
+        ("def f(a):\n    return a.format(1)", "format() of a text whose fields"),
+        ("def f(a):\n    return '{real}'.format_map(a)", "format_map() of a text"),
     ],
 )
 def test_what_the_executable_lacks_is_refused(tmp_path: Path, text: str, rule: str) -> None:
@@ -145,6 +155,7 @@ def test_what_the_executable_lacks_is_refused(tmp_path: Path, text: str, rule: s
         "class C:\n    def f(self):\n        return list()",
         "X = bytes(16), tuple(k.replace('-', '_') for k in ('a-b',))",
         "class C:\n    @property\n    def x(self): return 1",
+        "def f(a):\n    return getattr(a, 'b'), '{:03d}'.format(a), int(a), int(a, 16)",
     ],
 )
 def test_what_functions_call_is_called_when_they_run(tmp_path: Path, text: str) -> None:

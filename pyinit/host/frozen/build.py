@@ -38,8 +38,8 @@ LINK = (
 # Hashes of addresses and texts, by the interpreter's names: csrc/runtime/hash.c has our own.
 HASHES = ("_Py_HashPointer", "Py_HashPointer", "PyObject_GenericHash", "_Py_HashBytes")
 
-# By ours: hash.c and strerror.c.
-WRAPPED = (*HASHES, "strerror")
+# By ours: hash.c, strerror.c and absent.c.
+WRAPPED = (*HASHES, "strerror", "PyErr_Print", "PyErr_Display", "log")
 
 # Where libc's variables are, and what of the interpreter may be there: variables of threads, which
 # snapshot.c sets (pystate.o), or which are unset while nothing is imported or allocated.

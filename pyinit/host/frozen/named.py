@@ -2,8 +2,9 @@
 """Which names may be looked up when the executable runs.
 
 A method that nobody can name is out of reach. Names come from two sides. Frozen code has them as
-names, or as words in its texts, in which keyword arguments and the fields of formats are too. C
-code has them as texts and as the interpreter's global identifiers. In a table of methods, getters
+names, or as a text that is a name and nothing else, as in getattr() and in keyword arguments; names
+put together of parts are refused by pyinit.host.frozen.sources. C code has them as texts and as the
+interpreter's global identifiers. In a table of methods, getters
 or members a text is not a use of the name but what gives it: these are told apart by the
 relocations of the object files. Names with two underscores in front may be put together by C code,
 and always count as used.
@@ -50,8 +51,8 @@ def _in_value(value: object) -> Iterator[str]:
     elif isinstance(value, (tuple, frozenset)):
         for item in value:
             yield from _in_value(item)
-    elif isinstance(value, str):
-        yield from _WORD.findall(value)
+    elif isinstance(value, str) and value.isidentifier():
+        yield value
 
 
 def of_interpreter(includes: Sequence[Path]) -> Iterator[str]:

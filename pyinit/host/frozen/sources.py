@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 # The modules in C of csrc/runtime/builtins.c. Of them, `_imp` is the importer's alone.
-BUILTINS = frozenset({"_cfs", "_imp", "builtins", "errno", "marshal", "posix", "sys", "time"})
+BUILTINS = frozenset({"_cfs", "_imp", "builtins", "errno", "posix", "sys", "time"})
 
 # What csrc/runtime/time.c has of the module `time`.
 TIME = frozenset({"monotonic", "sleep"})
@@ -22,7 +22,13 @@ IMPORTER_NAME = "_frozen_importlib"
 EMPTY = "encodings"
 
 # They need what is left out of the interpreter: parser, compiler, standard streams (absent.c).
-ABSENT = frozenset({"breakpoint", "compile", "eval", "exec", "input", "open", "pow", "print"})
+# The mathematics of pow() and round() are left out.
+ABSENT = frozenset(
+    {"breakpoint", "compile", "eval", "exec", "input", "open", "pow", "print", "round"}
+)
+
+# Of int(text, BASE): others need logarithms.
+BASES = frozenset({2, 4, 8, 10, 16, 32})
 
 
 # Modules are imported when the executable is built (csrc/runtime/snapshot.c), and what they call
@@ -30,6 +36,12 @@ ABSENT = frozenset({"breakpoint", "compile", "eval", "exec", "input", "open", "p
 AT_IMPORT = frozenset({"bytes", "classmethod", "property", "staticmethod", "str.replace", "tuple"})
 # Of the process that runs, and not yet there.
 OF_THE_PROCESS = frozenset({"posix.environ", "sys.argv", "time.monotonic"})
+# Names by which the interpreter's types are asked have to stand in the code (named.py). In these
+# modules they may be put together: they are of our own objects, and of modules.
+NAMES_OF_OURS = frozenset(
+    {"pyinit.initrd.programs.mount_options", "pyinit.initrd.source.config", IMPORTER}
+)
+BY_NAME = frozenset({"delattr", "getattr", "hasattr", "setattr"})
 # They run while a class is made.
 WITH_A_CLASS = frozenset({"__init_subclass__", "__set_name__"})
 
@@ -246,6 +258,14 @@ class _Rules(ast.NodeVisitor):
             self.refuse(node, "** does not exist in the executable")
 
     def visit_Call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Name) and node.func.id in BY_NAME:
+            name = node.args[1] if len(node.args) > 1 else node
+            if not isinstance(name, ast.Constant) and self.source.name not in NAMES_OF_OURS:
+                self.refuse(node, f"{node.func.id}() of a name that is not in the code")
+        if isinstance(node.func, ast.Name) and node.func.id == "int":
+            for base in (*node.args[1:], *(word.value for word in node.keywords)):
+                if not isinstance(base, ast.Constant) or base.value not in BASES:
+                    self.refuse(node, "int() to a base that the executable cannot read")
         if not self.inside:
             function = node.func
             called = function.id if isinstance(function, ast.Name) else ast.unparse(function)
@@ -262,6 +282,12 @@ class _Rules(ast.NodeVisitor):
         module = node.value.id if isinstance(node.value, ast.Name) else ""
         if not self.inside and f"{module}.{node.attr}" in OF_THE_PROCESS:
             self.refuse(node, f"{module}.{node.attr} is read while the module is imported")
+        if node.attr in ("format", "format_map") and module not in self.modules:
+            text = node.value.value if isinstance(node.value, ast.Constant) else "."
+            if node.attr == "format_map" or not isinstance(text, str) or {".", "["} & {*text}:
+                self.refuse(node, f"{node.attr}() of a text whose fields may name attributes")
+        if f"{module}.{node.attr}" == "sys.getsizeof":
+            self.refuse(node, "sys.getsizeof() does not exist in the executable")
         if module == "time" and node.attr not in TIME:
             self.refuse(node, f"time.{node.attr} does not exist in the executable")
         self.generic_visit(node)

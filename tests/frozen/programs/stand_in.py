@@ -115,6 +115,18 @@ def modules(args: list[str]) -> int:
     return 0
 
 
+def absent(args: list[str]) -> int:
+    """Of loading, pickling, rounding nothing is there, nor exec()."""
+    for begun in ("__reduce", "__sizeof", "__getnewargs", "__setstate", "__round"):
+        kinds = (object, int, list, dict, OSError)
+        assert not [name for kind in kinds for name in dir(kind) if name.startswith(begun)]
+    import builtins
+
+    assert "exec" not in dir(builtins)
+    assert not [name for name in dir(sys.modules["_" + "imp"]) if not name.startswith("__")]
+    return 0
+
+
 def arguments(args: list[str]) -> int:
     assert sys.argv[2:] == args
     for arg in args:
@@ -179,8 +191,13 @@ def keys(args: list[str]) -> int:
         own = getattr(value, "__dict__", None)
         if own is not None:
             found.append(own)
-        for name in ("__code__", "__defaults__", "__kwdefaults__", "__closure__", "co_consts"):
-            found.append(getattr(value, name, None))
+        found += [
+            getattr(value, "__code__", None),
+            getattr(value, "__defaults__", None),
+            getattr(value, "__kwdefaults__", None),
+            getattr(value, "__closure__", None),
+            getattr(value, "co_consts", None),
+        ]
         if isinstance(value, (set, frozenset)):
             assert all(key in value for key in value)
             found += value
@@ -243,6 +260,7 @@ def language(args: list[str]) -> int:
     assert [*zip("ab", range(2), strict=True)] == [("a", 0), ("b", 1)]
     assert memoryview(b"abcd")[1:3].tobytes() == b"bc"
     assert time.monotonic() > 0
+    assert int("9" * 30) + 1 == int("1" + 30 * "0")
     assert errno.errorcode[errno.ENOENT] == "ENOENT"
     assert _cfs.SHA256 != _cfs.SHA512
     assert posix.listdir("/")
@@ -276,6 +294,7 @@ def count(limit: int) -> "Iterator[int]":
 
 
 MODES: "dict[str, Callable[[list[str]], int]]" = {
+    "absent": absent,
     "arguments": arguments,
     "chain": chain,
     "compiler": compiler,
