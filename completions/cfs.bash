@@ -13,25 +13,30 @@ _cfs_options() { # COMMAND VERB: the options there
 		echo "--root --sysroot --config --soft-reboot --give-up -h --help --version"
 		;;
 	"cfs-uki ") echo "-h --help --version" ;;
-	"cfs-uki help") echo "-h --help" ;;
-	"cfs-uki seal") echo "-h --help --digest --replace --unsigned-command-line -o --output" ;;
-	"cfs-uki payload") echo "-h --help --digest" ;;
-	"cfs-uki show") echo "-h --help --json" ;;
-	"cfs-uki digests") echo "-h --help" ;;
+	"cfs-uki help") echo "-h --help -q --quiet" ;;
+	"cfs-uki seal")
+		echo "-h --help -q --quiet --digest --replace --unsigned-command-line -o --output"
+		;;
+	"cfs-uki payload") echo "-h --help -q --quiet --digest" ;;
+	"cfs-uki show") echo "-h --help -q --quiet --json" ;;
+	"cfs-uki digests") echo "-h --help -q --quiet" ;;
 	"cfs-store ") echo "-h --help --version" ;;
-	"cfs-store help") echo "-h --help" ;;
-	"cfs-store add") echo "-h --help --object-store --create --hash --verity --image" ;;
-	"cfs-store seal") echo "-h --help" ;;
-	"cfs-store objects") echo "-h --help" ;;
-	"cfs-store missing") echo "-h --help --object-store" ;;
-	"cfs-store ls") echo "-h --help" ;;
-	"cfs-store check") echo "-h --help --sealed --json" ;;
-	"cfs-store measure") echo "-h --help --hash" ;;
-	"cfs-store dump") echo "-h --help" ;;
+	"cfs-store help") echo "-h --help -q --quiet" ;;
+	"cfs-store add")
+		echo "-h --help -q --quiet --object-store --create --hash --verity --image --name " \
+			"--allow-missing"
+		;;
+	"cfs-store seal") echo "-h --help -q --quiet" ;;
+	"cfs-store objects") echo "-h --help -q --quiet" ;;
+	"cfs-store missing") echo "-h --help -q --quiet --object-store" ;;
+	"cfs-store ls") echo "-h --help -q --quiet" ;;
+	"cfs-store check") echo "-h --help -q --quiet --sealed --json" ;;
+	"cfs-store measure") echo "-h --help -q --quiet --hash" ;;
+	"cfs-store dump") echo "-h --help -q --quiet" ;;
 	"cfs-init-config ") echo "-h --help --version" ;;
-	"cfs-init-config help") echo "-h --help" ;;
-	"cfs-init-config compile") echo "-h --help -o --output" ;;
-	"cfs-init-config check") echo "-h --help" ;;
+	"cfs-init-config help") echo "-h --help -q --quiet" ;;
+	"cfs-init-config compile") echo "-h --help -q --quiet -o --output" ;;
+	"cfs-init-config check") echo "-h --help -q --quiet" ;;
 	"cfs-seal-disk ") echo "--vm -h --help --version" ;;
 	esac
 }
@@ -76,6 +81,7 @@ _cfs_values() {
 	"cfs-store add --hash") echo "sha256 sha512" ;;
 	"cfs-store add --verity") echo "auto require off" ;;
 	"cfs-store add --image") echo "FILE" ;;
+	"cfs-store add --name") echo "NONE" ;;
 	"cfs-store add ") echo "FILE" ;;
 	"cfs-store seal ") echo "DIR" ;;
 	"cfs-store objects ") echo "FILE" ;;

@@ -42,5 +42,27 @@ def measure(
     and so are handlers of signals: what they raise ends it.
     """
 
+Copied = tuple[int, bool, bool, int, str, bytes, int]
+
+def copy(
+    target: int,
+    files: Sequence[tuple[bytes | str, int]],
+    threads: int,
+    follow: bool,
+    named: bool,
+    prefix: str,
+    progress: Callable[[int, int], object],
+) -> list[Copied]:
+    """Copies each (path, algorithm) into a new file without a name in the file system of `target`.
+
+    Of each: errno or 0; is that the fault of the copy; is the source a regular file; a descriptor
+    of the copy, the caller's to close; the digest of what is in it; its size. The copy has a name
+    (`.PREFIX.NUMBER.tmp` in `target`) only with `named`, or where the file system has no O_TMPFILE.
+    After a fault the rest is not copied (-1, no digest). `progress`: as for measure().
+    """
+
+def sync(directory: int) -> None:
+    """Waits until all of its file system is on the disk. OSError: it does not get there."""
+
 def verity_digest(data: bytes, algorithm: int) -> bytes:
     """The fs-verity digest of data in memory. ValueError: an unknown algorithm."""

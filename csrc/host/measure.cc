@@ -3,6 +3,7 @@
 #include "verity.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/fsverity.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -11,12 +12,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <chrono>
-#include <condition_variable>
-#include <exception>
+#include <memory>
 #include <mutex>
-#include <system_error>
-#include <thread>
 #include <utility>
 
 namespace cfs
@@ -25,123 +22,190 @@ namespace cfs
 namespace
 {
 
-constexpr size_t PIECE = size_t{ 1 } << 18; /* stays in the cache between reading and hashing */
-constexpr std::chrono::milliseconds BETWEEN{ 100 };
+/* A file of this size is read by all threads at once, a segment each. */
+constexpr uint64_t LARGE = uint64_t{ 8 } << 20;
+constexpr uint64_t SEGMENT = uint64_t{ 1 } << 20;
 constexpr size_t KERNEL_MAX = 64;
 
-class Descriptor {
-    public:
-	explicit Descriptor(int fd) : fd_(fd)
-	{
-	}
-	~Descriptor()
-	{
-		if (fd_ >= 0)
-			close(fd_);
-	}
-	Descriptor(const Descriptor &) = delete;
-	Descriptor &operator=(const Descriptor &) = delete;
-	int get() const
-	{
-		return fd_;
-	}
+using Buffer = std::vector<uint8_t>;
 
-    private:
-	int fd_;
-};
-
-class Work {
+/* Opens files, and keeps the directory of the last one: the objects of one lie together. */
+class Opener {
     public:
-	Work(int directory, const std::vector<File> &files, bool follow)
-		: found(files.size()), directory_(directory), files_(files),
+	Opener(int directory, bool follow)
+		: directory_(directory),
 		  flags_(O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | (follow ? 0 : O_NOFOLLOW))
 	{
 	}
 
-	/* Of each thread: a file after the other, as long as there is one. */
-	void run() noexcept
+	/* Fills `out` in where it is no regular file. */
+	int open(const std::string &name, Measured &out, struct statx &status)
 	{
-		try {
-			std::vector<uint8_t> buffer(PIECE);
-			Verity sha256(SHA256), sha512(SHA512);
-			size_t i;
+		Descriptor fd(open_beside(name));
 
-			while (!stop && (i = next_++) < files_.size()) {
-				Verity &verity = files_[i].algorithm == SHA512 ? sha512 : sha256;
-
-				look(files_[i], found[i], verity, buffer);
-				done_files++;
-			}
-		} catch (...) {
-			std::lock_guard<std::mutex> lock(mutex_);
-
-			failure_ = std::current_exception();
-			stop = true;
-		}
-		std::lock_guard<std::mutex> lock(mutex_);
-
-		running_--;
-		changed_.notify_all();
-	}
-
-	/* Until no thread is left. */
-	void watch(const Progress &progress)
-	{
-		std::unique_lock<std::mutex> lock(mutex_);
-
-		while (!changed_.wait_for(lock, BETWEEN, [this] { return running_ == 0; })) {
-			lock.unlock();
-			if (!progress(done_files, done_bytes))
-				stop = true;
-			lock.lock();
-		}
-	}
-
-	void expect(size_t threads)
-	{
-		std::lock_guard<std::mutex> lock(mutex_);
-
-		running_ += threads;
-	}
-
-	void check() const
-	{
-		if (failure_)
-			std::rethrow_exception(failure_);
-	}
-
-	std::vector<Measured> found;
-	std::atomic<bool> stop = false;
-	std::atomic<uint64_t> done_files = 0;
-	std::atomic<uint64_t> done_bytes = 0;
-
-    private:
-	void look(const File &file, Measured &out, Verity &verity, std::vector<uint8_t> &buffer)
-	{
-		Descriptor fd(openat(directory_, file.name.c_str(), flags_));
-		struct statx status = {};
-
+		status = {};
 		if (fd.get() < 0) {
 			out.error = errno;
 			/* what O_NOFOLLOW says of a link, and open of a socket */
 			out.regular = out.error != ELOOP && out.error != ENXIO;
-			return;
+			return -1;
 		}
-		if (statx(fd.get(), "", AT_EMPTY_PATH, STATX_TYPE, &status) != 0) {
+		if (statx(fd.get(), "", AT_EMPTY_PATH, STATX_TYPE | STATX_SIZE, &status) != 0) {
 			out.error = errno;
+			return -1;
+		}
+		out.regular = S_ISREG(status.stx_mode);
+		return out.regular ? fd.take() : -1;
+	}
+
+    private:
+	int open_beside(const std::string &name)
+	{
+		size_t slash = name.rfind('/');
+
+		if (slash == std::string::npos || slash == 0)
+			return openat(directory_, name.c_str(), flags_);
+		if (!beside_ || name.compare(0, slash, place_) != 0) {
+			place_ = name.substr(0, slash);
+			beside_ = std::make_unique<Descriptor>(openat(
+				directory_, place_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+			if (beside_->get() < 0) {
+				beside_.reset();
+				return -1;
+			}
+		}
+		return openat(beside_->get(), name.c_str() + slash + 1, flags_);
+	}
+
+	int directory_;
+	int flags_;
+	std::string place_;
+	std::unique_ptr<Descriptor> beside_;
+};
+
+/* One of each algorithm: what they hold is made once. */
+class Verities {
+    public:
+	Verity &of(int algorithm)
+	{
+		return algorithm == SHA512 ? sha512_ : sha256_;
+	}
+
+    private:
+	Verity sha256_{ SHA256 }, sha512_{ SHA512 };
+};
+
+/* All of a file, a piece at a time, to `take`, which returns an errno. Returns errno. */
+template <typename Take>
+int read_all(int fd, uint64_t size, Pool &pool, Buffer &buffer, const Take &take)
+{
+	uint64_t total = 0;
+	size_t used = 0;
+
+	if (size > buffer.size())
+		posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+	while (!pool.stop) {
+		ssize_t got = pread(fd, buffer.data() + used, buffer.size() - used,
+				    static_cast<off_t>(total));
+		bool end;
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return errno;
+		used += static_cast<size_t>(got);
+		total += static_cast<uint64_t>(got);
+		pool.bytes += static_cast<uint64_t>(got);
+		/* Some files of /proc have a size of 0. */
+		end = got == 0 || (size && total == size);
+		if (!end && used < buffer.size())
+			continue;
+		if (int error = take(buffer.data(), used, total - used))
+			return error;
+		used = 0;
+		if (end)
+			return 0;
+	}
+	return ECANCELED;
+}
+
+class Measuring {
+    public:
+	Measuring(int directory, const std::vector<File> &files, unsigned threads, bool follow)
+		: found(files.size()), directory_(directory), files_(files), threads_(threads),
+		  follow_(follow)
+	{
+	}
+
+	/* Of each thread: a file after the other, then what is too large for one thread. */
+	void work()
+	{
+		Opener opener(directory_, follow_);
+		Verities verities;
+		Buffer buffer(PIECE), hashes;
+		size_t i;
+
+		while (!pool.stop && (i = next_++) < files_.size())
+			look(i, opener, verities, buffer);
+		pool.meet();
+		for (const std::unique_ptr<Large> &large : large_) {
+			if (pool.stop)
+				break;
+			together(*large, opener, verities, buffer, hashes);
+		}
+	}
+
+	Pool pool;
+	std::vector<Measured> found;
+
+    private:
+	struct Large {
+		explicit Large(size_t index) : index(index)
+		{
+		}
+
+		size_t index;
+		std::once_flag opened;
+		std::unique_ptr<Descriptor> fd;
+		std::unique_ptr<Verity> verity;
+		uint64_t size = 0;
+		std::atomic<uint64_t> next = 0;
+		uint64_t turn = 0; /* whose hashes are next; the pool's lock is on it and `error` */
+		int error = 0;
+	};
+
+	void look(size_t index, Opener &opener, Verities &verities, Buffer &buffer)
+	{
+		Measured &out = found[index];
+		struct statx status;
+		Descriptor fd(opener.open(files_[index].name, out, status));
+		Verity &verity = verities.of(files_[index].algorithm);
+
+		if (fd.get() >= 0 && threads_ > 1 && status.stx_size >= LARGE) {
+			std::lock_guard<std::mutex> lock(mutex_);
+
+			large_.push_back(std::make_unique<Large>(index));
 			return;
 		}
-		if (!S_ISREG(status.stx_mode)) {
-			out.regular = false;
-			return;
+		if (fd.get() >= 0) {
+			seal_of(fd.get(), status, out);
+			out.error = read_all(fd.get(), status.stx_size, pool, buffer,
+					     [&verity](const uint8_t *data, size_t size, uint64_t) {
+						     verity.add(data, size);
+						     return 0;
+					     });
+			out.digest = verity.finish();
+			if (out.error)
+				out.digest.clear();
 		}
+		pool.files++;
+	}
+
+	static void seal_of(int fd, const struct statx &status, Measured &out)
+	{
 		out.sealed = status.stx_attributes & STATX_ATTR_VERITY;
 		if (out.sealed)
-			out.by_kernel = ask(fd.get());
-		out.error = hash(fd.get(), verity, buffer);
-		out.digest = verity.finish();
-		if (out.error)
-			out.digest.clear();
+			out.by_kernel = ask(fd);
 	}
 
 	static std::string ask(int fd)
@@ -159,39 +223,231 @@ class Work {
 			 std::min<size_t>(answer.head.digest_size, KERNEL_MAX) };
 	}
 
-	/* Returns errno. */
-	int hash(int fd, Verity &verity, std::vector<uint8_t> &buffer)
+	/* Segments are hashed in any order, and their hashes come into the tree in the right one:
+	 * so nobody holds those of more than one. */
+	void together(Large &large, Opener &opener, Verities &verities, Buffer &buffer,
+		      Buffer &hashes)
 	{
+		const File &file = files_[large.index];
+		Measured &out = found[large.index];
+
+		std::call_once(large.opened, [&] {
+			struct statx status;
+			int fd = opener.open(file.name, out, status);
+
+			large.fd = std::make_unique<Descriptor>(fd);
+			large.verity = std::make_unique<Verity>(file.algorithm);
+			if (fd >= 0) {
+				large.size = status.stx_size;
+				seal_of(fd, status, out);
+				posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+			}
+		});
+		for (;;) {
+			uint64_t mine = large.next++, start = mine * SEGMENT, size;
+			int error;
+
+			if (start >= large.size)
+				return;
+			size = std::min(SEGMENT, large.size - start);
+			hashes.clear();
+			error = segment(large, start, size, verities.of(file.algorithm), buffer,
+					hashes);
+			if (!pool.wait([&] { return large.turn == mine || large.error; }))
+				return;
+			if (large.error)
+				return;
+			if (error) {
+				pool.wake([&] { out.error = large.error = error; });
+				return;
+			}
+			large.verity->add_hashes(hashes, size);
+			if (start + size == large.size) {
+				out.digest = large.verity->finish();
+				pool.files++;
+			}
+			pool.wake([&] { large.turn++; });
+		}
+	}
+
+	int segment(const Large &large, uint64_t start, uint64_t size, Verity &verity,
+		    Buffer &buffer, Buffer &hashes)
+	{
+		uint64_t done = 0;
 		size_t used = 0;
 
-		posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-		while (!stop) {
-			ssize_t got = read(fd, buffer.data() + used, buffer.size() - used);
+		while (done < size) {
+			size_t wanted = std::min<uint64_t>(buffer.size() - used, size - done);
+			ssize_t got = pread(large.fd->get(), buffer.data() + used, wanted,
+					    static_cast<off_t>(start + done));
 
+			if (pool.stop)
+				return ECANCELED;
 			if (got < 0 && errno == EINTR)
 				continue;
 			if (got < 0)
 				return errno;
-			used += static_cast<size_t>(got);
-			done_bytes += static_cast<uint64_t>(got);
-			if (got && used < buffer.size())
-				continue;
-			verity.add(buffer.data(), used);
-			used = 0;
 			if (got == 0)
-				return 0;
+				return ENODATA; /* it was cut meanwhile */
+			used += static_cast<size_t>(got);
+			done += static_cast<uint64_t>(got);
+			pool.bytes += static_cast<uint64_t>(got);
+			if (used < buffer.size() && done < size)
+				continue;
+			verity.hash_blocks(buffer.data(), used, hashes);
+			used = 0;
 		}
-		return ECANCELED;
+		return 0;
 	}
 
 	int directory_;
 	const std::vector<File> &files_;
-	int flags_;
+	unsigned threads_;
+	bool follow_;
 	std::atomic<size_t> next_ = 0;
 	std::mutex mutex_;
-	std::condition_variable changed_;
-	size_t running_ = 0;
-	std::exception_ptr failure_;
+	std::vector<std::unique_ptr<Large>> large_; /* as it is once all threads have met */
+};
+
+class Copying {
+    public:
+	Copying(int target, const std::vector<File> &files, bool follow, bool named,
+		const std::string &prefix)
+		: found(files.size()), target_(target), files_(files), follow_(follow),
+		  named_(named), prefix_(prefix)
+	{
+	}
+
+	void work()
+	{
+		Opener opener(AT_FDCWD, follow_);
+		Verities verities;
+		Buffer buffer(PIECE);
+		size_t i;
+
+		while (!pool.stop && (i = next_++) < files_.size()) {
+			copy_one(i, opener, verities.of(files_[i].algorithm), buffer);
+			pool.files++;
+			/* Nothing of all this gets a name if one cannot. */
+			if (found[i].error || !found[i].regular)
+				pool.stop = true;
+		}
+	}
+
+	void undo()
+	{
+		for (Copied &one : found)
+			drop(one);
+	}
+
+	Pool pool;
+	std::vector<Copied> found;
+
+    private:
+	void copy_one(size_t index, Opener &opener, Verity &verity, Buffer &buffer)
+	{
+		Copied &out = found[index];
+		Measured source;
+		struct statx status;
+		Descriptor fd(opener.open(files_[index].name, source, status));
+
+		out.error = source.error;
+		out.regular = source.regular;
+		if (fd.get() < 0)
+			return;
+		out.ours = true;
+		make(out, index);
+		if (out.error)
+			return;
+		if (shared(fd.get(), out.fd)) {
+			/* What was taken, whatever the source becomes meanwhile. */
+			out.error = read_all(out.fd, status.stx_size, pool, buffer,
+					     [&](const uint8_t *data, size_t size, uint64_t) {
+						     verity.add(data, size);
+						     out.size += size;
+						     return 0;
+					     });
+		} else {
+			out.ours = false;
+			out.error = read_all(fd.get(), status.stx_size, pool, buffer,
+					     [&](const uint8_t *data, size_t size, uint64_t at) {
+						     verity.add(data, size);
+						     out.size += size;
+						     return put(out, data, size, at);
+					     });
+		}
+		out.digest = verity.finish();
+		if (out.error)
+			drop(out);
+	}
+
+	void make(Copied &out, size_t index)
+	{
+		if (!named_) {
+			out.fd = openat(target_, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0644);
+			if (out.fd >= 0)
+				return;
+			if (errno != EOPNOTSUPP && errno != EISDIR) {
+				out.error = errno;
+				return;
+			}
+			named_ = true;
+		}
+		out.name = "." + prefix_ + "." + std::to_string(index) + ".tmp";
+		out.fd = openat(target_, out.name.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC,
+				0644);
+		if (out.fd < 0) {
+			out.error = errno;
+			out.name.clear();
+		}
+	}
+
+	bool shared(int source, int copy)
+	{
+		if (!sharing_)
+			return false;
+		if (ioctl(copy, FICLONE, source) == 0)
+			return true;
+		if (errno == EOPNOTSUPP || errno == ENOTTY)
+			sharing_ = false;
+		return false;
+	}
+
+	static int put(Copied &out, const uint8_t *data, size_t size, uint64_t at)
+	{
+		while (size) {
+			ssize_t put = pwrite(out.fd, data, size, static_cast<off_t>(at));
+
+			if (put < 0 && errno == EINTR)
+				continue;
+			if (put < 0) {
+				out.ours = true;
+				return errno;
+			}
+			data += put;
+			size -= static_cast<size_t>(put);
+			at += static_cast<uint64_t>(put);
+		}
+		return 0;
+	}
+
+	void drop(Copied &one) const
+	{
+		if (one.fd >= 0)
+			close(one.fd);
+		if (!one.name.empty())
+			unlinkat(target_, one.name.c_str(), 0);
+		one.fd = -1;
+		one.name.clear();
+	}
+
+	int target_;
+	const std::vector<File> &files_;
+	bool follow_;
+	std::atomic<bool> named_;
+	std::string prefix_;
+	std::atomic<bool> sharing_ = true;
+	std::atomic<size_t> next_ = 0;
 };
 
 } // namespace
@@ -199,32 +455,23 @@ class Work {
 std::vector<Measured> measure(int directory, const std::vector<File> &files, unsigned threads,
 			      bool follow, const Progress &progress)
 {
-	Work work(directory, files, follow);
-	std::vector<std::thread> pool;
-	size_t wanted = std::clamp<size_t>(threads, 1, std::max<size_t>(files.size(), 1));
+	Measuring work(directory, files, threads, follow);
 
-	pool.reserve(wanted);
-	while (pool.size() < wanted) {
-		work.expect(1);
-		try {
-			pool.emplace_back([&work] { work.run(); });
-		} catch (const std::system_error &) {
-			/* No more threads: this one does what those that are there leave. */
-			work.run();
-			break;
-		}
-	}
+	work.pool.run(threads, progress, [&work] { work.work(); });
+	return std::move(work.found);
+}
+
+std::vector<Copied> copy(int target, const std::vector<File> &files, unsigned threads, bool follow,
+			 bool named, const std::string &prefix, const Progress &progress)
+{
+	Copying work(target, files, follow, named, prefix);
+
 	try {
-		work.watch(progress);
+		work.pool.run(threads, progress, [&work] { work.work(); });
 	} catch (...) {
-		work.stop = true;
-		for (std::thread &thread : pool)
-			thread.join();
+		work.undo();
 		throw;
 	}
-	for (std::thread &thread : pool)
-		thread.join();
-	work.check();
 	return std::move(work.found);
 }
 

@@ -14,6 +14,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -158,33 +159,84 @@ py::tuple missing(const Images &images, int directory)
 	return py::make_tuple(lines(absent), absent.size(), found.size());
 }
 
-/* (errno, regular, sealed, digest, the kernel's digest) of each (name, algorithm). */
-py::list measure(int directory, const std::vector<std::pair<std::string, int>> &named,
-		 unsigned threads, bool follow, const py::function &progress)
+using Named = std::vector<std::pair<std::string, int>>;
+
+std::vector<cfs::File> files_of(const Named &named)
 {
 	std::vector<cfs::File> files;
-	std::vector<cfs::Measured> found;
-	py::list out;
 
 	for (const auto &[name, algorithm] : named)
 		files.push_back({ name, algorithm });
+	return files;
+}
+
+cfs::Progress progress_of(const py::function &progress)
+{
+	return [&progress](uint64_t done, uint64_t bytes) {
+		py::gil_scoped_acquire lock;
+
+		if (PyErr_CheckSignals() != 0)
+			throw py::error_already_set();
+		progress(done, bytes);
+		return true;
+	};
+}
+
+/* (errno, regular, sealed, digest, the kernel's digest) of each (name, algorithm). */
+py::list measure(int directory, const Named &named, unsigned threads, bool follow,
+		 const py::function &progress)
+{
+	std::vector<cfs::File> files = files_of(named);
+	std::vector<cfs::Measured> found;
+	py::list out;
+
 	{
+		cfs::Progress told = progress_of(progress);
 		py::gil_scoped_release free;
 
-		found = cfs::measure(directory, files, threads, follow,
-				     [&progress](uint64_t done, uint64_t bytes) {
-					     py::gil_scoped_acquire lock;
-
-					     if (PyErr_CheckSignals() != 0)
-						     throw py::error_already_set();
-					     progress(done, bytes);
-					     return true;
-				     });
+		found = cfs::measure(directory, files, threads, follow, told);
 	}
 	for (const cfs::Measured &one : found)
 		out.append(py::make_tuple(one.error, one.regular, one.sealed,
 					  py::bytes(one.digest), py::bytes(one.by_kernel)));
 	return out;
+}
+
+/* (errno, whether it is the copy's, regular, fd, name, digest, size) of each (name, algorithm). */
+py::list copy(int target, const Named &named, unsigned threads, bool follow, bool with_names,
+	      const std::string &prefix, const py::function &progress)
+{
+	std::vector<cfs::File> files = files_of(named);
+	std::vector<cfs::Copied> found;
+	py::list out;
+
+	{
+		cfs::Progress told = progress_of(progress);
+		py::gil_scoped_release free;
+
+		found = cfs::copy(target, files, threads, follow, with_names, prefix, told);
+	}
+	for (const cfs::Copied &one : found)
+		out.append(py::make_tuple(one.error, one.ours, one.regular, one.fd, one.name,
+					  py::bytes(one.digest), one.size));
+	return out;
+}
+
+/* All that was written to the file system so far is on the disk. */
+void sync_all(int directory)
+{
+	int error;
+
+	{
+		py::gil_scoped_release free;
+
+		error = syncfs(directory) != 0 ? errno : 0;
+	}
+	if (error) {
+		errno = error;
+		PyErr_SetFromErrno(PyExc_OSError);
+		throw py::error_already_set();
+	}
 }
 
 py::bytes verity_digest(const py::bytes &data, int algorithm)
@@ -228,5 +280,8 @@ PYBIND11_MODULE(_cfshost, module)
 	module.def("missing", &missing, py::arg("images"), py::arg("directory"));
 	module.def("measure", &measure, py::arg("directory"), py::arg("files"), py::arg("threads"),
 		   py::arg("follow"), py::arg("progress"));
+	module.def("copy", &copy, py::arg("target"), py::arg("files"), py::arg("threads"),
+		   py::arg("follow"), py::arg("named"), py::arg("prefix"), py::arg("progress"));
+	module.def("sync", &sync_all, py::arg("directory"));
 	module.def("verity_digest", &verity_digest, py::arg("data"), py::arg("algorithm"));
 }

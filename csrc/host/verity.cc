@@ -95,6 +95,23 @@ void Verity::add(const uint8_t *data, size_t size)
 	}
 }
 
+void Verity::hash_blocks(const uint8_t *data, size_t size, std::vector<uint8_t> &out)
+{
+	uint8_t hash[HASH_MAX];
+
+	for (size_t offset = 0; offset < size; offset += BLOCK) {
+		hash_block(data + offset, std::min(BLOCK, size - offset), hash);
+		out.insert(out.end(), hash, hash + hash_size_);
+	}
+}
+
+void Verity::add_hashes(const std::vector<uint8_t> &hashes, uint64_t size)
+{
+	size_ += size;
+	for (size_t offset = 0; offset < hashes.size(); offset += hash_size_)
+		add_hash(hashes.data() + offset, 0);
+}
+
 std::string Verity::finish()
 {
 	uint8_t descriptor[DESCRIPTOR_SIZE] = { 1, static_cast<uint8_t>(algorithm_), BLOCK_LOG };

@@ -28,6 +28,10 @@ class Verity {
 
 	/* Data in pieces, each but the last of whole blocks. */
 	void add(const uint8_t *data, size_t size);
+	/* Data that another one has hashed: its size, and the hash of each block. */
+	void add_hashes(const std::vector<uint8_t> &hashes, uint64_t size);
+	/* The hash of each block of data, behind what is in `out`. */
+	void hash_blocks(const uint8_t *data, size_t size, std::vector<uint8_t> &out);
 	/* The digest of all that was added. What is added next is another file's. */
 	std::string finish();
 

@@ -85,6 +85,72 @@ def _write_to_special(path: Path, pieces: Pieces, check: Callable[[Path], None] 
         raise type(error)(error.errno, error.strerror, str(path)) from None
 
 
+def create_file(path: Path, data: bytes, mode: int, check: Callable[[int], None]) -> None:
+    """A new file, which is on the disk, and which `check` has been given open for reading, before
+    it has its name. A kill leaves nothing: until then it has none, where the file system has such.
+
+    FileExistsError: there is something of that name. OSError: names `path`.
+    """
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd, temporary = _open_new(directory, path, mode)
+        try:
+            with open(fd, "wb", closefd=False) as file:
+                file.write(data)
+            os.fsync(fd)
+            reader = reopen(fd) if temporary is None else os.open(temporary, _READ)
+            os.close(fd)  # fs-verity needs a file that nobody has open for writing
+            fd = reader
+            check(fd)
+            os.link(
+                procfs(fd) if temporary is None else temporary,
+                path.name,
+                dst_dir_fd=directory,
+                follow_symlinks=temporary is None,
+            )
+            os.fsync(directory)
+        finally:
+            os.close(fd)
+            if temporary is not None:
+                os.unlink(temporary)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from None
+    finally:
+        os.close(directory)
+
+
+_READ = os.O_RDONLY | os.O_CLOEXEC
+
+
+def _open_new(directory: int, path: Path, mode: int) -> tuple[int, Path | None]:
+    """One without a name; with a temporary one only where the file system has no others, which it
+    says by EOPNOTSUPP, and a kernel that does not know O_TMPFILE by EISDIR."""
+    flags = os.O_RDWR | os.O_CLOEXEC
+    try:
+        if has_procfs():
+            return os.open(".", os.O_TMPFILE | flags, mode, dir_fd=directory), None
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+            raise
+    temporary = temporary_name(path)
+    return os.open(temporary, os.O_CREAT | os.O_EXCL | flags, mode), temporary
+
+
+def procfs(fd: int) -> str:
+    """A path of an open file, also of one without a name."""
+    return f"/proc/self/fd/{fd}"
+
+
+def has_procfs() -> bool:
+    """Can an open file be named? Without that one without a name can get none."""
+    return os.path.exists("/proc/self/fd")
+
+
+def reopen(fd: int) -> int:
+    """The same file, open for reading only."""
+    return os.open(procfs(fd), _READ)
+
+
 def temporary_name(path: Path) -> Path:
     """A new name in the same directory, so that rename() can replace `path`."""
     return path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")

@@ -12,6 +12,7 @@ import pytest
 from pyinit.host.config import setup_root_conf
 from pyinit.host.store.fsverity import digest_blocks
 from tests.docs.blocks import DOCS, KINDS, PAGES, ROOT, Block, blocks, named, programs, run, script
+from tests.host.store import written
 from tests.host.uki.test_pe_write import Image
 
 SCHEMA = json.loads((DOCS / "reference/root.schema.json").read_text())
@@ -66,10 +67,12 @@ def test_the_commands_of_a_page(page: Path, tmp_path: Path) -> None:
     sections = [(".text", b"code"), (".linux", b"kernel"), (".initrd", b"\x28\xb5\x2f\xfdpacked")]
     sections.append((".cmdline", b"console=ttyS0 systemd.import_credentials=no"))
     (work / "plain.efi").write_bytes(Image(sections).build())
-    for name in ("root.cfs", "new.cfs"):
-        (work / name).write_bytes(f"the image {name}".encode())
     content = b"of a file"
     digits = digest_blocks(iter([content]), SHA256).hex
+    for name in ("root.cfs", "new.cfs"):
+        file = written.stored(digits, size=len(content))
+        image = written.image(written.directory((name.encode(), file)))
+        (work / name).write_bytes(image)
     (work / "objects" / digits[:2]).mkdir(parents=True)
     (work / "objects" / digits[:2] / digits[2:]).write_bytes(content)
     first = digest_blocks(iter([(work / "root.cfs").read_bytes()]), SHA256)

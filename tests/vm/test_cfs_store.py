@@ -5,6 +5,7 @@ What the kernel cannot be made to do is in tests/host/store/test_add.py and test
 """
 
 import _cfs
+import _cfshost
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 import pyinit
 from pyinit.host.store import fsverity
+from tests.host.store import written
 
 from .cases import Case, LazyResults, Results, run_cases
 from .disks import MIB, ext4
@@ -27,6 +29,8 @@ SECONDS = 60  # a limit for a busy machine, far more than it takes
 
 HELLO_HEX = "1e2eaa4202d750a41174ee454970b92c1bc2f925b1e35076d8c7d5f56362ba64"
 WRONG = "0" * 62
+IMAGE = written.image(written.directory((b"hello", written.stored(HELLO_HEX, size=11))))
+IMAGE_HEX = fsverity.digest_blocks(iter([IMAGE]), _cfs.SHA256).hex
 
 CASES = (
     Case(
@@ -45,17 +49,28 @@ CASES = (
     ),
     Case(
         "add",
-        "cfs_store add --object-store /few --create --verity require --image /hello\n"
-        f"measure /disk/few/images/{HELLO_HEX}",
-        stdout=f"^sha256:{HELLO_HEX}\nsha256:{HELLO_HEX}$",
+        "cfs_store add -q --object-store /few --create --verity require /hello --image /image\n"
+        f"measure /disk/few/images/{IMAGE_HEX}; measure /disk/few/meta.json | cut -c -7\n"
+        f"measure /disk/few/images/refs/cfs/{IMAGE_HEX}",
+        stdout=f"^sha256:{HELLO_HEX}\nsha256:{IMAGE_HEX}\nsha256:{IMAGE_HEX}\nsha256:\n"
+        f"sha256:{IMAGE_HEX}$",
         stderr="^$",
         limit=SECONDS,
     ),
     Case(
+        "sealed",
+        "cfs_store add --object-store /few --verity off /image; [ $? = 1 ] && \n"
+        "cfs_store check --sealed /few",
+        stdout="^2 objects, 2 sealed, 1 images, 0 faults$",
+        stderr="whose objects all have fs-verity",
+        limit=SECONDS,
+    ),
+    Case(
         "sha512",
-        "cfs_store add --object-store /few --hash sha512 --verity require /hello &&\n"
-        "cfs_store seal /few",
-        stdout="2 objects: 0 sealed, 2 were sealed",
+        "mkdir -p /disk/long/objects; cp -r /disk/few/objects/1e /disk/long/objects\n"
+        "cfs_store add --object-store /long --hash sha512 --verity require /hello &&\n"
+        "cfs_store seal /long",
+        stdout="2 objects: 1 sealed, 1 were sealed",
         limit=SECONDS,
     ),
     Case(
@@ -109,6 +124,7 @@ def guest(toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> LazyRes
         tree.mkdir()
         install_python(tree)
         (tree / "hello").write_bytes(b"hello world")
+        (tree / "image").write_bytes(IMAGE)
         fill(tree / "many" / "objects")
         disk = ext4(toolbox, directory / "disk", tree, 512 * MIB)
         shutil.rmtree(tree)
@@ -150,9 +166,10 @@ def install_python(tree: Path) -> None:
     shutil.copytree(library, tree / library.relative_to("/"), ignore=unneeded)
     package = Path(pyinit.__file__).parent
     shutil.copytree(package, tree / "python/pyinit", ignore=shutil.ignore_patterns("__pycache__"))
-    extension = Path(_cfs.__file__)
-    shutil.copy(extension, tree / "python")
-    dynamic = [python, extension, *library.glob("lib-dynload/*.so")]
+    extensions = [Path(_cfs.__file__), Path(_cfshost.__file__)]
+    for extension in extensions:
+        shutil.copy(extension, tree / "python")
+    dynamic = [python, *extensions, *library.glob("lib-dynload/*.so")]
     linked = subprocess.run(
         ["ldd", *dynamic], capture_output=True, text=True, check=False, timeout=600
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -66,6 +67,16 @@ def _parser() -> VerbParser:
         action="append",
         default=[],
         help="an image: it is added, and a repository gets a link to it in images/",
+    )
+    verb.add_argument(
+        "--name",
+        metavar="NAME",
+        help="name the image so in images/refs/cfs/ (default: its digest)",
+    )
+    verb.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="add an image also where objects that it needs are missing",
     )
     verb.add_argument(
         "paths", metavar="FILE|DIR", type=_path, nargs="*", help="a file, or another store"
@@ -131,20 +142,29 @@ def _add_images(verb: Parser) -> None:
 def _add(options: argparse.Namespace) -> int:
     if not options.paths and not options.images:
         raise UsageError("usage", "add", "nothing to add", "FILE, DIR or --image FILE")
-    from pyinit.host.store import add, lock
-    from pyinit.host.store.layout import Store, create
+    from pyinit.host.store import add, image, lock
+    from pyinit.host.store.create import create
+    from pyinit.host.store.layout import ALGORITHM_NAMES, Store
+    from pyinit.host.store.sweep import sweep
 
+    if options.name is not None:
+        add.check_name(options.name)
+        if len(options.images) != 1:
+            raise UsageError("usage", "--name", f"{len(options.images)} images", "one")
+    images = [image.read(path) for path in options.images]
     if options.create:
-        create(options.object_store)
+        named = ALGORITHM_NAMES.get(options.hash) or add.algorithm_of(options.paths)
+        create(options.object_store, named, options.verity)
     store = Store(options.object_store)
-    adder = add.Adder(store, store.choose_algorithm(options.hash), options.verity)
-    with lock.shared(store, _tell):
+    algorithm = store.choose_algorithm(options.hash)
+    sweep(store, lock.place(store))
+    with lock.shared(store, _tell), _working("adding", options) as progress:
+        adder = add.Adder(store, options.verity, progress)
         try:
-            digests = add.add_files(adder, options.paths)
-            for path in options.images:
-                digest = adder.add(path)
-                adder.link_image(digest)
-                digests.append(digest)
+            jobs, count = add.jobs_of(options.paths, algorithm)
+            digests = adder.add(jobs)[:count]
+            add.check_images(images, store, allow_missing=options.allow_missing, tell=_tell)
+            digests += add.add_images(adder, images, algorithm, options.name)
         finally:
             adder.finish()
     for digest in digests:
@@ -159,7 +179,8 @@ def _seal(options: argparse.Namespace) -> int:
     from pyinit.host.store.layout import Store
 
     store = Store(options.store)
-    with lock.shared(store, _tell), _progress() as progress:
+    store.require_writable()
+    with lock.shared(store, _tell), _progress(options) as progress:
         report = seal.seal_store(store, progress)
     for refused in report.wrong[:_SHOWN]:
         complain(NAME, refused)
@@ -226,9 +247,12 @@ def _check(options: argparse.Namespace) -> int:
     from pyinit.host.store import lock
     from pyinit.host.store.check import check
     from pyinit.host.store.layout import Store
+    from pyinit.host.store.sweep import sweep
 
     store = Store(options.store)
-    with lock.shared(store, _tell), _reading() as progress:
+    if swept := sweep(store, lock.place(store)):
+        _tell(f"{store.path}: {swept} temporary files removed, which a killed `add` had left")
+    with lock.shared(store, _tell), _working("reading", options) as progress:
         report = check(store, sealed=options.sealed, progress=progress)
     if options.json:
         import json
@@ -252,32 +276,61 @@ def _measure(options: argparse.Namespace) -> int:
     from pyinit.host.store.check import measure
     from pyinit.host.store.layout import ALGORITHM_NAMES
 
-    with _reading() as progress:
+    with _working("reading", options) as progress:
         digests = measure(options.files, ALGORITHM_NAMES[options.hash], progress)
     say(*digests)
     return EXIT_OK
 
 
 @contextmanager
-def _reading() -> Iterator[Callable[[int, int], None]]:
-    """On a terminal: how much has been read, as soon as that takes over a second."""
-    if not sys.stderr.isatty():
+def _working(what: str, options: argparse.Namespace) -> Iterator[Callable[[int, int], None]]:
+    """How many objects and bytes are done, as soon as that takes over a second: a bar on a
+    terminal, a line now and then elsewhere."""
+    if options.quiet:
         yield lambda _, __: None
+        return
+    if not sys.stderr.isatty():
+        yield _Rates(what)
         return
     from tqdm import tqdm
 
-    with tqdm(unit="B", unit_scale=True, desc="reading", delay=1, leave=False) as bar:
+    with tqdm(unit="B", unit_scale=True, desc=what, delay=1, leave=False) as bar:
+        started = time.monotonic()
 
-        def show(files: int, size: int) -> None:
-            bar.set_postfix_str(f"{files} files", refresh=False)
+        def show(objects: int, size: int) -> None:
+            rate = objects / max(time.monotonic() - started, 1e-9)
+            bar.set_postfix_str(f"{objects} objects, {rate:.0f}/s", refresh=False)
             bar.update(size - bar.n)
 
         yield show
 
 
+class _Rates:
+    """A line after a second, then after twice as long each time."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._started = time.monotonic()
+        self._next = 1.0
+
+    def __call__(self, objects: int, size: int) -> None:
+        seconds = time.monotonic() - self._started
+        if seconds < self._next:
+            return
+        self._next = 2 * seconds
+        complain(
+            NAME,
+            f"{self._what}: {objects} objects ({objects / seconds:.0f}/s), "
+            f"{size / 1e6:.0f} MB ({size / seconds / 1e6:.0f} MB/s)",
+        )
+
+
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
+def _progress(options: argparse.Namespace) -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal, a line for each tenth elsewhere."""
+    if options.quiet:
+        yield lambda _, __: None
+        return
     if not sys.stderr.isatty():
         yield _Lines()
         return

@@ -66,6 +66,7 @@ class VerbParser(Parser):
         of the command; `description`: for the verb's own."""
         parser = self._verbs.add_parser(name, help=line, description=description)
         parser.set_defaults(run=verb)
+        parser.add_argument("-q", "--quiet", action="store_true", help="say nothing of progress")
         return parser
 
     def _help(self, options: argparse.Namespace) -> int:

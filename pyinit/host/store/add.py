@@ -1,87 +1,147 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Adding to a store: each file under its digest, whole and durable before it has that name."""
+"""Adding to a store: each file under its digest, whole and durable before it has that name.
+
+What is read is hashed and copied in one go, on all cores, into files that have no name yet: a kill
+leaves nothing of them. A batch of them is brought to the disk at once and then named, while the
+next one is read.
+"""
 
 from __future__ import annotations
 
+import _cfshost
 import errno
 import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from stat import S_ISREG
 
-from pyinit.host.atomic import sync_directory, temporary_name
+from pyinit.host.atomic import has_procfs, procfs, reopen, sync_directory
 from pyinit.host.failure import system_failure
 from pyinit.host.store import fsverity
+from pyinit.host.store.check import cores
+from pyinit.host.store.image import Image, missing
 from pyinit.host.store.layout import Store
-from pyinit.initrd.report.errors import Refused, SystemFailure, UsageError, os_error
+from pyinit.initrd.report.errors import Refused, SystemFailure, UsageError, os_error, printable
 from pyinit.initrd.root.digest import ALGORITHMS, Digest
 
-# fsync() waits; several at once share one commit of the journal.
+# Sealing waits for the disk: the kernel writes each file before it enables fs-verity.
 _THREADS = 8
-_CHUNK = 1 << 20
-_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+# More than these are not synced one by one.
+_SINGLE = 16
+# Descriptors, of which a copy is one until it has its name; two batches are there at a time.
+_BATCH = 4096
+_RESERVED = 128
+_SHOWN = 20
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+AT_FDCWD = -100
+
+Progress = Callable[[int, int], object]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A file to add, and what its digest has to be where that is known."""
+
+    path: Path
+    algorithm: int
+    expected: Digest | None = None
+
+
+@dataclass
+class _Copy:
+    job: Job
+    digest: Digest
+    fd: int
+    name: str  # below the directory of objects, where it has one already
 
 
 @dataclass
 class Adder:
-    """Adds files to one store. `verity`: auto, require or off. `algorithm`: where no name says it.
+    """Adds files to one store. `verity`: auto, require or off. `progress(objects, bytes)`.
 
     `unsealed` says why auto left something without fs-verity. finish() makes the names durable.
     """
 
     store: Store
-    algorithm: int
     verity: str = "auto"
+    progress: Progress = lambda _, __: None
     unsealed: str = ""
     _directories: set[Path] = field(default_factory=set)
+    _done: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         if self.store.is_ostree:
             raise UsageError("usage", str(self.store.path), "an ostree repository: use ostree")
+        self.store.require_writable()
+        if self.store.metadata is not None and self.store.metadata.sealed:
+            # Everything that opens it takes for granted that each object is sealed.
+            if self.verity == "off":
+                found = "a repository whose objects all have fs-verity (meta.json is sealed)"
+                raise UsageError("usage", "--verity off", found)
+            self.verity = "require"
 
-    def add(self, path: Path, expected: Digest | None = None) -> Digest:
-        """Adds one file. Refused: it is not a regular file, or not what `expected` says, or another
-        content is there already under its name."""
-        with _fault_of(path, f"to be added to {self.store.path}"):
-            fd = os.open(path, _FLAGS)
+    def add(self, jobs: Sequence[Job]) -> list[Digest]:
+        """Adds files; their digests, in order. Refused: one is not a regular file, or not what was
+        expected, or another content is there already under its name."""
+        for job in jobs:
+            if self.store.algorithm not in (None, job.algorithm):
+                allowed = ALGORITHMS[self.store.algorithm or 0]
+                raise Refused(
+                    "store", str(job.path), ALGORITHMS[job.algorithm], f"{allowed} (meta.json)"
+                )
+        known = [job.expected for job in jobs]
+        there = {
+            index
+            for index, digest in enumerate(known)
+            if digest is not None and os.path.lexists(self.store.object_path(digest))
+        }
+        digests: dict[int, Digest] = {}
+        directory = os.open(self.store.objects, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return self._add(fd, path, expected)
+            rest = [index for index in range(len(jobs)) if index not in there]
+            with _descriptors() as room, ThreadPoolExecutor(1) as beside:
+                size = min(_BATCH, room)
+                naming: Future[list[Digest]] | None = None
+                for start in range(0, len(rest), size):
+                    batch = rest[start : start + size]
+                    copies = self._copy(directory, [jobs[index] for index in batch])
+                    digests.update(zip(batch, (copy.digest for copy in copies), strict=True))
+                    try:
+                        if naming is not None:
+                            self._check_present(directory, naming.result())
+                    except BaseException:
+                        self._close(directory, copies)
+                        raise
+                    naming = beside.submit(self._name, directory, copies)
+                if naming is not None:
+                    self._check_present(directory, naming.result())
+            again = [jobs[index] for index in sorted(there)]
+            digests.update(zip(sorted(there), self._compare(again), strict=True))
+            self._check_present(directory, [digests[index] for index in sorted(there)])
+        except OSError as error:
+            raise system_failure(error, str(self.store.objects), "store") from None
         finally:
-            os.close(fd)
+            os.close(directory)
+        return [digests[index] for index in range(len(jobs))]
 
-    def add_objects(self, directory: Path) -> None:
-        """All of another store, whose names must be the digests of its files."""
-        other = Store(directory)
-        jobs: list[tuple[Path, Digest]] = []
-        for names in other.walk():
-            if names.strange:
-                strange = names.directory / names.strange[0]
-                raise Refused("store", str(strange), "a name that is not a digest")
-            for name, digits in names.named:
-                expected = Digest.parse(digits, str(names.directory / name))
-                jobs.append((names.directory / name, expected))
-        if not jobs:
-            raise Refused("store", str(directory), "no object in it", "a store, or files")
-        with ThreadPoolExecutor(_THREADS) as pool:
-            try:
-                for _ in pool.map(lambda job: self.add(*job), jobs):
-                    pass
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-    def link_image(self, digest: Digest) -> None:
-        """images/<hex>, in a repository; elsewhere an image is an object like any."""
+    def link_image(self, digest: Digest, name: str | None = None) -> None:
+        """images/<hex>, in a repository, and a name for it in images/refs/cfs/, which keeps it from
+        the collectors; elsewhere an image is an object like any."""
         images = self.store.images
         if images is None:
             return
-        target = os.path.join("..", "objects", digest.hex[:2], digest.hex[2:])
-        link = images / digest.hex
+        object_path = os.path.join("..", "objects", digest.hex[:2], digest.hex[2:])
+        self._link(images / digest.hex, object_path)
+        self._link(images / "refs" / "cfs" / (name or digest.hex), f"../../{digest.hex}")
+
+    def _link(self, link: Path, target: str) -> None:
+        directory = link.parent
         try:
-            images.mkdir(exist_ok=True)
+            while not directory.is_dir():  # of three at most, each is durable in the one above
+                directory.mkdir(parents=True, exist_ok=True)
             with suppress(FileExistsError):
                 link.symlink_to(target)
             found = os.readlink(link) if link.is_symlink() else "not a link"
@@ -89,76 +149,185 @@ class Adder:
             raise system_failure(error, str(link), "store") from None
         if found != target:
             raise Refused("store", str(link), found, target)
-        self._directories |= {images, self.store.path}
+        while directory != self.store.path:
+            self._directories.add(directory)
+            directory = directory.parent
+        self._directories.add(directory)
 
     def finish(self) -> None:
         """Makes the new names durable. OSError: the file system does not."""
-        for directory in sorted(self._directories):
-            sync_directory(directory)
+        if len(self._directories) > _SINGLE:
+            directory = os.open(self.store.objects, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                _cfshost.sync(directory)
+            finally:
+                os.close(directory)
+        else:
+            for path in sorted(self._directories):
+                sync_directory(path)
         self._directories.clear()
 
-    def _add(self, fd: int, path: Path, expected: Digest | None) -> Digest:
-        with _fault_of(path, f"to be added to {self.store.path}"):
-            if not S_ISREG(os.fstat(fd).st_mode):
-                raise Refused("store", str(path), "not a regular file")
-        algorithm = self.algorithm if expected is None else expected.algorithm
-        if self.store.algorithm not in (None, algorithm):
-            allowed = ALGORITHMS[self.store.algorithm or 0]
-            raise Refused("store", str(path), ALGORITHMS[algorithm], f"{allowed} (meta.json)")
-        with _fault_of(path, f"to be added to {self.store.path}"):
-            digest = fsverity.digest_of(fd, algorithm)
-        if expected is not None and digest != expected:
-            raise Refused("measure", str(path), str(digest), str(expected))
-        target = self.store.object_path(digest)
-        with _fault_of(target, f"for {path}"):
-            target.parent.mkdir(exist_ok=True)
-            # Before the rename: what fails later is durable all the same.
-            self._directories |= {target.parent, self.store.objects}
-            if os.path.lexists(target):
-                self._check_present(target, digest)
-            else:
-                self._copy(fd, path, target, digest)
-        return digest
-
-    def _copy(self, source: int, path: Path, target: Path, digest: Digest) -> None:
-        temporary = temporary_name(target)
-        out = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    def _copy(self, directory: int, jobs: Sequence[Job]) -> list[_Copy]:
+        files = [(os.fsencode(job.path), job.algorithm) for job in jobs]
+        prefix = secrets.token_hex(8)
+        objects, size = self._done
+        found = _cfshost.copy(directory, files, cores(), True, not has_procfs(), prefix, self._more)
+        copies = [
+            _Copy(job, Digest(job.algorithm, one[5]), one[3], one[4])
+            for job, one in zip(jobs, found, strict=True)
+            if one[3] >= 0
+        ]
         try:
-            try:
-                _copy_data(source, path, out)
-                os.fsync(out)
-            finally:
-                os.close(out)  # fs-verity needs a file that nobody has open for writing
-            self._seal(temporary, path, digest)
-            os.rename(temporary, target)
+            self._look_for_faults(jobs, found)
         except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
+            self._close(directory, copies)
             raise
+        self._done = objects + len(copies), size + sum(one[6] for one in found)
+        self.progress(*self._done)
+        return copies
 
-    def _check_present(self, target: Path, digest: Digest) -> None:
-        """Never replaced: another process may have it mounted. Never trusted by its name either."""
-        if target.is_symlink() or not target.is_file():
-            raise Refused("store", str(target), "not a regular file", "an object")
-        self._seal(target, target, digest)
+    def _more(self, objects: int, size: int) -> None:
+        self.progress(self._done[0] + objects, self._done[1] + size)
 
-    def _seal(self, path: Path, named: Path, digest: Digest) -> None:
-        """Enables fs-verity as asked. Refused, under the name `named`: not sealed but required, or
-        other content than `digest`, which is measured by the kernel where it can."""
-        fd = os.open(path, _FLAGS | os.O_NOFOLLOW)
+    def _look_for_faults(self, jobs: Sequence[Job], found: list[_cfshost.Copied]) -> None:
+        """The first one: after it the rest has not been copied."""
+        whole = []
+        for job, (number, ours, regular, _, _, raw, _) in zip(jobs, found, strict=True):
+            if not regular:
+                raise Refused("store", str(job.path), "not a regular file")
+            if number not in (0, errno.ECANCELED):
+                error = OSError(number, os.strerror(number))
+                raise self._fault(error, job, ours=ours)
+            if raw and not number:
+                whole.append((job, Digest(job.algorithm, raw)))
+        for job, digest in whole:
+            if job.expected not in (None, digest):
+                raise Refused("measure", str(job.path), str(digest), str(job.expected))
+
+    def _fault(self, error: OSError, job: Job, *, ours: bool) -> SystemFailure:
+        """Both sides are named, and the one at fault first."""
+        if not ours:
+            said = f"{os_error(error)}, to be added to {self.store.path}"
+            return SystemFailure("store", str(job.path), said)
+        known = job.expected
+        place = self.store.objects if known is None else self.store.object_path(known)
+        return SystemFailure("store", str(place), f"{os_error(error)}, for {job.path}")
+
+    def _name(self, directory: int, copies: list[_Copy]) -> list[Digest]:
+        """Gives each its name, and returns those that were there. It closes them."""
         try:
-            found = fsverity.measured(fd)
-            if found is None:
-                found = fsverity.digest_of(fd, digest.algorithm)
-                # Sealing wrong content would make it harder to remove, not better.
-                if self.verity != "off" and found == digest:
-                    found = self._enable(fd, named, digest)
+            new: list[_Copy] = []
+            there: list[_Copy] = []
+            for copy in copies:
+                known = os.path.lexists(self.store.object_path(copy.digest))
+                (there if known else new).append(copy)
+            if self.verity != "off":
+                with ThreadPoolExecutor(_THREADS) as pool:
+                    for _ in pool.map(lambda copy: self._seal_copy(directory, copy), new):
+                        pass
+            if len(new) > _SINGLE:
+                _cfshost.sync(directory)
+            else:
+                for copy in new:
+                    with _fault_of(self.store.object_path(copy.digest), f"for {copy.job.path}"):
+                        os.fsync(copy.fd)
+            there += [copy for copy in new if not self._link_copy(directory, copy)]
+            return [copy.digest for copy in there]
         finally:
-            os.close(fd)
+            self._close(directory, copies)
+
+    def _seal_copy(self, directory: int, copy: _Copy) -> None:
+        with _fault_of(self.store.object_path(copy.digest), f"for {copy.job.path}"):
+            named = copy.name
+            reader = os.open(named, _READ, dir_fd=directory) if named else reopen(copy.fd)
+            # fs-verity needs a file that nobody has open for writing
+            writer, copy.fd = copy.fd, reader
+            os.close(writer)
+            found = self._enable(copy.fd, copy.job.path, copy.digest)
+        if found != copy.digest:
+            raise Refused("measure", str(copy.job.path), str(found), str(copy.digest))
+
+    def _link_copy(self, directory: int, copy: _Copy) -> bool:
+        """False: there is something of its name already."""
+        target = self.store.object_path(copy.digest)
+        name = f"{target.parent.name}/{target.name}"
+        with _fault_of(target, f"for {copy.job.path}"):
+            # Before the link: what fails later is durable all the same.
+            if target.parent not in self._directories:
+                target.parent.mkdir(exist_ok=True)
+                self._directories |= {target.parent, self.store.objects}
+            try:
+                if copy.name:
+                    os.link(copy.name, name, src_dir_fd=directory, dst_dir_fd=directory)
+                else:
+                    os.link(procfs(copy.fd), name, dst_dir_fd=directory, follow_symlinks=True)
+            except FileExistsError:
+                return False
+        return True
+
+    def _close(self, directory: int, copies: list[_Copy]) -> None:
+        for copy in copies:
+            with suppress(OSError):
+                os.close(copy.fd)
+            if copy.name:
+                with suppress(OSError):
+                    os.unlink(copy.name, dir_fd=directory)
+        copies.clear()
+
+    def _compare(self, jobs: Sequence[Job]) -> list[Digest]:
+        """The digests of files whose objects are there: each is what its name says."""
+        files = [(os.fsencode(job.path), job.algorithm) for job in jobs]
+        digests = []
+        found = _cfshost.measure(AT_FDCWD, files, cores(), True, self._more) if files else []
+        for job, (number, regular, _, raw, _) in zip(jobs, found, strict=True):
+            if not regular:
+                raise Refused("store", str(job.path), "not a regular file")
+            if number:
+                raise self._fault(OSError(number, os.strerror(number)), job, ours=False)
+            digest = Digest(job.algorithm, raw)
+            if digest != job.expected:
+                raise Refused("measure", str(job.path), str(digest), str(job.expected))
+            digests.append(digest)
+        return digests
+
+    def _check_present(self, directory: int, digests: list[Digest]) -> None:
+        """Never replaced: another process may have it mounted. Never trusted by its name either."""
+        if not digests:
+            return
+        files = [
+            (f"{digest.hex[:2]}/{digest.hex[2:]}".encode(), digest.algorithm) for digest in digests
+        ]
+        found = _cfshost.measure(directory, files, cores(), False, lambda _, __: None)
+        for digest, (number, regular, _, raw, _) in zip(digests, found, strict=True):
+            target = self.store.object_path(digest)
+            if not regular:
+                raise Refused("store", str(target), "not a regular file", "an object")
+            if number:
+                raise system_failure(OSError(number, os.strerror(number)), str(target), "store")
+            # Sealing wrong content would make it harder to remove, not better.
+            if Digest(digest.algorithm, raw) != digest:
+                measured = Digest(digest.algorithm, raw)
+                raise Refused("measure", str(target), str(measured), str(digest))
+        if self.verity != "off":
+            with ThreadPoolExecutor(_THREADS) as pool:
+                for _ in pool.map(self._seal_present, digests):
+                    pass
+
+    def _seal_present(self, digest: Digest) -> None:
+        target = self.store.object_path(digest)
+        with _fault_of(target, "to be sealed"):
+            fd = os.open(target, _READ)
+            try:
+                found = self._enable(fd, target, digest)
+            finally:
+                os.close(fd)
         if found != digest:
-            raise Refused("measure", str(named), str(found), str(digest))
+            raise Refused("measure", str(target), str(found), str(digest))
 
     def _enable(self, fd: int, named: Path, digest: Digest) -> Digest:
+        """What the kernel measures. Refused, under the name `named`: not sealed but required."""
+        if self.unsealed:
+            return digest
         try:
             return fsverity.seal(fd, digest.algorithm)[0]
         except OSError as error:
@@ -173,6 +342,26 @@ class Adder:
 
 
 @contextmanager
+def _descriptors() -> Iterator[int]:
+    """How many copies there may be in a batch. The limit is raised meanwhile, as far as it may."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * _BATCH + _RESERVED
+    soft, hard = before
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        yield _BATCH if limit == resource.RLIM_INFINITY else max(1, (limit - _RESERVED) // 2)
+    finally:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@contextmanager
 def _fault_of(path: Path, what: str) -> Iterator[None]:
     """An OSError inside is the failure of `path`; `what` names the other side."""
     try:
@@ -181,40 +370,74 @@ def _fault_of(path: Path, what: str) -> Iterator[None]:
         raise SystemFailure("store", str(path), f"{os_error(error)}, {what}") from None
 
 
-def _copy_data(source: int, path: Path, target: int) -> None:
-    """All of a file; the file system shares the blocks where it can.
-
-    SystemFailure: `path` cannot be read. OSError: the target cannot be written.
-    """
-    offset = 0
-    try:
-        while count := os.copy_file_range(source, target, 1 << 30, offset, offset):
-            offset += count
-        if offset:
-            return
-    except OSError:
-        # Other file systems, old kernels, special files (/proc), or a fault of which it does not
-        # say whose it is: by hand, from where it ended.
-        pass
-    while chunk := _read(source, path, offset):
-        view = memoryview(chunk)
-        while view:
-            written = os.pwrite(target, view, offset)
-            view = view[written:]
-            offset += written
+def check_images(
+    images: Sequence[Image], store: Store, *, allow_missing: bool, tell: Callable[[str], object]
+) -> None:
+    """Tells which objects they need and the store does not have. Refused: some, without
+    `allow_missing`."""
+    for image in images:
+        lines, absent, total = missing([image], store.objects)
+        names = os.fsdecode(lines).split("\n")[:absent]
+        for name in names[:_SHOWN]:
+            tell(f"{image.path}: missing: {name}")
+        if absent > _SHOWN:
+            tell(f"{image.path}: missing: {absent - _SHOWN} more, see `cfs-store missing`")
+        if absent and not allow_missing:
+            found = f"{absent} of the {total} objects that it needs are not in {store.path}"
+            raise Refused("store", str(image.path), found, "all, or --allow-missing")
 
 
-def _read(source: int, path: Path, offset: int) -> bytes:
-    with _fault_of(path, "to be added"):
-        return os.pread(source, _CHUNK, offset)
-
-
-def add_files(adder: Adder, files: Iterable[Path]) -> list[Digest]:
-    """Files and object directories in the order given; the digests of the files."""
-    digests = []
-    for path in files:
-        if path.is_dir():
-            adder.add_objects(path)
-        else:
-            digests.append(adder.add(path))
+def add_images(
+    adder: Adder, images: Sequence[Image], algorithm: int, name: str | None = None
+) -> list[Digest]:
+    """Adds images, as they were read. Each gets its name in the repository last, when all that it
+    needs is on the disk."""
+    jobs = [Job(image.path, algorithm, image.digest(algorithm)) for image in images]
+    digests = adder.add(jobs)
+    adder.finish()
+    for digest in digests:
+        adder.link_image(digest, name)
     return digests
+
+
+def check_name(name: str) -> str:
+    """A name for --name. UsageError: none that a file in a directory of others can have."""
+    if not name or name.startswith(".") or "/" in name or printable(name) != name:
+        raise UsageError("usage", f"--name {name}", "no name", "letters and digits, no slash")
+    return name
+
+
+def jobs_of(paths: Iterable[Path], algorithm: int) -> tuple[list[Job], int]:
+    """Files first, in the order given, then the objects of other stores, whose names must be the
+    digests of their files. And how many are files."""
+    files: list[Job] = []
+    others: list[Job] = []
+    for path in paths:
+        if path.is_dir():
+            others += _objects_of(path)
+        else:
+            files.append(Job(path, algorithm))
+    return files + others, len(files)
+
+
+def algorithm_of(paths: Iterable[Path]) -> int | None:
+    """That of the names in the first of them that is a store."""
+    for path in paths:
+        if path.is_dir():
+            return next((job.algorithm for job in _objects_of(path)), None)
+    return None
+
+
+def _objects_of(directory: Path) -> list[Job]:
+    jobs: list[Job] = []
+    for names in Store(directory).walk():
+        if names.strange:
+            strange = names.directory / names.strange[0]
+            raise Refused("store", str(strange), "a name that is not a digest")
+        for name, digits in names.named:
+            path = names.directory / name
+            expected = Digest.parse(digits, str(path))
+            jobs.append(Job(path, expected.algorithm, expected))
+    if not jobs:
+        raise Refused("store", str(directory), "no object in it", "a store, or files")
+    return jobs

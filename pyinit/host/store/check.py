@@ -49,7 +49,7 @@ class Report:
 def measure(paths: Sequence[Path], algorithm: int, progress: Progress) -> list[Digest]:
     """The fs-verity digest of each file. SystemFailure, Refused: one cannot be read."""
     files = [(os.fsencode(path), algorithm) for path in paths]
-    found = _cfshost.measure(-100, files, _cores(), True, progress)  # AT_FDCWD
+    found = _cfshost.measure(-100, files, cores(), True, progress)  # AT_FDCWD
     digests = []
     for path, (number, regular, _, digest, _) in zip(paths, found, strict=True):
         if not regular:
@@ -77,7 +77,8 @@ def check(store: Store, *, sealed: bool, progress: Progress) -> Report:
     return report
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Those that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -91,7 +92,7 @@ def _objects(store: Store, sealed: bool, report: Report, progress: Progress) -> 
     files = [(os.fsencode(path), _algorithm(digits)) for path, digits in named]
     fd = os.open(store.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        found = _cfshost.measure(fd, files, _cores(), False, progress)
+        found = _cfshost.measure(fd, files, cores(), False, progress)
     finally:
         os.close(fd)
     for (path, digits), measured in zip(named, found, strict=True):

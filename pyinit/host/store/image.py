@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from pyinit.host.failure import system_failure
 from pyinit.initrd.report.errors import Refused
+from pyinit.initrd.root.digest import Digest
 
 # No image of a system comes near: 64,000 files are 10 MB.
 SIZE_LIMIT = 1 << 30
@@ -32,6 +33,11 @@ class Image:
 
     path: Path
     parsed: _cfshost.Image
+    data: bytes
+
+    def digest(self, algorithm: int) -> Digest:
+        """The fs-verity digest of what was read."""
+        return Digest(algorithm, _cfshost.verity_digest(self.data, algorithm))
 
     def dump(self, write: Write) -> None:
         """composefs-dump(5), in pieces. Refused: the image is broken, perhaps late."""
@@ -59,7 +65,7 @@ def read(path: Path) -> Image:
     except OSError as error:
         raise system_failure(error, str(path)) from None
     with _broken(path):
-        return Image(path, _cfshost.Image(data))
+        return Image(path, _cfshost.Image(data), data)
 
 
 def _read(fd: int, path: Path) -> bytes:
@@ -70,7 +76,7 @@ def _read(fd: int, path: Path) -> bytes:
         found = f"{status.st_size} bytes"
         raise Refused("erofs", str(path), found, f"an image of at most {SIZE_LIMIT}")
     with open(fd, "rb", closefd=False) as file:
-        return file.read(SIZE_LIMIT)
+        return file.read(status.st_size)  # no more: that much memory is asked for at once
 
 
 def objects(images: Iterable[Image]) -> tuple[bytes, int]:

@@ -8,15 +8,14 @@ nothing to compare them with.
 from __future__ import annotations
 
 import _cfs
-import json
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyinit.host.atomic import sync_directory
 from pyinit.host.failure import system_failure
+from pyinit.host.store import metadata
 from pyinit.initrd.report.errors import Refused, UsageError
 from pyinit.initrd.root.digest import ALGORITHMS, Digest
 from pyinit.initrd.root.image import AT_FDCWD
@@ -51,26 +50,17 @@ class Store:
         plain = self.layout == _cfs.LAYOUT_OBJECTS
         self.objects = path if plain else path / "objects"
         self.images = path / "images" if self.layout == _cfs.LAYOUT_REPOSITORY else None
-        self.algorithm = self._read_metadata()
+        repository = self.layout == _cfs.LAYOUT_REPOSITORY
+        self.metadata = metadata.read(path) if repository else None
+        # The one that is allowed here; None where nothing says it.
+        self.algorithm = None if self.metadata is None else self.metadata.algorithm
 
-    def _read_metadata(self) -> int | None:
-        """The one algorithm that meta.json of composefs-rs allows here; None where it is absent."""
-        file = self.path / "meta.json"
-        if self.layout != _cfs.LAYOUT_REPOSITORY or not file.exists():
-            return None
-        try:
-            meta = json.loads(file.read_bytes())
-            version, algorithm = meta["version"], meta["algorithm"]
-            incompatible = meta.get("features", {}).get("incompatible", [])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Refused("store", str(file), f"unreadable ({error})") from None
-        if version != 1 or incompatible:
-            found = f"version {version}, features {incompatible}"
-            raise Refused("store", str(file), found, "version 1 and no unknown feature")
-        for name, number in ALGORITHM_NAMES.items():
-            if algorithm == f"fsverity-{name}-12":
-                return number
-        raise Refused("store", str(file), f"algorithm {algorithm}", "sha256 or sha512, 4096 bytes")
+    def require_writable(self) -> None:
+        """Refused: `meta.json` asks something of those that write that is not known here."""
+        if self.metadata is not None and self.metadata.foreign:
+            found = f"features {', '.join(self.metadata.foreign)}"
+            file = str(self.path / metadata.FILE)
+            raise Refused("store", file, found, "none that is unknown, to write here")
 
     def choose_algorithm(self, name: str | None) -> int:
         """What `--hash` asked for (default: what the store says, else sha256)."""
@@ -116,12 +106,11 @@ class Store:
         return Names(directory, named, strange)
 
 
-def create(path: Path) -> None:
-    """An empty repository, or nothing where there is one. No meta.json: that is composefs-rs's."""
-    try:
-        for directory in (path, path / "objects", path / "images"):
-            directory.mkdir(exist_ok=True)
-        sync_directory(path)
-        sync_directory(path.parent)
-    except OSError as error:
-        raise system_failure(error, step="store") from None
+def is_fan_out(name: str) -> bool:
+    """Is it named like a directory of objects?"""
+    return _FAN_OUT.fullmatch(name) is not None
+
+
+def is_rest(name: str) -> bool:
+    """Is it named like an object in such a directory?"""
+    return _REST.fullmatch(name) is not None

@@ -52,9 +52,13 @@ def files(store: Path) -> dict[str, bytes]:
     }
 
 
+def digits_of(content: bytes, algorithm: int = _cfs.SHA256) -> str:
+    return fsverity.digest_blocks(iter([content]), algorithm).hex
+
+
 def put(store: Path, content: bytes, name: str | None = None, algorithm: int = _cfs.SHA256) -> Path:
     """An unsealed object, under its digest or under another name."""
-    digits = name or fsverity.digest_blocks(iter([content]), algorithm).hex
+    digits = name or digits_of(content, algorithm)
     path = store / "objects" / digits[:2] / digits[2:]
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)

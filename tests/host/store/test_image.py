@@ -7,6 +7,7 @@ import re
 import stat
 import struct
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -464,3 +465,18 @@ def test_what_mkcomposefs_makes_of_any_dump(
     )  # fmt: skip
     if made.returncode == 0:  # it has rules of its own
         same(toolbox, place / "image")
+
+
+def test_reading_takes_no_more_memory_than_the_image(tmp_path: Path) -> None:
+    """A machine of 512 MB has not 1 GiB to give, not even for a moment."""
+    path = tmp_path / "image"
+    path.write_bytes(written.image(written.directory()))
+    program = (
+        "import resource, sys; from pathlib import Path; from pyinit.host.store import image\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29))\n"
+        "image.read(Path(sys.argv[1]))"
+    )
+    subprocess.run(
+        [sys.executable, "-S", "-c", program, str(path)], check=True, timeout=600,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "pool.h"
+
+#include <algorithm>
+#include <chrono>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+namespace cfs
+{
+
+namespace
+{
+
+constexpr std::chrono::milliseconds BETWEEN{ 100 };
+
+} // namespace
+
+void Pool::one(const std::function<void()> &work) noexcept
+{
+	std::exception_ptr failure;
+
+	try {
+		work();
+	} catch (...) {
+		failure = std::current_exception();
+	}
+	std::lock_guard<std::mutex> lock(mutex_);
+
+	if (failure) {
+		failure_ = failure;
+		stop = true;
+	}
+	running_--;
+	changed_.notify_all();
+	woken_.notify_all();
+}
+
+void Pool::watch(const Progress &progress)
+{
+	std::unique_lock<std::mutex> lock(mutex_);
+
+	while (!changed_.wait_for(lock, BETWEEN, [this] { return running_ == 0; })) {
+		lock.unlock();
+		bool on = progress(files, bytes);
+		lock.lock();
+		if (!on) {
+			stop = true;
+			woken_.notify_all();
+		}
+	}
+}
+
+void Pool::meet()
+{
+	std::unique_lock<std::mutex> lock(mutex_);
+
+	met_++;
+	woken_.notify_all();
+	/* Who failed has ended, and does not come any more. */
+	woken_.wait(lock, [this] { return stop || met_ >= running_; });
+}
+
+bool Pool::wait(const std::function<bool()> &ready)
+{
+	std::unique_lock<std::mutex> lock(mutex_);
+
+	woken_.wait(lock, [this, &ready] { return stop || ready(); });
+	return !stop;
+}
+
+void Pool::wake(const std::function<void()> &change)
+{
+	std::lock_guard<std::mutex> lock(mutex_);
+
+	change();
+	woken_.notify_all();
+}
+
+void Pool::run(unsigned threads, const Progress &progress, const std::function<void()> &work)
+{
+	std::vector<std::thread> pool;
+	size_t wanted = std::max(threads, 1U);
+
+	auto join = [&pool] {
+		for (std::thread &thread : pool)
+			thread.join();
+	};
+
+	pool.reserve(wanted);
+	while (pool.size() < wanted) {
+		{
+			std::lock_guard<std::mutex> lock(mutex_);
+
+			running_++;
+		}
+		try {
+			pool.emplace_back([this, &work] { one(work); });
+		} catch (const std::system_error &) {
+			/* No more threads: this one does what those that are there leave. */
+			one(work);
+			break;
+		}
+	}
+	try {
+		watch(progress);
+	} catch (...) {
+		wake([this] { stop = true; });
+		join();
+		throw;
+	}
+	join();
+	if (failure_)
+		std::rethrow_exception(failure_);
+}
+
+} // namespace cfs

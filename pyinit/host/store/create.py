@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""A new repository, in the format of composefs-rs. `meta.json` is the last of it: what has been
+begun and is empty is made whole the next time."""
+
+from __future__ import annotations
+
+import _cfs
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from pyinit.host.atomic import create_file, sync_directory
+from pyinit.host.failure import system_failure
+from pyinit.host.store import fsverity, metadata
+from pyinit.host.store.layout import Store, is_fan_out, is_rest
+from pyinit.initrd.report.errors import Refused, UsageError
+
+_REST_OF_SHA256 = 62
+
+
+def create(path: Path, algorithm: int | None, verity: str) -> None:
+    """Makes one, or only the `meta.json` where a repository lacks it. `algorithm`: None takes that
+    of the objects that are there, else SHA-256. `verity`: of `meta.json`, as for objects.
+
+    Refused, UsageError: what is there is something else; nothing has been made then.
+    """
+    try:
+        found = _names_in(path) if path.exists() else set()
+        if found is None:
+            return
+        one = algorithm or (min(found) if found else _cfs.SHA256)
+        for directory in (path, path / "objects", path / "images"):
+            directory.mkdir(exist_ok=True)
+        # Objects of two algorithms are in no repository of composefs-rs.
+        if found <= {one}:
+            # It says that every object has fs-verity: not of those that were there before.
+            _write(path, one, "off" if found else verity)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise system_failure(error, step="store") from None
+
+
+def _write(path: Path, algorithm: int, verity: str) -> None:
+    with suppress(FileExistsError):  # another one was quicker
+        create_file(
+            path / metadata.FILE,
+            metadata.text(algorithm),
+            0o644,
+            lambda fd: _seal(fd, algorithm, verity, path),
+        )
+
+
+def _names_in(path: Path) -> set[int] | None:
+    """The algorithms of the objects of what may become a repository; None: it is one already."""
+    names = set(os.listdir(path))
+    if {"config", "refs"} <= names:
+        raise UsageError("usage", str(path), "an ostree repository: use ostree")
+    if "objects" in names:
+        Store(path)  # what it cannot open is none
+        return None if metadata.FILE in names else _algorithms(path / "objects")
+    if _algorithms(path):
+        found = "objects at its top"
+        raise Refused("store", str(path), found, "a directory without any, or no --create")
+    return set()
+
+
+def _algorithms(directory: Path) -> set[int]:
+    return {
+        _cfs.SHA256 if len(name) == _REST_OF_SHA256 else _cfs.SHA512
+        for entry in os.scandir(directory)
+        if is_fan_out(entry.name) and entry.is_dir(follow_symlinks=False)
+        for name in os.listdir(entry.path)
+        if is_rest(name)
+    }
+
+
+def _seal(fd: int, algorithm: int, verity: str, path: Path) -> None:
+    """Says that every object has fs-verity: only where they get it."""
+    if verity == "off":
+        return
+    try:
+        fsverity.seal(fd, algorithm)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        if verity == "require" or error.errno not in fsverity.UNSUPPORTED:
+            found = f"not sealed: {fsverity.reason(error, path)}"
+            file = str(path / metadata.FILE)
+            raise Refused("store", file, found, "fs-verity, or --verity off") from None
