@@ -32,6 +32,11 @@ _cfs_options() { # COMMAND VERB: the options there
 	"cfs-store ls") echo "-h --help -q --quiet" ;;
 	"cfs-store check") echo "-h --help -q --quiet --sealed --json" ;;
 	"cfs-store measure") echo "-h --help -q --quiet --hash" ;;
+	"cfs-store images") echo "-h --help -q --quiet --uki --no-uki --except --json" ;;
+	"cfs-store rm") echo "-h --help -q --quiet --uki --no-uki --except --object-store" ;;
+	"cfs-store gc")
+		echo "-h --help -q --quiet --uki --no-uki --except --keep --dry-run --grace --now"
+		;;
 	"cfs-store dump") echo "-h --help -q --quiet" ;;
 	"cfs-init-config ") echo "-h --help --version" ;;
 	"cfs-init-config help") echo "-h --help -q --quiet" ;;
@@ -44,7 +49,7 @@ _cfs_options() { # COMMAND VERB: the options there
 _cfs_verbs() { # COMMAND
 	case "$1" in
 	cfs-uki) echo "help seal payload show digests" ;;
-	cfs-store) echo "help add seal objects missing ls check measure dump" ;;
+	cfs-store) echo "help add seal objects missing ls check measure images rm gc dump" ;;
 	cfs-init-config) echo "help compile check" ;;
 	esac
 }
@@ -76,7 +81,7 @@ _cfs_values() {
 	"cfs-uki payload ") echo "DIR" ;;
 	"cfs-uki show ") echo "FILE" ;;
 	"cfs-uki digests ") echo "FILE" ;;
-	"cfs-store help ") echo "help add seal objects missing ls check measure dump" ;;
+	"cfs-store help ") echo "help add seal objects missing ls check measure images rm gc dump" ;;
 	"cfs-store add --object-store") echo "DIR" ;;
 	"cfs-store add --hash") echo "sha256 sha512" ;;
 	"cfs-store add --verity") echo "auto require off" ;;
@@ -91,6 +96,18 @@ _cfs_values() {
 	"cfs-store check ") echo "DIR" ;;
 	"cfs-store measure --hash") echo "sha256 sha512" ;;
 	"cfs-store measure ") echo "FILE" ;;
+	"cfs-store images --uki") echo "FILE" ;;
+	"cfs-store images --except") echo "FILE" ;;
+	"cfs-store images ") echo "DIR" ;;
+	"cfs-store rm --uki") echo "FILE" ;;
+	"cfs-store rm --except") echo "FILE" ;;
+	"cfs-store rm --object-store") echo "DIR" ;;
+	"cfs-store rm ") echo "NONE" ;;
+	"cfs-store gc --uki") echo "FILE" ;;
+	"cfs-store gc --except") echo "FILE" ;;
+	"cfs-store gc --keep") echo "NONE" ;;
+	"cfs-store gc --grace") echo "NONE" ;;
+	"cfs-store gc ") echo "DIR" ;;
 	"cfs-store dump ") echo "FILE" ;;
 	"cfs-init-config help ") echo "help compile check" ;;
 	"cfs-init-config compile -o" | "cfs-init-config compile --output") echo "FILE" ;;

@@ -64,5 +64,24 @@ def copy(
 def sync(directory: int) -> None:
     """Waits until all of its file system is on the disk. OSError: it does not get there."""
 
+class Live:
+    """A set of digests, raw bytes of both algorithms: the objects that are needed."""
+
+    def __init__(self) -> None: ...
+    def add_image(self, image: Image) -> None:
+        """All objects of an image. Malformed."""
+
+    def add(self, digests: bytes, size: int) -> None:
+        """Digests of `size` bytes, one behind the other. ValueError: they do not go up."""
+
+    def __contains__(self, digest: bytes) -> bool: ...
+    def __len__(self) -> int: ...
+
+def scan(
+    directory: int, prefix: str, live: Live
+) -> tuple[list[tuple[str, int, bool]], list[str], int]:
+    """objects/<prefix>: (name, size, does it begin as an image) of each object that is not live;
+    strange names, hidden ones left out; how many are live. OSError."""
+
 def verity_digest(data: bytes, algorithm: int) -> bytes:
     """The fs-verity digest of data in memory. ValueError: an unknown algorithm."""

@@ -4,6 +4,7 @@
  *
  * What takes long runs without the interpreter's lock, and looks for signals meanwhile.
  */
+#include "live.h"
 #include "measure.h"
 #include "report.h"
 #include "verity.h"
@@ -239,13 +240,57 @@ void sync_all(int directory)
 	}
 }
 
+void add_image(cfs::Live &live, const Held &held)
+{
+	py::gil_scoped_release free;
+
+	live.add(held.image());
+}
+
+void add_digests(cfs::Live &live, const py::bytes &raw, size_t size)
+{
+	if (!live.add(static_cast<std::string_view>(raw), size))
+		throw py::value_error("no digests of that size");
+}
+
+/* ([(name, size, is it an image)], [strange name], how many are live) */
+py::tuple scan(int directory, const std::string &prefix, const cfs::Live &live)
+{
+	cfs::Found found;
+	py::list unused, strange;
+	int error;
+
+	{
+		py::gil_scoped_release free;
+
+		error = cfs::scan(directory, prefix, live, found);
+	}
+	if (error) {
+		errno = error;
+		PyErr_SetFromErrno(PyExc_OSError);
+		throw py::error_already_set();
+	}
+	for (const cfs::Object &object : found.free)
+		unused.append(py::make_tuple(object.name, object.size, object.image));
+	for (const std::string &name : found.strange)
+		strange.append(py::reinterpret_steal<py::str>(PyUnicode_DecodeFSDefaultAndSize(
+			name.data(), static_cast<Py_ssize_t>(name.size()))));
+	return py::make_tuple(unused, strange, found.live);
+}
+
 py::bytes verity_digest(const py::bytes &data, int algorithm)
 {
 	auto view = static_cast<std::string_view>(data);
 	cfs::Verity verity(algorithm);
+	std::string digest;
 
-	verity.add(reinterpret_cast<const uint8_t *>(view.data()), view.size());
-	return py::bytes(verity.finish());
+	{
+		py::gil_scoped_release free;
+
+		verity.add(reinterpret_cast<const uint8_t *>(view.data()), view.size());
+		digest = verity.finish();
+	}
+	return py::bytes(digest);
 }
 
 } // namespace
@@ -283,5 +328,15 @@ PYBIND11_MODULE(_cfshost, module)
 	module.def("copy", &copy, py::arg("target"), py::arg("files"), py::arg("threads"),
 		   py::arg("follow"), py::arg("named"), py::arg("prefix"), py::arg("progress"));
 	module.def("sync", &sync_all, py::arg("directory"));
+	py::class_<cfs::Live>(module, "Live")
+		.def(py::init<>())
+		.def("add_image", &add_image, py::arg("image"))
+		.def("add", &add_digests, py::arg("digests"), py::arg("size"))
+		.def("__contains__",
+		     [](const cfs::Live &live, const py::bytes &raw) {
+			     return live.contains(static_cast<std::string_view>(raw));
+		     })
+		.def("__len__", &cfs::Live::count);
+	module.def("scan", &scan, py::arg("directory"), py::arg("prefix"), py::arg("live"));
 	module.def("verity_digest", &verity_digest, py::arg("data"), py::arg("algorithm"));
 }

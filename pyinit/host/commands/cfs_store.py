@@ -130,9 +130,90 @@ def _parser() -> VerbParser:
     )
     verb.add_argument("files", metavar="FILE", type=_path, nargs="+", help="a file")
 
+    line = "list the images of a store, and what needs each"
+    verb = parser.add_verb(
+        "images",
+        _images,
+        line,
+        description="Lists the images of a store: digest, size, whether all objects are there, and "
+        "which names, mounts and UKIs need it.",
+    )
+    _add_roots(verb)
+    verb.add_argument("--json", action="store_true", help="print it as JSON")
+    verb.add_argument("store", metavar="DIR", type=_path, help="the store")
+
+    verb = parser.add_verb(
+        "rm",
+        _rm,
+        "take an image out of a store",
+        description="Takes an image out of a store, by its digest, or one of its names below "
+        "images/refs. What a mount or a UKI needs stays. gc takes the objects.",
+    )
+    _add_roots(verb)
+    verb.add_argument("--object-store", metavar="DIR", type=_path, required=True, help="the store")
+    verb.add_argument("image", metavar="IMAGE", help="digest or name")
+
+    verb = parser.add_verb(
+        "gc",
+        _gc,
+        "remove what nothing needs",
+        description="Moves the images and objects that nothing needs to gc/ in the store, and "
+        "removes what has been there for a day. Exit 32, and nothing is removed: it cannot be read "
+        "what is needed.",
+    )
+    _add_roots(verb)
+    verb.add_argument(
+        "--keep", metavar="DIGEST", action="append", default=[], help="keep this image too"
+    )
+    verb.add_argument("--dry-run", action="store_true", help="say what would be done, and do not")
+    grace = verb.add_mutually_exclusive_group()
+    grace.add_argument(
+        "--grace",
+        metavar="TIME",
+        type=_seconds,
+        default=24 * 60 * 60,
+        help="how long things stay in gc/: seconds, or with m, h or d behind (default: 1d)",
+    )
+    grace.add_argument(
+        "--now", dest="grace", action="store_const", const=0, help="remove them at once"
+    )
+    verb.add_argument("store", metavar="DIR", type=_path, help="the store")
+
     verb = parser.add_verb("dump", _dump, "print an image as text: composefs-dump(5)")
     verb.add_argument("image", metavar="FILE", type=_path, help="the image")
     return parser
+
+
+def _add_roots(verb: Parser) -> None:
+    verb.set_defaults(keep=[])
+    ukis = verb.add_mutually_exclusive_group()
+    ukis.add_argument(
+        "--uki",
+        dest="ukis",
+        metavar="FILE|DIR",
+        type=_path,
+        action="append",
+        default=[],
+        help="a UKI, or a directory with UKIs (default: those on the disk of the store)",
+    )
+    ukis.add_argument("--no-uki", action="store_true", help="no UKI needs an image of this store")
+    verb.add_argument(
+        "--except",
+        dest="excepted",
+        metavar="FILE",
+        type=_path,
+        action="append",
+        default=[],
+        help="a UKI, or a mount point, that has nothing to do with this store",
+    )
+
+
+def _seconds(text: str) -> int:
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number = text[:-1] if text[-1:] in units else text
+    if not (number.isascii() and number.isdigit()):
+        raise argparse.ArgumentTypeError(f"no time: {text!r}")
+    return int(number) * units.get(text[-1:], 1)
 
 
 def _add_images(verb: Parser) -> None:
@@ -279,6 +360,82 @@ def _measure(options: argparse.Namespace) -> int:
     with _working("reading", options) as progress:
         digests = measure(options.files, ALGORITHM_NAMES[options.hash], progress)
     say(*digests)
+    return EXIT_OK
+
+
+def _images(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from pyinit.host.commands.store_roots import look
+    from pyinit.host.store import lock, names
+    from pyinit.host.store.layout import Store
+
+    store = Store(options.store)
+    with lock.shared(store, _tell):
+        needed = look(store, options)
+        images = names.listed(store, needed)
+    for error in needed.unread:
+        warn(NAME, f"not known whether it needs an image: {error.path}: {error.found}")
+    if options.json:
+        import json
+
+        say(json.dumps([asdict(one) for one in images], indent=2))
+        return EXIT_OK
+    for one in images:
+        say(printable(f"{one.digest}  {one.size} bytes, {one.state}"))
+        for kind, whys in (
+            ("name", one.names),
+            ("in use by", one.mounts),
+            ("named by", one.ukis),
+            ("needed by", one.records),
+        ):
+            for why in whys:
+                say(printable(f"  {kind} {why}"))
+    return EXIT_OK
+
+
+def _rm(options: argparse.Namespace) -> int:
+    from pyinit.host.commands.store_roots import look
+    from pyinit.host.store import lock, names
+    from pyinit.host.store.layout import Store
+
+    store = Store(options.object_store)
+    with lock.exclusive(store, _tell):
+        done = names.remove(store, options.image, lambda: look(store, options))
+    say(printable(done))
+    return EXIT_OK
+
+
+def _gc(options: argparse.Namespace) -> int:
+    from pyinit.host.commands.store_roots import look
+    from pyinit.host.store import gc, lock
+    from pyinit.host.store.layout import Store
+
+    store = Store(options.store)
+    # Nothing is changed by a dry run: others may go on.
+    hold = lock.shared if options.dry_run else lock.exclusive
+    with hold(store, _tell):
+        report = gc.collect(
+            store, lambda: look(store, options), grace=options.grace, dry_run=options.dry_run
+        )
+    for path in report.passed_over[:_SHOWN]:
+        warn(NAME, f"passed over: {path}: no object")
+    if len(report.passed_over) > _SHOWN:
+        warn(NAME, f"passed over: {len(report.passed_over)} files that are no objects")
+    for name in report.images:
+        say(f"image {name}")
+    would = "would be " if options.dry_run else ""
+    say(
+        f"{report.live} objects are needed",
+        f"{report.moved} objects ({report.moved_bytes} bytes), {report.links} links {would}"
+        f"moved to {printable(str(store.path))}/gc",
+    )
+    if report.back:
+        say(f"{report.back} objects {would}moved back: they are needed again")
+    say(
+        f"{report.removed} objects ({report.removed_bytes} bytes) {would}removed, "
+        f"{report.waiting} ({report.waiting_bytes} bytes) wait"
+    )
     return EXIT_OK
 
 

@@ -6,8 +6,6 @@ from __future__ import annotations
 import _cfs
 import argparse
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +20,11 @@ from pyinit.host.commands.command import (
     warn,
 )
 from pyinit.host.uki import peek
-from pyinit.host.uki.read import COMMAND_LINE, NotBooting, Uki, read_file
+from pyinit.host.uki.named import below, none_in
+from pyinit.host.uki.read import COMMAND_LINE, Uki, read_file
 from pyinit.host.uki.seal import carried_initrd, format_digests, seal
 from pyinit.initrd.handover.status import readable
-from pyinit.initrd.report.errors import EXIT_OK, CfsError, Refused, printable
+from pyinit.initrd.report.errors import EXIT_OK, EXIT_REFUSED, Refused, printable
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source.payload import SECTION
 
@@ -221,42 +220,16 @@ def _digests(options: argparse.Namespace) -> int:
     found: set[str] = set()
     status = EXIT_OK
     for path in options.paths:
-        for error in _collect(path, found):
-            complain(NAME, error)
-            status = max(status, error.code)
+        looked_at = False
+        for _, named, error in below(path):
+            looked_at = True
+            found.update(map(str, named))
+            if error is not None:
+                complain(NAME, error)
+                status = max(status, error.code)
+        if not looked_at:
+            complain(NAME, none_in(path))
+            status = max(status, EXIT_REFUSED)
     if found:
         say(*sorted(found))
     return status
-
-
-def _collect(path: Path, found: set[str]) -> Iterator[CfsError]:
-    """Adds the digests of a file, or of every *.efi below a directory, to `found`; gives errors."""
-    walked = path.is_dir()
-    passed_over = True
-    for file in _files_below(path) if walked else [path]:
-        try:
-            for digest in Uki(file).named_digests():
-                found.add(str(digest))
-        except NotBooting as error:
-            if walked:
-                continue
-            yield error
-        except CfsError as error:
-            yield error
-        passed_over = False
-    if passed_over:
-        # Perhaps the ESP is not mounted there. The caller deletes images that no UKI names, so an
-        # empty answer would delete all.
-        yield Refused("source", str(path), "no UKI in it", "at least one")
-
-
-def _files_below(path: Path) -> Iterator[Path]:
-    for directory, directories, names in os.walk(path, onerror=_raise):
-        directories.sort()
-        for name in sorted(names):
-            if name.lower().endswith(".efi"):
-                yield Path(directory, name)
-
-
-def _raise(error: OSError) -> None:
-    raise error

@@ -59,7 +59,7 @@ def read(path: Path) -> Image:
         # A FIFO must not hold it up.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         try:
-            data = _read(fd, path)
+            data = read_open(fd, path)
         finally:
             os.close(fd)
     except OSError as error:
@@ -68,7 +68,8 @@ def read(path: Path) -> Image:
         return Image(path, _cfshost.Image(data), data)
 
 
-def _read(fd: int, path: Path) -> bytes:
+def read_open(fd: int, path: Path) -> bytes:
+    """All of an open file. Refused: it cannot be an image. OSError."""
     status = os.fstat(fd)
     if not S_ISREG(status.st_mode):
         raise Refused("erofs", str(path), "not a regular file", "a composefs image")

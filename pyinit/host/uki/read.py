@@ -20,7 +20,7 @@ from pyinit.host.uki import peek
 from pyinit.host.uki.cpio import find_archives
 from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.root.digest import Digest
-from pyinit.initrd.source import payload
+from pyinit.initrd.source import cmdline, payload
 
 COMMAND_LINE = ".cmdline"
 CARRIED = payload.CARRIED.lstrip("/")
@@ -36,6 +36,8 @@ MACHINES = {
     0xAA64: "aarch64",
 }
 
+
+_KEYS = ("composefs", "composefs.digest")
 
 # Without any of these a PE file has no say in which root is booted.
 _TELLING = {".linux", ".initrd", payload.SECTION}
@@ -148,6 +150,12 @@ class Uki:
         own = self.read(COMMAND_LINE, profile)
         return own if own is not None or profile == _cfs.PE_BASE else self.read(COMMAND_LINE)
 
+    def command_line_digests(self, profile: int = _cfs.PE_BASE) -> list[Digest] | None:
+        """What `composefs=` and `composefs.digest=` in the command line of its own name, as bootc
+        seals a UKI; None where there is none of them. Refused: malformed."""
+        data = self.read(COMMAND_LINE, profile)
+        return None if data is None else on_line(data, f"{self.path}: {COMMAND_LINE}") or None
+
     def section_digests(self, profile: int = _cfs.PE_BASE) -> list[Digest] | None:
         """What `.cfsdig` names; None where there is none. CfsError: malformed."""
         data = self.read(payload.SECTION, profile)
@@ -173,10 +181,11 @@ class Uki:
         return payload.parse(copies[-1].data, f"{self.path}: .initrd: {CARRIED}")
 
     def named_digests(self) -> Iterator[Digest]:
-        """Every digest of every profile, some more than once.
+        """Every digest of every profile, some more than once: of both copies and of the command
+        line.
 
         Who asks keeps just these images. So it ends with Refused where something that can be booted
-        shows neither copy: an initrd that is compressed whole may well have one.
+        shows none of them: an initrd that is compressed whole may well have a copy.
         """
         base = _Named.of(self, _cfs.PE_BASE)
         yield from base.digests
@@ -188,35 +197,55 @@ class Uki:
             booted.append(own.over(base))
         if not all(named.digests for named in booted):
             raise self.refused(
-                f"no {payload.SECTION} section, and no {CARRIED} to be seen in an initrd",
+                f"no {payload.SECTION} section, no composefs= in {COMMAND_LINE}, and no {CARRIED} "
+                "to be seen in an initrd",
                 "a sealed UKI",
             )
 
 
 @dataclass(frozen=True)
 class _Named:
-    """What the two copies name. None: no such section, no such initrd."""
+    """What the two copies and the command line name. None: no such section, no such initrd."""
 
     section: list[Digest] | None
     initrd: list[Digest] | None
+    line: list[Digest] | None
 
     @classmethod
     def of(cls, uki: Uki, profile: int) -> _Named:
         carried = uki.carried_digests(profile)
         if carried is None and uki.find(".initrd", profile) is not None:
             carried = []
-        return cls(uki.section_digests(profile), carried)
+        line = uki.command_line_digests(profile)
+        if line is None and uki.find(COMMAND_LINE, profile) is not None:
+            line = []
+        return cls(uki.section_digests(profile), carried, line)
 
     @property
     def digests(self) -> list[Digest]:
-        return [*(self.section or ()), *(self.initrd or ())]
+        return [*(self.section or ()), *(self.initrd or ()), *(self.line or ())]
 
     def over(self, base: _Named) -> _Named:
         """As the stub takes a profile's sections: instead of the base's of the same name."""
         return _Named(
             base.section if self.section is None else self.section,
             base.initrd if self.initrd is None else self.initrd,
+            base.line if self.line is None else self.line,
         )
+
+
+def on_line(data: bytes, where: str) -> list[Digest]:
+    """What a command line names. A `?`, which asks for no check, is the same image. Refused."""
+    line = cmdline.parse(data)
+    line.parameters = [
+        (key, value.removeprefix("?") if value is not None and key in _KEYS else value)
+        for key, value in line.parameters
+        if key != _KEYS[0] or value  # empty: none, or bootc's word for any
+    ]
+    try:
+        return cmdline.digests(line)
+    except Refused as error:
+        raise Refused("source", where, error.found, error.expected) from None
 
 
 def find_carried(data: bytes | mmap, start: int, limit: int) -> list[Carried]:

@@ -243,6 +243,33 @@ def test_digests_of_copies_that_differ_are_both_named(tmp_path: Path, capsys: Ca
     assert capsys.readouterr() == (f"{ONE}\n{TWO}\n", "")
 
 
+@pytest.mark.parametrize(
+    "sections",
+    [
+        [(".cmdline", f"quiet composefs={ONE.hex}".encode())],
+        [(".cmdline", f"composefs composefs.digest=?v1-sha256-12:{ONE.hex}".encode()), OPAQUE],
+        [(".cmdline", f"composefs=?{ONE.hex}".encode()), PROFILE, PROFILE],
+        [(".cmdline", b"quiet"), PROFILE, (".cmdline", f"composefs={ONE.hex}\0".encode())],
+    ],
+)
+def test_digests_of_a_command_line(
+    sections: list[tuple[str, bytes]], tmp_path: Path, capsys: Capture
+) -> None:
+    """As bootc seals a UKI. A `?` asks for no check, and names the image all the same."""
+    path = write(tmp_path / "a.efi", *sections)
+    assert main(["digests", str(path)]) == 0
+    assert capsys.readouterr() == (f"{ONE}\n", "")
+
+
+def test_a_command_line_that_names_none(tmp_path: Path, capsys: Capture) -> None:
+    """A profile's own command line is instead of the base's."""
+    line = (".cmdline", f"composefs={ONE.hex}".encode())
+    for sections in ([line, PROFILE, (".cmdline", b"quiet")], [(".cmdline", b"composefs=ab")],
+                     [(".cmdline", b"composefs=")]):  # fmt: skip
+        assert main(["digests", str(write(tmp_path / "a.efi", *sections))]) == 32
+        assert f"refused: source: {tmp_path}/a.efi" in capsys.readouterr().err
+
+
 def test_digests_before_what_is_refused_are_named(tmp_path: Path, capsys: Capture) -> None:
     path = write(tmp_path / "a.efi", sealed_initrd(ONE), PROFILE, OPAQUE)
     assert main(["digests", str(path)]) == 32
@@ -256,13 +283,19 @@ def test_digests_before_what_is_refused_are_named(tmp_path: Path, capsys: Captur
         # An add-on of the stub that may hold a digest
         (Image([(".text", b"add-on"), OPAQUE]).build(), "no .linux section"),
         (Image([(".text", b"add-on"), sealed_section(TWO)]).build(), "no .linux section"),
-        (Image([LINUX]).build(), "no .cfsdig section, and no usr/lib/"),
-        (Image([LINUX, OPAQUE]).build(), "no .cfsdig section, and no usr/lib/"),
-        (Image([LINUX, OPAQUE, PROFILE, OPAQUE]).build(), "no .cfsdig section, and no usr/lib/"),
+        (Image([LINUX]).build(), "no .cfsdig section, no composefs= in .cmdline, and no usr/lib/"),
+        (
+            Image([LINUX, OPAQUE]).build(),
+            "no .cfsdig section, no composefs= in .cmdline, and no usr/lib/",
+        ),
+        (
+            Image([LINUX, OPAQUE, PROFILE, OPAQUE]).build(),
+            "no .cfsdig section, no composefs= in .cmdline, and no usr/lib/",
+        ),
         # The one profile shows what it boots, the other one hides it.
         (
             Image([LINUX, sealed_initrd(ONE), PROFILE, PROFILE, OPAQUE]).build(),
-            "no .cfsdig section, and no usr/lib/",
+            "no .cfsdig section, no composefs= in .cmdline, and no usr/lib/",
         ),
         (Image([LINUX, (".cfsdig", b"cfsdig2\n")]).build(), "cfsdig"),
         (Image([LINUX, sealed_section(ONE), sealed_section(TWO)]).build(), ".cfsdig twice"),

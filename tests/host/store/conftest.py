@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pyinit.host.store import mounts, records
+from pyinit.initrd.handover import status
 from tests.host.store.played import HELLO, Kernel
 
 
@@ -36,3 +38,12 @@ def hello(tmp_path: Path) -> Path:
     path = tmp_path / "hello"
     path.write_bytes(HELLO)
     return path
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither the mounts of this machine nor its records."""
+    monkeypatch.setattr(mounts, "overlays", list)
+    monkeypatch.setattr(status, "PATH", str(tmp_path / "root.json"))
+    monkeypatch.setattr(status, "NEXT", str(tmp_path / "nextroot.json"))
+    monkeypatch.setattr(records, "STAGED", str(tmp_path / "staged"))

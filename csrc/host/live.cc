@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "live.h"
+
+#include "report.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <iterator>
+#include <memory>
+
+namespace cfs
+{
+
+namespace
+{
+
+constexpr uint64_t SUPERBLOCK = 1024;
+constexpr uint64_t BLOCK = 4096;
+constexpr std::array<uint8_t, 4> MAGIC = { 0xe2, 0xe1, 0xf5, 0xe0 };
+
+int nibble(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* The bytes that lower-case digits stand for; 0: not the name of an object. */
+size_t digest_of(std::string_view digits, std::array<uint8_t, 64> &out)
+{
+	if (digits.size() != 64 && digits.size() != 128)
+		return 0;
+	for (size_t i = 0; i < digits.size(); i += 2) {
+		int high = nibble(digits[i]), low = nibble(digits[i + 1]);
+
+		if (high < 0 || low < 0)
+			return 0;
+		out[i / 2] = static_cast<uint8_t>(high << 4 | low);
+	}
+	return digits.size() / 2;
+}
+
+/* The digits of "ab/cd..." as the kernel walks it, to which "." and doubled slashes are nothing.
+ * Empty: no path of an object. */
+void digits_of(std::string_view path, std::string &out)
+{
+	size_t parts = 0;
+
+	out.clear();
+	while (!path.empty()) {
+		size_t end = std::min(path.find('/'), path.size());
+		std::string_view part = path.substr(0, end);
+
+		path.remove_prefix(std::min(end + 1, path.size()));
+		if (part.empty() || part == ".")
+			continue;
+		if (++parts == 1 ? part.size() != 2 : parts != 2) {
+			out.clear();
+			return;
+		}
+		out += part;
+	}
+}
+
+std::string_view view(const uint8_t *bytes, size_t size)
+{
+	return { reinterpret_cast<const char *>(bytes), size };
+}
+
+/* A file that could be one, and begins as one. A file that cannot be read counts as none. */
+bool is_image(int directory, const char *name, uint64_t size)
+{
+	std::array<uint8_t, 4> magic{};
+	bool same;
+	int fd;
+
+	if (size < BLOCK || size % BLOCK)
+		return false;
+	fd = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	same = pread(fd, magic.data(), magic.size(), SUPERBLOCK) == ssize_t{ 4 } && magic == MAGIC;
+	close(fd);
+	return same;
+}
+
+struct CloseDirectory {
+	void operator()(DIR *stream) const
+	{
+		closedir(stream);
+	}
+};
+
+} // namespace
+
+template <size_t size> void Live::merge(Digests<size> &all, Digests<size> &some)
+{
+	Digests<size> both;
+
+	std::sort(some.begin(), some.end());
+	some.erase(std::unique(some.begin(), some.end()), some.end());
+	/* Most images share nearly all. */
+	if (std::includes(all.begin(), all.end(), some.begin(), some.end()))
+		return;
+	both.reserve(all.size() + some.size());
+	std::set_union(all.begin(), all.end(), some.begin(), some.end(), std::back_inserter(both));
+	all.swap(both);
+}
+
+void Live::add(const Image &image)
+{
+	std::array<uint8_t, 64> digest{};
+	Digests<32> some_short;
+	Digests<64> some_long;
+	std::string name;
+
+	for (std::string_view path : objects(image)) {
+		digits_of(path, name);
+		switch (digest_of(name, digest)) {
+		case 32:
+			std::copy_n(digest.begin(), 32, some_short.emplace_back().begin());
+			break;
+		case 64:
+			some_long.push_back(digest);
+			break;
+		default: /* nothing that could be taken for an object */
+			break;
+		}
+	}
+	merge(short_, some_short);
+	merge(long_, some_long);
+}
+
+bool Live::add(std::string_view raw, size_t size)
+{
+	Digests<32> some_short;
+	Digests<64> some_long;
+
+	if ((size != 32 && size != 64) || raw.size() % size)
+		return false;
+	for (size_t i = 0; i < raw.size(); i += size) {
+		if (size == 32)
+			memcpy(some_short.emplace_back().data(), raw.data() + i, size);
+		else
+			memcpy(some_long.emplace_back().data(), raw.data() + i, size);
+	}
+	merge(short_, some_short);
+	merge(long_, some_long);
+	return true;
+}
+
+bool Live::contains(std::string_view raw) const
+{
+	std::array<uint8_t, 32> small{};
+	std::array<uint8_t, 64> large{};
+
+	if (raw.size() == small.size()) {
+		memcpy(small.data(), raw.data(), small.size());
+		return std::binary_search(short_.begin(), short_.end(), small);
+	}
+	if (raw.size() == large.size()) {
+		memcpy(large.data(), raw.data(), large.size());
+		return std::binary_search(long_.begin(), long_.end(), large);
+	}
+	return false;
+}
+
+int scan(int directory, std::string_view prefix, const Live &live, Found &found)
+{
+	/* The descriptor of the caller keeps its own place. */
+	int own = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	std::unique_ptr<DIR, CloseDirectory> stream(own < 0 ? nullptr : fdopendir(own));
+	std::array<uint8_t, 64> digest{};
+	const struct dirent *entry;
+	struct stat status;
+
+	if (!stream) {
+		int error = errno;
+
+		if (own >= 0)
+			close(own);
+		return error;
+	}
+	while (errno = 0, (entry = readdir(stream.get())) != nullptr) {
+		std::string_view name = entry->d_name;
+		size_t size = digest_of(std::string(prefix).append(name), digest);
+
+		if (size && live.contains(view(digest.data(), size))) {
+			found.live++;
+			continue;
+		}
+		if (name == "." || name == "..")
+			continue;
+		if (!size) {
+			if (!name.starts_with('.'))
+				found.strange.emplace_back(name);
+			continue;
+		}
+		if (fstatat(own, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0)
+			return errno;
+		if (!S_ISREG(status.st_mode)) {
+			found.strange.emplace_back(name);
+			continue;
+		}
+		auto length = static_cast<uint64_t>(status.st_size);
+
+		found.free.push_back(
+			{ std::string(name), length, is_image(own, entry->d_name, length) });
+	}
+	return errno;
+}
+
+} // namespace cfs

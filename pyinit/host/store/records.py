@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The images that records of the running system name: of the root that runs, of one that is ready
+for a soft reboot, and of what bootc has deployed or staged."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from pyinit.host.failure import system_failure
+from pyinit.host.store.roots import Needed, digest_of_hex
+from pyinit.initrd.handover import status
+from pyinit.initrd.report.errors import CfsError, Refused
+from pyinit.initrd.root.digest import Digest
+
+STAGED = "/run/composefs/staged-deployment"
+# Beside the repository, where bootc has it: /sysroot/composefs and /sysroot/state/deploy/<digest>.
+_DEPLOYMENTS = "state/deploy"
+
+
+def keep(needed: Needed) -> None:
+    """Keeps the images that are in the store. Another store's record is not told from one of an
+    image that is gone; neither has anything to keep here."""
+    for path, key in ((status.PATH, "digest"), (status.NEXT, "digest"), (STAGED, "depl_id")):
+        try:
+            digest = _read(path, key)
+        except CfsError as error:
+            needed.unread.append(error)
+            continue
+        if digest is not None and needed.has_image(digest):
+            needed.keep_image(digest, path, "record")
+    _keep_deployments(needed)
+
+
+def _read(path: str, key: str) -> Digest | None:
+    try:
+        with open(path, "rb") as file:
+            record = json.loads(file.read(status.MAX))
+        text = record[key]
+        found = digest_of_hex(text) or Digest.parse(text, path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise system_failure(error, path) from None
+    except (ValueError, KeyError, TypeError, CfsError) as error:
+        found_text = f"a record that cannot be read: {error}"
+        raise Refused("source", path, found_text, "one, or none") from None
+    return found
+
+
+def _keep_deployments(needed: Needed) -> None:
+    directory = Path(os.path.realpath(needed.store.path)).parent / _DEPLOYMENTS
+    try:
+        names = sorted(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        needed.unread.append(system_failure(error, str(directory)))
+        return
+    for name in names:
+        digest = digest_of_hex(name)
+        if digest is not None and needed.has_image(digest):
+            needed.keep_image(digest, str(directory / name), "record")

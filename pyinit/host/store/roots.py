@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""What of a store is needed: the names that say so, and all that is reached from them.
+
+A name that cannot be read might need anything, so each of those is kept as an error: who deletes
+has to look at `Needed.unread` first. The names outside the store (UKIs, mounts, records) are the
+caller's; here they are digests.
+"""
+
+from __future__ import annotations
+
+import _cfs
+import _cfshost
+import os
+import posixpath
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from stat import S_ISDIR
+
+from pyinit.host.failure import system_failure
+from pyinit.host.store import fsverity, image, streams
+from pyinit.host.store.beneath import Directory
+from pyinit.host.store.layout import Store
+from pyinit.initrd.report.errors import CfsError, Refused
+from pyinit.initrd.root.digest import Digest
+
+_HEX = re.compile(r"[0-9a-f]{64}(?:[0-9a-f]{64})?")
+ASIDE = "gc"
+"""The directory in a store with what was collected and waits for its end."""
+_DEPTH = 64  # of directories of names
+_EROFS = b"\xe2\xe1\xf5\xe0"
+_SUPERBLOCK = 1024
+START = _SUPERBLOCK + len(_EROFS)
+"""Bytes that say what an object is."""
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+def digest_of_hex(digits: str) -> Digest | None:
+    """None: not 64 or 128 lower-case hex digits."""
+    if not _HEX.fullmatch(digits):
+        return None
+    algorithm = _cfs.SHA256 if len(digits) == 64 else _cfs.SHA512
+    return Digest(algorithm, bytes.fromhex(digits))
+
+
+def is_image(start: bytes) -> bool:
+    """Does a file begin as an image? `start`: START bytes of it."""
+    return start[_SUPERBLOCK:] == _EROFS
+
+
+class Needed:
+    """All that is reached from the names given to it.
+
+    `images`: the digest of each image, and why: (kind, words), of which a kind is name, mount, uki,
+    record or asked. `links`: names in images/ and streams/ that are
+    needed. `unread`: errors, of any of which the consequence is that nothing may be deleted.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.live = _cfshost.Live()
+        self.images: dict[Digest, list[tuple[str, str]]] = {}
+        self.links: set[str] = set()
+        self.unread: list[CfsError] = []
+        self._seen: set[Digest] = set()
+        aside = store.path / ASIDE
+        try:
+            self._runs = sorted(entry.path for entry in os.scandir(aside))
+        except OSError:
+            self._runs = []  # gc.py looks at it more closely
+
+    def has_image(self, digest: Digest) -> bool:
+        """Is there an image of that digest, as a link or an object?"""
+        return self._place(digest) is not None
+
+    def keep_image(self, digest: Digest, why: str, kind: str = "name") -> None:
+        """An image that is there, and all of its objects."""
+        self.images.setdefault(digest, []).append((kind, why))
+        self.links.add(f"images/{digest.hex}")
+        if digest in self._seen:
+            return
+        try:
+            self.live.add_image(_cfshost.Image(self._content(digest, why)))
+        except _cfshost.Malformed as error:
+            rule, offset = error.args
+            found = f"no composefs image: {rule} at byte {offset}"
+            self.unread.append(
+                Refused("erofs", self._shown(digest), f"{found}, and {why} names it")
+            )
+        except CfsError as error:
+            self.unread.append(error)
+
+    def keep_stream(self, digest: Digest, why: str) -> None:
+        """An object, and what it refers to, if it is an image or a split stream."""
+        todo = [digest]
+        while todo:
+            found = todo.pop()
+            if found in self._seen:
+                continue
+            try:
+                todo += self._follow(found, why)
+            except CfsError as error:
+                self.unread.append(error)
+
+    def keep_repository(self) -> None:
+        """What the names in the repository itself need: images/refs, streams/refs, and the
+        deployments of bootc beside it."""
+        if self.store.images is None:
+            return
+        with Directory(self.store.path) as top:
+            for name, path in self._names(top, "images"):
+                digest = digest_of_hex(name)
+                if digest is None:
+                    self.unread.append(
+                        Refused("store", path, f"leads to images/{name}", "to a digest")
+                    )
+                elif not self.has_image(digest):
+                    self.unread.append(
+                        Refused(
+                            "store", path, f"leads to images/{name}, which is not there", "an image"
+                        )
+                    )
+                else:
+                    self.keep_image(digest, path)
+            for name, path in self._names(top, "streams"):
+                self.links.add(f"streams/{name}")
+                try:
+                    self.keep_stream(_object_of(top, "streams", name), path)
+                except (OSError, ValueError) as error:
+                    self.unread.append(
+                        Refused(
+                            "store",
+                            path,
+                            f"leads to streams/{name}: {error}",
+                            "a link to an object",
+                        )
+                    )
+
+    def _names(self, top: Directory, kind: str) -> Iterator[tuple[str, str]]:
+        """(the entry it leads to, the name's own path) of each name below <kind>/refs."""
+        for directory, name in self._links(top, kind):
+            path = os.path.join(directory.path, name)
+            target = directory.link(name)
+            where = os.path.relpath(directory.path, top.path)
+            if target is None:
+                self.unread.append(
+                    Refused("store", path, "neither a link nor a directory", "a link")
+                )
+            elif os.path.isabs(target):
+                self.unread.append(
+                    Refused("store", path, f"an absolute link to '{target}'", f"../…/{kind}/NAME")
+                )
+            else:
+                parts = posixpath.normpath(posixpath.join(where, target)).split("/")
+                if len(parts) == 2 and parts[0] == kind and parts[1] not in ("refs", ".."):
+                    yield parts[1], path
+                else:
+                    self.unread.append(
+                        Refused("store", path, f"a link to '{target}'", f"../…/{kind}/NAME")
+                    )
+
+    def _links(self, top: Directory, kind: str) -> Iterator[tuple[Directory, str]]:
+        try:
+            with top.open(kind) as above, above.open("refs") as refs:
+                yield from self._below(refs, 0)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self.unread.append(system_failure(error, step="store"))
+
+    def _below(self, directory: Directory, depth: int) -> Iterator[tuple[Directory, str]]:
+        for name in directory.names():
+            status = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+            if not S_ISDIR(status.st_mode):
+                yield directory, name
+            elif depth == _DEPTH:
+                self.unread.append(
+                    Refused("store", directory.path, f"more than {_DEPTH} directories deep")
+                )
+            else:
+                with directory.open(name) as below:
+                    yield from self._below(below, depth + 1)
+
+    def _follow(self, digest: Digest, why: str) -> list[Digest]:
+        start = self._start(digest, why)
+        if is_image(start):
+            self.keep_image(digest, why)
+            return []
+        if not streams.is_stream(start[: streams.HEADER_SIZE]):
+            self._seen.add(digest)
+            self.live.add(digest.value, len(digest.value))
+            return []
+        data = self._content(digest, why)
+        try:
+            size, others, objects = streams.references(data)
+        except ValueError as error:
+            found = f"no split stream: {error}, and {why} names it"
+            raise Refused("store", self._shown(digest), found) from None
+        self.live.add(objects, size)
+        self.live.add(others, size)
+        algorithm = _cfs.SHA256 if size == 32 else _cfs.SHA512
+        return [
+            Digest(algorithm, others[place : place + size]) for place in range(0, len(others), size)
+        ]
+
+    def _start(self, digest: Digest, why: str) -> bytes:
+        path = self._place(digest)
+        if path is None:
+            raise Refused("store", self._shown(digest), f"not there, and {why} needs it")
+        try:
+            fd = os.open(path, _FLAGS)
+            try:
+                return os.pread(fd, START, 0)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise system_failure(error, str(path), "store") from None
+
+    def _content(self, digest: Digest, why: str) -> bytes:
+        """All of an object, which is what its name says: an image that was changed would not name
+        what it needs."""
+        self._seen.add(digest)
+        self.live.add(digest.value, len(digest.value))
+        path = self._place(digest)
+        if path is None:
+            raise Refused("store", self._shown(digest), f"not there, and {why} needs it")
+        try:
+            fd = os.open(path, _FLAGS)
+            try:
+                data = image.read_open(fd, path)
+                found = fsverity.measured(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise system_failure(error, str(path), "store") from None
+        if found is None:
+            value = _cfshost.verity_digest(data, digest.algorithm)
+            found = Digest(digest.algorithm, value)
+        if found != digest:
+            raise Refused("measure", str(path), str(found), str(digest))
+        return data
+
+    def _place(self, digest: Digest) -> Path | None:
+        """The object, or the image that lies in images/ itself."""
+        path = self.store.object_path(digest)
+        if os.path.lexists(path):
+            return path
+        if self.store.images is not None:
+            own = self.store.images / digest.hex
+            if own.is_file() and not own.is_symlink():
+                return own
+        # What was collected and not yet removed comes back where it is needed again.
+        for run in self._runs:
+            for place in (
+                Path(run, digest.hex[:2], digest.hex[2:]),
+                Path(run, "images", digest.hex),
+            ):
+                if place.is_file() and not place.is_symlink():
+                    return place
+        return None
+
+    def _shown(self, digest: Digest) -> str:
+        return str(self.store.object_path(digest))
+
+
+def _object_of(top: Directory, kind: str, name: str) -> Digest:
+    """What the link <kind>/<name> leads to. OSError; ValueError: not to an object."""
+    with top.open(kind) as directory:
+        target = directory.link(name)
+    parts = posixpath.normpath(posixpath.join(kind, target or "")).split("/")
+    digest = digest_of_hex("".join(parts[1:])) if len(parts) == 3 else None
+    if target is None or parts[0] != "objects" or len(parts[1]) != 2 or digest is None:
+        raise ValueError("no link to an object")
+    return digest

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The images that records of the running system name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pyinit.host.store import records
+from pyinit.initrd.handover import status
+from tests.host.store.test_gc import add_image, collect, tree, whole
+
+pytestmark = pytest.mark.usefixtures("alone")
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.mark.parametrize(
+    ("where", "record"),
+    [
+        ("root", {"digest": "sha256:{}"}),
+        ("next", {"digest": "sha256:{}", "source": "soft-reboot"}),
+        ("staged", {"depl_id": "{}", "finalization_locked": False}),
+    ],
+)
+def test_what_a_record_names_stays(store: Path, where: str, record: dict[str, object]) -> None:
+    named, gone = add_image(store, [1, 2]), add_image(store, [2, 3])
+    path = {"root": status.PATH, "next": status.NEXT, "staged": records.STAGED}[where]
+    Path(path).write_text(json.dumps(record).replace("{}", named))
+    assert collect(store, "--now") == 0
+    assert whole(store, named)
+    assert not (store / "images" / gone).is_symlink()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"digest": 1}', '{"digest": "x"}', "\x80"])
+def test_a_record_that_cannot_be_read(store: Path, text: str, capsys: Capture) -> None:
+    add_image(store, [1])
+    before = tree(store)
+    Path(status.NEXT).write_text(text, encoding="latin-1")
+    assert collect(store, "--now") == 32
+    assert tree(store) == before
+    assert f"{status.NEXT}: a record that cannot be read: " in capsys.readouterr().err
+
+
+def test_a_record_of_another_store(store: Path) -> None:
+    add_image(store, [1])
+    Path(status.PATH).write_text(json.dumps({"digest": "sha512:" + "ab" * 64}))
+    assert collect(store, "--now") == 0
+    assert not tree(store)
+
+
+def test_deployments_of_bootc(store: Path) -> None:
+    kept, gone = add_image(store, [1]), add_image(store, [2])
+    deployments = store.parent / "state/deploy"
+    for name in (kept, "ab" * 64, "notes"):
+        (deployments / name).mkdir(parents=True)
+    assert collect(store, "--now") == 0
+    assert whole(store, kept)
+    assert not (store / "images" / gone).is_symlink()
