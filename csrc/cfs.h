@@ -248,6 +248,7 @@ struct cfs_overlay {
 	const char *source;
 	int lower;         /* directory of an attached mount */
 	int objects;       /* data-only layer; -1: none, and what `upper` has is not trusted */
+	bool strict;       /* what `upper` has is not trusted above a data-only layer either */
 	int upper;         /* -1: read-only, no upper layer */
 	int work;
 	/* Other paths of the same two, which mountinfo shows then; NULL: by their descriptors. */
@@ -261,7 +262,8 @@ struct cfs_overlay {
  * in place of a data-only one.
  *
  * Without a data-only layer nothing in `upper` is followed (redirect_dir=nofollow, metacopy=off),
- * and -EBUSY says that it is the upper or work directory of another overlay already. */
+ * and -EBUSY says that it is the upper or work directory of another overlay already. `strict` is
+ * the same with a data-only layer, but for the -EBUSY; Linux 6.12 says -EINVAL to it. */
 int cfs_overlay_mount(const struct cfs_overlay *overlay, uint64_t attributes, struct cfs_log *log);
 
 /* move_mount onto a directory */

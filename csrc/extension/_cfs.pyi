@@ -67,6 +67,7 @@ def overlay_mount(
     attributes: int,
     upper_path: str | None = None,
     work_path: str | None = None,
+    strict: bool = False,
     /,
 ) -> int: ...
 def mount_attach(mount_fd: int, directory_fd: int, /) -> None: ...

@@ -121,17 +121,18 @@ static PyObject *overlay_mount(PyObject *module, PyObject *args)
 	struct cfs_log log = { "" };
 	PyObject *source = NULL;
 	uint64_t attributes;
-	int require, fd;
+	int require, fd, strict = 0;
 
 	(void)module;
 	overlay.upper_path = overlay.work_path = NULL;
-	if (!PyArg_ParseTuple(args, "O&iiiipO&|zz:overlay_mount", PyUnicode_FSConverter, &source,
+	if (!PyArg_ParseTuple(args, "O&iiiipO&|zzp:overlay_mount", PyUnicode_FSConverter, &source,
 			      &overlay.lower, &overlay.objects, &overlay.upper, &overlay.work,
 			      &require, to_u64, &attributes, &overlay.upper_path,
-			      &overlay.work_path))
+			      &overlay.work_path, &strict))
 		return NULL;
 	overlay.source = PyBytes_AsString(source);
 	overlay.require_verity = require != 0;
+	overlay.strict = strict != 0;
 	UNLOCKED(fd, cfs_overlay_mount(&overlay, attributes, &log));
 	Py_DECREF(source);
 	return int_or_fail(fd, log.text, NULL);

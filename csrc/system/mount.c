@@ -167,8 +167,9 @@ int cfs_overlay_mount(const struct cfs_overlay *overlay, uint64_t attributes, st
 	char upper[FD_PATH_MAX];
 	char work[FD_PATH_MAX];
 	char layers[2 * FD_PATH_MAX + 2];
-	struct cfs_option options[8];
-	bool trusted = overlay->objects >= 0;
+	struct cfs_option options[9];
+	bool layered = overlay->objects >= 0;
+	bool trusted = layered && !overlay->strict;
 	size_t count = 0;
 	size_t layers_at;
 	int r;
@@ -191,13 +192,16 @@ int cfs_overlay_mount(const struct cfs_overlay *overlay, uint64_t attributes, st
 			"workdir", overlay->work_path != NULL ? overlay->work_path : work
 		};
 	}
-	if (!trusted) {
+	if (!layered) {
 		/* For its side effect: only with an index is an upper directory in use refused. The
 		 * index itself goes, since an overlay as lower layer has no file handles. */
 		options[count++] = (struct cfs_option){ "index", "on" };
 		options[count++] = (struct cfs_option){ "lowerdir", lower };
 		return cfs_fs_mount("overlay", options, count, attributes, log);
 	}
+	/* an index would tie the upper directory to the very layers that it was first used with */
+	if (overlay->strict)
+		options[count++] = (struct cfs_option){ "index", "off" };
 	layers_at = count;
 	/* in this order: the reverse is EINVAL */
 	options[count++] = (struct cfs_option){ "lowerdir+", lower };

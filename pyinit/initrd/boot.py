@@ -9,7 +9,7 @@ from pyinit.initrd.machine import devices, rootdisk
 from pyinit.initrd.machine.modules import Modules
 from pyinit.initrd.report import output
 from pyinit.initrd.report.errors import Refused, Step, printable
-from pyinit.initrd.root import compose, existing
+from pyinit.initrd.root import compose, existing, stacking
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.root.image import ImageMissing, Store, VerifiedImage
 from pyinit.initrd.root.stage import Stage
@@ -102,6 +102,7 @@ def build(
         0 if settings.root == "transient" else mounting.RDONLY,
         upper=layers.root_layers(stage, settings),
         stacked=settings.stacked,
+        spare=True,
         source=_source(settings),
     )
     for name in mount_points:
@@ -122,6 +123,7 @@ def build(
         "etc": over.etc(),
         "var": over.var(),
         "state": over.places,
+        "stackable": list(stacking.places(root.mount, root.objects)),
         "sysroot": layers.show_disk(stage, root, settings.sysroot_readonly),
     }
     return stage.take_out(root.mount), image, built

@@ -12,7 +12,7 @@ import pytest
 from pyinit.initrd import boot
 from pyinit.initrd.handover import volatile_root
 from pyinit.initrd.handover.status import to_json
-from pyinit.initrd.root import compose
+from pyinit.initrd.root import compose, stacking
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source import decide, esp
 from pyinit.initrd.source.cmdline import CommandLine
@@ -53,7 +53,7 @@ def record(monkeypatch: pytest.MonkeyPatch, settings: Config, command_line: bool
     image = SimpleNamespace(
         digest=SECOND, path=f"/sysroot/composefs/images/{SECOND.hex}", verity="require"
     )
-    root = SimpleNamespace(mount=3, used_loop=False, canary="etc/hosts")
+    root = SimpleNamespace(mount=3, used_loop=False, objects=4, canary="etc/hosts")
     place = {"path": "/state/deploy/d/etc", "kind": "directory", "created": True}
     state = SimpleNamespace(
         look=lambda: None, etc=lambda: settings.etc, var=lambda: "tmpfs", places={"etc": place}
@@ -71,6 +71,7 @@ def record(monkeypatch: pytest.MonkeyPatch, settings: Config, command_line: bool
         },
         compose: {"compose": lambda *_, **__: root, "attach": lambda *_: None},
         layers: {"State": lambda *_: state, "show_disk": lambda *_: "read-only"},
+        stacking: {"places": lambda *_: list(stacking.PLACES)},
         volatile_root: {"device": lambda _: None},
     }
     for where, names in replaced.items():

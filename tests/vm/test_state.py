@@ -26,6 +26,7 @@ from .state.hostile import hostile
 from .state.inherited import inherited, leftovers
 from .state.root import medium, root
 from .state.soft_reboot import soft_reboot
+from .state.stacking import stacking
 from .state.storage import images, subvolumes
 from .store import Store
 from .toolbox import Toolbox
@@ -41,6 +42,7 @@ _ANYWHERE = [
     *images(),
     *soft_reboot(),
     *bootc(),
+    *stacking(),
 ]
 # Filling comes last, and not to btrfs: how that fills up cannot be said beforehand. A medium is a
 # copy of the disk, and two btrfs with one UUID are taken for one.

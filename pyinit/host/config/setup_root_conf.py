@@ -54,7 +54,7 @@ def warnings(data: bytes) -> list[str]:
     above = {"etc": "systemd-confext", "var": "an overlay of a container in it"}
     full = [
         f'[{name}] mount = "overlay" is the second overlay there, and the kernel stacks two: '
-        f"{above[name]} fails"
+        f"{above[name]} fails on older kernels, such as 6.12 (stackable in /run/cfs/root.json)"
         for name, (mount, _) in modes.items()
         if mount == "overlay"
     ]

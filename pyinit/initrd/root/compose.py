@@ -7,7 +7,7 @@ import errno
 from pyinit.initrd.kernel import mountinfo
 from pyinit.initrd.kernel.mounting import NEW_API, RDONLY, mount_refused, open_directory
 from pyinit.initrd.report.errors import Refused, Step
-from pyinit.initrd.root import canary, existing
+from pyinit.initrd.root import canary, existing, stacking
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.root.image import VerifiedImage
 from pyinit.initrd.root.stage import Stage
@@ -39,6 +39,7 @@ def compose(
     upper: "Callable[[int], tuple[int, int]] | None" = None,
     upper_paths: tuple[str, ...] = (),
     stacked: bool = False,
+    spare: bool = False,
     source: str = existing.SOURCE,
 ) -> Root:
     """Mounts and checks. Refused by the step that failed.
@@ -46,23 +47,33 @@ def compose(
     `upper` gives (upperdir, workdir) for the image's root directory; `upper_paths` are other paths
     of the two, which mountinfo is to show. `stacked`: an overlay will lie above this one. The
     kernel stacks two levels, and some count a file-backed EROFS as one (6.12.63 and 6.18.3 do,
-    later ones do not): it is over a loop device then, on every kernel.
+    later ones do not): it is over a loop device then, on every kernel. `spare`: somebody may want
+    to mount one. So it is tried, and the loop device is taken where that helps.
     """
     root = Root()
     root.image = image
     root.objects = objects
-    root.lower, root.used_loop = _mount_erofs(image, stacked)
-    stage.bring_in(root.lower)
-    root.mount = mount_overlay(
-        stage.target,
-        image,
-        (root.lower, objects),
-        upper(root.lower) if upper else (-1, -1),
-        attributes,
-        *upper_paths,
-        source=source + image.digest.hex,
-    )
-    stage.attach(root.mount)
+
+    def mount(lower: int, used_loop: bool) -> None:
+        root.lower, root.used_loop = lower, used_loop
+        stage.bring_in(lower)
+        root.mount = mount_overlay(
+            stage.target,
+            image,
+            (lower, objects),
+            upper(lower) if upper else (-1, -1),
+            attributes,
+            *upper_paths,
+            source=source + image.digest.hex,
+        )
+        stage.attach(root.mount)
+
+    mount(*_mount_erofs(image, stacked))
+    if spare and not root.used_loop and not stacking.is_free(root.mount, objects):
+        looped = _over_loop(image)
+        if looped >= 0:
+            detach(root.mount, stage.target)
+            mount(looped, True)
     check_options(root.mount, image, stage.target)
     # Not through an upper layer, where the file may be another one, or be gone.
     sealed = root.mount
@@ -80,6 +91,15 @@ def _mount_erofs(image: VerifiedImage, prefer_loop: bool) -> tuple[int, bool]:
         raise mount_refused("erofs", image.path, error) from None
 
 
+def _over_loop(image: VerifiedImage) -> int:
+    """Where nothing depends on it; -1: it cannot be had."""
+    try:
+        lower, used_loop = _cfs.erofs_mount(image.fd, image.noacl, True)
+    except OSError:
+        return -1
+    return lower if used_loop else -1
+
+
 def mount_overlay(
     where: str,
     image: VerifiedImage,
@@ -94,7 +114,10 @@ def mount_overlay(
     require = image.verity == "require"
     source = source or existing.SOURCE + image.digest.hex
     try:
-        return _cfs.overlay_mount(source, *lower, *upper, require, attributes, *upper_paths)
+        upper_path, work_path = upper_paths or (None, None)
+        return _cfs.overlay_mount(
+            source, *lower, *upper, require, attributes, upper_path, work_path
+        )
     except OSError as error:
         expected = ""
         if error.errno == errno.EINVAL and require:

@@ -109,9 +109,11 @@ class State:
         point = mount_point(self._root, name)
         if mode == "overlay":
             entry, upper, work = self._area.layers(template, point)
-            mount = self._stack(name, point, entry, (upper, work))
+            mount, layered = self._stack(name, point, entry, (upper, work))
             _attach(mount, point, name)
             _check_stacked(mount, f"/{name}")
+            if layered:
+                compose.check_options(mount, self._root.image, f"/{name}")
         else:
             if mode == "transient-disk":
                 entry = self._area.fresh(template, point)
@@ -121,24 +123,40 @@ class State:
         self.places[name] = {"path": entry.path, "kind": entry.kind, "created": entry.created}
         return mode
 
-    def _stack(self, name: str, lower: int, entry: Entry, layers: tuple[int, int]) -> int:
-        """An overlay above the composed root. Who has the disk may have written its upper layer.
+    def _stack(
+        self, name: str, lower: int, entry: Entry, layers: tuple[int, int]
+    ) -> tuple[int, bool]:
+        """An overlay above the composed root; does it lie on the layers of that one?
 
-        So redirects and metacopies in it are not followed. That cannot go together with data-only
-        layers. So its lower layer is the composed directory, not the layers of that one.
+        Who has the disk may have written its upper layer. So redirects and metacopies in it are not
+        followed. Older kernels (6.12) take no data-only layers together with that: the lower layer
+        is the composed directory then. On the layers it leaves a level of stacking free. Whether
+        its directories are in use the kernel says of the other kind only, so that one comes first.
         Refused("state"): the kernel does not mount it.
         """
-        paths = existing.paths(layers)
+        what = f"cfs-{name}", layers, existing.paths(layers)
         try:
-            return _cfs.overlay_mount(f"cfs-{name}", lower, -1, *layers, False, _SECURE, *paths)
+            mount = _over(*what, (lower, -1))
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise mounting.mount_refused("state", entry.path, error) from None
             running = self._running(name, layers[0])
             if running >= 0:
-                return running
+                return running, False
             expected = "directories that no other overlay is using"
             raise Refused("state", entry.path, os_error(error), expected) from None
+        root = self._root
+        under = posix.open(name, posix.O_RDONLY | _DIRECTORY, dir_fd=root.lower), root.objects
+        try:
+            # not with the upper layer, which the other one holds
+            posix.close(_over(what[0], (-1, -1), (), under))
+        except OSError:
+            return mount, False
+        posix.close(mount)
+        try:
+            return _over(*what, under), True
+        except OSError as error:
+            raise mounting.mount_refused("state", entry.path, error) from None
 
     def _running(self, name: str, upper: int) -> int:
         """A clone of the running system's overlay with this upper directory; -1: there is none.
@@ -234,6 +252,18 @@ def _bound(entry: Entry) -> int:
     except OSError as error:
         raise mounting.mount_refused("bind", entry.path, error) from None
     return mount
+
+
+def _over(
+    source: str, upper: tuple[int, int], paths: tuple[str, ...], lower: tuple[int, int]
+) -> int:
+    """An overlay that follows nothing in its upper layer, above a directory and the objects that
+    this one takes its data from; -1: it is a composed one."""
+    layered = lower[1] >= 0
+    upper_path, work_path = paths or (None, None)
+    return _cfs.overlay_mount(
+        source, *lower, *upper, layered, _SECURE, upper_path, work_path, layered
+    )
 
 
 def _check_stacked(mount_fd: int, where: str) -> None:

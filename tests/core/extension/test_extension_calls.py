@@ -57,6 +57,13 @@ MADE: list[tuple[Callable[[Any], Any], list[str]]] = [
             "datadir+=/proc/self/fd/41", "create", "fsmount 0x5",
         ],
     ),
+    (
+        lambda cfs: cfs.overlay_mount("s", 40, 41, -1, -1, False, 5, None, None, True),
+        [
+            "fsopen overlay", "source=s", "metacopy=off", "redirect_dir=nofollow", "index=off",
+            "lowerdir+=/proc/self/fd/40", "datadir+=/proc/self/fd/41", "create", "fsmount 0x5",
+        ],
+    ),
 ]  # fmt: skip
 
 

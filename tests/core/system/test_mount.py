@@ -23,12 +23,14 @@ def overlay(
     paths: tuple[bytes, ...] = (),
     require: bool,
     attributes: int,
+    strict: bool = False,
 ) -> list[str]:
     what = core.ffi.new("struct cfs_overlay *")
     source = core.ffi.new("char[]", b"composefs:ab")
     what.source = source
     what.lower, what.objects, what.require_verity = 40, objects, require
     what.upper, what.work = upper
+    what.strict = strict
     kept = [core.ffi.new("char[]", path) for path in paths]
     if paths:
         what.upper_path, what.work_path = kept
@@ -51,6 +53,26 @@ def test_the_sealed_root(core: Core) -> None:
         "datadir+=/proc/self/fd/41",
         "create",
         "fsmount 0x1",
+    ]
+
+
+def test_an_upper_layer_that_is_not_trusted_above_the_layers_of_a_root(core: Core) -> None:
+    said = overlay(
+        core, objects=41, upper=(42, 43), require=True, attributes=NOSUID | NODEV, strict=True
+    )
+    assert said == [
+        "fsopen overlay",
+        "source=composefs:ab",
+        "metacopy=off",
+        "redirect_dir=nofollow",
+        "verity=require",
+        "upperdir=/proc/self/fd/42",
+        "workdir=/proc/self/fd/43",
+        "index=off",
+        "lowerdir+=/proc/self/fd/40",
+        "datadir+=/proc/self/fd/41",
+        "create",
+        "fsmount 0x6",
     ]
 
 

@@ -16,7 +16,7 @@ import pytest
 from pyinit.initrd.kernel import mountinfo
 from pyinit.initrd.kernel.mounting import RDONLY
 from pyinit.initrd.report.errors import Refused
-from pyinit.initrd.root import canary, compose
+from pyinit.initrd.root import canary, compose, stacking
 from pyinit.initrd.root.compose import Root
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.root.image import UnmeasuredImage, VerifiedImage
@@ -94,7 +94,7 @@ def test_what_is_mounted_and_what_is_read(kernel: Kernel, image: VerifiedImage) 
     kernel.shows(SEALED)
     assert composed(image).mount == 9
     sealed = (f"composefs:{HEX}", 8, 7, -1, -1, True)
-    assert kernel.overlays == [(*sealed, 1)]
+    assert kernel.overlays == [(*sealed, 1, None, None)]
     assert kernel.read == (8, 9, "/sysroot")
     stage: Any = Stage()
     for paths in ((), ("/u", "/w")):
@@ -104,9 +104,55 @@ def test_what_is_mounted_and_what_is_read(kernel: Kernel, image: VerifiedImage) 
         )
         assert root.mount == 9
         assert (stage.brought_in.pop(), stage.attached.pop()) == (8, 9)
-        writable = (f"composefs:{HEX}", 8, 7, 8, 5, True, 2, *paths)
-        assert kernel.overlays == [writable, (*sealed, RDONLY)]
+        writable = (f"composefs:{HEX}", 8, 7, 8, 5, True, 2, *(paths or (None, None)))
+        assert kernel.overlays == [writable, (*sealed, RDONLY, None, None)]
         assert kernel.read == (8, 10, "/sysroot")
+
+
+@pytest.mark.parametrize("error", [0, errno.EINVAL, errno.ENOMEM])
+@pytest.mark.parametrize("loop", [True, False, None])
+def test_a_level_is_kept_free_by_a_loop_device(
+    kernel: Kernel, image: VerifiedImage, monkeypatch: pytest.MonkeyPatch,
+    error: int, loop: bool | None,
+) -> None:  # fmt: skip
+    """Where a file-backed EROFS counts as one: the same root again. Where there is no such device,
+    the first one stays."""
+    kernel.shows(SEALED)
+    asked: list[bool] = []
+
+    def erofs(_image: int, _noacl: bool, prefer_loop: bool) -> tuple[int, bool]:
+        asked.append(prefer_loop)
+        if prefer_loop and loop is None:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        return (18 if prefer_loop and loop else 8), prefer_loop and bool(loop)
+
+    def is_free(*tried: int) -> bool:
+        assert tried == (9, 7)
+        return not error
+
+    monkeypatch.setattr(_cfs, "erofs_mount", erofs)
+    monkeypatch.setattr(stacking, "is_free", is_free)
+    stage: Any = Stage()
+    root = compose.compose(stage, image, 7, 1, spare=True)
+    again = bool(error and loop)
+    assert asked == ([False, True] if error else [False])
+    assert (root.lower, root.mount, root.used_loop) == ((18, 10, True) if again else (8, 9, False))
+    assert [overlay[1] for overlay in kernel.overlays] == ([8, 18] if again else [8])
+    assert stage.attached == ([9, 10] if again else [9])
+    assert kernel.calls == (["mount_detach"] if again else [])
+    assert kernel.read == ((18, 10) if again else (8, 9)) + ("/sysroot",)
+
+
+def test_where_nobody_asks_for_a_free_level_none_is_tried(
+    kernel: Kernel, image: VerifiedImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor where the image is over a loop device already."""
+    kernel.shows(SEALED)
+    monkeypatch.setattr(stacking, "is_free", lambda *_: pytest.fail("tried"))
+    assert composed(image).mount == 9
+    monkeypatch.setattr(_cfs, "erofs_mount", lambda *_: (8, True))
+    stage: Any = Stage()
+    assert compose.compose(stage, image, 7, 1, spare=True).used_loop
 
 
 def test_another_source_is_that_of_the_root_alone(kernel: Kernel, image: VerifiedImage) -> None:

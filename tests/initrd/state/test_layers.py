@@ -33,6 +33,8 @@ class Kernel:
         self.made: list[tuple[str, int, int]] = []
         self.cloned: list[int] = []
         self.attached: list[int] = []
+        self.overlays: list[tuple[Any, ...]] = []
+        self.takes_layers = False
         self._path = path
         self._clone = 0
 
@@ -47,9 +49,14 @@ class Kernel:
 
         def overlay(_source: str, *rest: Any) -> int:
             # The lower directory and the objects, upper and work, verity=require, attributes; then
-            # the names of upper and work, for mountinfo, where they are the disk's.
+            # the names of upper and work, for mountinfo, where they are the disk's; strict.
+            strict = rest[8:] == (True,)
+            if strict and not self.takes_layers:
+                raise OSError(errno.EINVAL, "conflicting options: metacopy=off,verity=require")
+            self.overlays.append(rest)
             self.made.append(("overlay", rest[5], 0))
-            assert rest[6:] in ((), tuple(map(existing.name, rest[2:4])))
+            disks = rest[2] >= 0 and (strict or rest[1] < 0)
+            assert rest[6:8] == (tuple(map(existing.name, rest[2:4])) if disks else (None, None))
             return self._new()
 
         def fs(kind: str, _options: object, attributes: int) -> int:
@@ -279,6 +286,51 @@ def test_a_writable_root_has_its_changes_in_memory(
         assert os.path.samestat(os.fstat(fd), (tmp_path / name).stat())
     assert (tmp_path / "upper").stat().st_mode & 0o7777 == 0o710
     assert kernel.made == [("tmpfs", NOSUID | NODEV, 0)]
+
+
+@pytest.mark.parametrize("name", ["etc", "var"])
+def test_an_overlay_of_the_disks_is_on_the_layers_where_the_kernel_takes_it(
+    kernel: Kernel, root: Any, tmp_path: Path, name: str
+) -> None:
+    """After the other kind, by which the kernel says whether another has its directories. It is the
+    image's directory with the objects, verified, and not the composed one."""
+    (tmp_path / "lower").mkdir()
+    (tmp_path / "lower" / name).mkdir()
+    root.lower = os.open(tmp_path / "lower", os.O_RDONLY)
+    kernel.takes_layers = True
+    kernel.shows(STACKED + ",verity=require")
+    state = over(root, **{name: "overlay"})
+    assert getattr(state, name)() == "overlay"
+    first, tried, made = kernel.overlays
+    assert first[1] == -1
+    assert tried[1:6] == (root.objects, -1, -1, True, NOSUID | NODEV)
+    assert made[1:6] == (root.objects, root.mount, root.mount, True, NOSUID | NODEV)
+    for overlay in (tried, made):
+        assert os.path.samestat(os.fstat(overlay[0]), (tmp_path / "lower" / name).stat())
+        assert overlay[8]
+    [attached] = kernel.attached
+    assert os.path.samestat(os.fstat(attached), (tmp_path / name).stat())
+    kernel.shows(STACKED)
+    with pytest.raises(Refused, match=f"check: /{name}: mount options .*verity=require among"):
+        getattr(state, name)()
+
+
+def test_layers_that_fail_with_the_directories_of_the_disk_are_refused(
+    kernel: Kernel, root: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else is tried then: the work directory has been another overlay's since."""
+    real = _cfs.overlay_mount
+
+    def overlay(*arguments: Any) -> int:
+        if arguments[9:] == (True,) and arguments[3] >= 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(*arguments)
+
+    kernel.takes_layers = True
+    monkeypatch.setattr(_cfs, "overlay_mount", overlay)
+    with pytest.raises(Refused, match=r"state: /state: .*\(EIO\)$"):
+        over(root, etc="overlay").etc()
+    assert kernel.attached == []
 
 
 def test_what_is_laid_over_is_a_directory_of_the_image(

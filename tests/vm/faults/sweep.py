@@ -76,6 +76,7 @@ _START = frozenset(
     "set_robust_list set_tid_address sigaltstack sysinfo".split()
 )
 
+_NO_ERROR = "no error"
 _SET_CLOEXEC = r" 0x2\b"  # F_SETFD
 # The older calls are musl's, the newer glibc's.
 _OPEN, _STAT = r"open(?:at)?", r"(?:newfstatat|[fl]?stat)"
@@ -106,6 +107,7 @@ HARMLESS["cfs-setup-root"] = (
     ),
     (_STAT, r"^/sys/fs/selinux$", "SELinux is taken for off: what is confined may read less"),
     (_STAT, r"^\d+ /sysroot( |$)", "the disk's number, for that link"),
+    (f"{_OPEN}|{_STAT}", r" \./(usr|etc|var)?$|^\d+ /sysroot/", "one more overlay: the record"),
     ("setxattr|fsetxattr|getxattr", r"", "labels that the file system does not have"),
 )
 HARMLESS["esp"] = (
@@ -135,11 +137,13 @@ HARMLESS["init"] = (
 
 def faults(runs: list[Run], *, program: str) -> Iterator[str]:
     """What is wrong with runs in which one call failed."""
-    started = _first_own_call(runs)
+    started, tried = _first_own_call(runs), _tried(runs)
     for run in runs:
         problem = _left_behind(run) or (
             _at_start(run) if run.n < started else _said_wrong(run, program)
         )
+        if problem == _NO_ERROR and run.n in tried:
+            continue
         if problem:
             yield f"{problem}: {run}"
 
@@ -204,7 +208,7 @@ def init_faults(runs: list[Run]) -> Iterator[str]:
     It ends by the configured action, which is reboot (SIGHUP, see pid_namespaces(7)), after it has
     named the step; or the failure was of no consequence, and it became the init of the new root.
     """
-    started = _first_own_call(runs)
+    started, tried = _first_own_call(runs), _tried(runs)
     # From there to its last call it frees memory, which nothing depends on.
     checked = max((run.n for run in runs if run.call == "access"), default=started)
     for run in runs:
@@ -213,8 +217,8 @@ def init_faults(runs: list[Run]) -> Iterator[str]:
             pass
         elif run.executed:
             emptying = run.n > checked and run.call != "execve"
-            if not (_retried(run) or emptying or _is_harmless(run, "init")):
-                problem = "no error"
+            if not (_retried(run) or emptying or run.n in tried or _is_harmless(run, "init")):
+                problem = _NO_ERROR
             elif run.signal != signal.SIGINT or "root-init: done" not in run.said:
                 problem = "the new root's init did not come to its end"
         elif run.call == "getpid":  # so it is not PID 1: the kernel panics
@@ -239,6 +243,25 @@ def _no_last_words(run: Run) -> str:
 def _first_own_call(runs: list[Run]) -> int:
     """The mount point is the first thing that the program looks at."""
     return next(run.n for run in runs if run.call not in _START)
+
+
+def _tried(runs: list[Run]) -> set[int]:
+    """The calls for overlays that are made to see whether they could be (root/stacking.py): those
+    that follow nothing on a disk have an index, all others verity=require."""
+    calls = {run.n: run for run in runs}
+    found: set[int] = set()
+    begun, keys = 0, set[str]()
+    for n in sorted(calls):
+        call, detail = calls[n].call, calls[n].detail
+        if (call, detail) == ("fsopen", "overlay"):
+            begun, keys = n, set()
+        elif call == "fsconfig":
+            keys.add(detail)
+        elif call == "fsmount" and begun:
+            if not keys & {"verity", "index"}:
+                found.update(range(begun, n + 1))
+            begun = 0
+    return found
 
 
 def _left_behind(run: Run) -> str:
@@ -266,7 +289,7 @@ def _said_wrong(run: Run, program: str) -> str:
     if run.exit == 0:
         if _retried(run) or _is_harmless(run, program):
             return ""
-        return "no error"
+        return _NO_ERROR
     return _no_line(run, program) if run.exit in (2, 32) else "not a refusal, and no system error"
 
 
