@@ -188,7 +188,40 @@ static PyObject *directory_names(PyObject *module, PyObject *args)
 	return result;
 }
 
+static PyObject *list_of(const struct cfs_names *names)
+{
+	PyObject *list = PyList_New(0);
+
+	for (size_t at = 0; list && at < names->count; at++)
+		if (add_name(list, names->name[at]) < 0)
+			Py_CLEAR(list);
+	return list;
+}
+
+static PyObject *directory_first(PyObject *module, PyObject *args)
+{
+	struct cfs_names directories, files;
+	PyObject *first, *second, *result = NULL;
+	int fd, error;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "i:directory_first", &fd))
+		return NULL;
+	UNLOCKED(error, cfs_directory_first(fd, &directories, &files));
+	if (error < 0)
+		return fail(error, NULL, NULL);
+	first = list_of(&directories);
+	second = first ? list_of(&files) : NULL;
+	if (second)
+		result = PyTuple_Pack(4, first, second, directories.more ? Py_True : Py_False,
+				      files.more ? Py_True : Py_False);
+	Py_XDECREF(first);
+	Py_XDECREF(second);
+	return result;
+}
+
 PyMethodDef store_methods[] = {
+	{ "directory_first", directory_first, METH_VARARGS, NULL },
 	{ "directory_names", directory_names, METH_VARARGS, NULL },
 	{ "image_header", image_header, METH_VARARGS, NULL },
 	{ "store_open", store_open, METH_VARARGS, NULL },

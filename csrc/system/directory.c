@@ -54,3 +54,41 @@ int cfs_directory_names(int fd, char *names, size_t capacity, size_t *length)
 	}
 	return got < 0 ? got : got > 0;
 }
+
+static int keep(struct cfs_names *kept, const char *name)
+{
+	size_t at = kept->count, size = strlen(name) + 1;
+
+	if (size > CFS_NAME_SIZE)
+		return -ENAMETOOLONG;
+	while (at > 0 && strcmp(name, kept->name[at - 1]) < 0)
+		at--;
+	if (kept->count < CFS_FEW)
+		kept->count++;
+	else
+		kept->more = true;
+	if (at == kept->count)
+		return 0;
+	memmove(kept->name[at + 1], kept->name[at], (kept->count - 1 - at) * CFS_NAME_SIZE);
+	memcpy(kept->name[at], name, size);
+	return 0;
+}
+
+int cfs_directory_first(int fd, struct cfs_names *directories, struct cfs_names *files)
+{
+	char names[CFS_NAMES_MAX];
+	size_t length;
+	int more, error;
+
+	directories->count = files->count = 0;
+	directories->more = files->more = false;
+	do {
+		more = cfs_directory_names(fd, names, sizeof(names), &length);
+		for (size_t at = 0; more > 0 && at < length; at += strlen(names + at) + 1) {
+			error = keep(names[at] == 'd' ? directories : files, names + at + 1);
+			if (error < 0)
+				return error;
+		}
+	} while (more > 0);
+	return more;
+}

@@ -4,7 +4,9 @@
 import errno
 import posix
 
-_CHUNK = 65536
+# What fits into the interpreter's own heap comes first: files of procfs and sysfs are small, and a
+# block of libc's heap would be new pages each time.
+_FIRST, _CHUNK = 8192, 65536
 
 
 def read(path: str, limit: int, dir_fd: int | None = None) -> bytes:
@@ -24,7 +26,7 @@ def read_fd(fd: int, limit: int, path: str = "") -> bytes:
     """From the current position to the end; `path` only names the file in the error."""
     parts: list[bytes] = []
     total = 0
-    while part := posix.read(fd, min(_CHUNK, limit + 1 - total)):
+    while part := posix.read(fd, min(_CHUNK if total > _FIRST else _FIRST, limit + 1 - total)):
         parts.append(part)
         total += len(part)
         if total > limit:

@@ -5,8 +5,8 @@ A mount that succeeded proves little: without fs-verity in the kernel `verity=re
 and every open fails; with an object directory of another system the mount succeeds too.
 
 Which one: the first regular file whose content lies in the store, breadth first, the
-names of a directory sorted, of at most 16 MiB where there is one: a large one would hold up the
-boot. It is the same file on each boot of an image.
+names of a directory sorted by their bytes, of at most 16 MiB where there is one: a large one would
+hold up the boot. It is the same file on each boot of an image.
 """
 
 import _cfs
@@ -16,7 +16,15 @@ import posix
 from pyinit.initrd.report.errors import LACKS, Refused, failure, os_error
 from pyinit.initrd.root import image
 
-_CHUNK = 128 * 1024
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import TypeVar
+
+    _Names = TypeVar("_Names")
+
+# Whole pages, in a block of the interpreter's own heap: one of libc's would be new pages each time.
+_CHUNK = 12 * 1024
 _LARGE = 16 * 1024 * 1024
 # Set by mkcomposefs on files with content in the store; hidden by overlayfs, seen on EROFS.
 _METACOPY = "trusted.overlay.metacopy"
@@ -51,25 +59,51 @@ def check(lower: int, root: int, where: str) -> str | None:
 def find(lower: int) -> str | None:
     """The path by the rule, relative, or None. OSError of the image as it is."""
     large: str | None = None
-    level = [""]
-    while level:
-        below: list[str] = []
+    level: Iterable[str] = [""]
+    while True:
+        listed = []
         for directory in level:
-            directories, files = _names(lower, directory)
-            start = f"{directory}/" if directory else ""
-            for name in sorted(files):
-                path = start + name
+            directories, files, others, more = _listed(lower, directory, _cfs.directory_first)
+            listed.append((directory, directories, others))
+            for path in _in(directory, files, _rest(lower, directory, files, 1) if more else None):
                 if _in_store(f"/proc/self/fd/{lower}/{path}"):
                     status = posix.stat(path, dir_fd=lower, follow_symlinks=False)
                     if status.st_size <= _LARGE:
                         return path
                     large = large or path
-            below += [start + name for name in sorted(directories)]
-        level = below
-    return large
+        if not listed:
+            return large
+        level = _below(lower, listed)
 
 
-def _names(lower: int, directory: str) -> tuple[list[str], list[str]]:
+def _below(lower: int, listed: "list[tuple[str, list[str], bool]]") -> "Iterator[str]":
+    """The directories of the next level. Most often the first few have a file: so the others are
+    not even listed before they are wanted."""
+    for directory, few, more in listed:
+        yield from _in(directory, few, _rest(lower, directory, few, 0) if more else None)
+
+
+def _in(directory: str, few: list[str], rest: "Iterator[str] | None") -> "Iterator[str]":
+    start = f"{directory}/" if directory else ""
+    for name in few:
+        yield start + name
+    if rest is not None:
+        for name in rest:
+            yield start + name
+
+
+def _rest(lower: int, directory: str, few: list[str], kind: int) -> "Iterator[str]":
+    """The names behind the first few."""
+    names = _listed(lower, directory, _cfs.directory_names)[kind]
+    names.sort(key=_as_bytes)
+    yield from names[len(few) :]
+
+
+def _as_bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _listed(lower: int, directory: str, names: "Callable[[int], _Names]") -> "_Names":
     """Directories and regular files. An image of mkcomposefs has 256 whiteouts in its root: as
     objects of Python they would cost as much as the mount."""
     fd = posix.open(
@@ -78,7 +112,7 @@ def _names(lower: int, directory: str) -> tuple[list[str], list[str]]:
         dir_fd=lower,
     )
     try:
-        return _cfs.directory_names(fd)
+        return names(fd)
     finally:
         posix.close(fd)
 
@@ -98,7 +132,7 @@ def _read_whole(root: int, path: str) -> None:
     try:
         expected = posix.fstat(fd).st_size
         total = 0
-        while part := posix.read(fd, _CHUNK):
+        while part := posix.read(fd, min(_CHUNK, expected + 1)):
             total += len(part)
         if total != expected:
             raise OSError(errno.EIO, f"{total} of {expected} bytes")

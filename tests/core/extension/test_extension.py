@@ -81,6 +81,7 @@ def test_wrong_types(cfs: ModuleType, cfs_core: Core, name: str) -> None:
         lambda cfs: cfs.store_open_image((-1, -1, 1), (1, VALUE)),
         lambda cfs: cfs.image_open(-1, "x"),
         lambda cfs: cfs.directory_names(-1),
+        lambda cfs: cfs.directory_first(-1),
         lambda cfs: cfs.mount_attach(-1, -1),
         lambda cfs: cfs.mount_clone(-1, False),
         lambda cfs: cfs.mount_set(-1, 1, 0, False),
@@ -114,6 +115,23 @@ def test_all_names_of_a_directory(cfs: ModuleType, tmp_path: Path) -> None:
     assert directories == ["directory"]
     assert len(found) == len(files)
     assert set(found) == files
+
+
+def test_the_first_names_of_a_directory(cfs: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
+    names = sorted(os.fsencode(f"{number:02}") for number in range(16))
+    for name in (*names[1:], b"\xff\n"):
+        Path(tmp_path, os.fsdecode(name)).touch()
+    found = []
+    for more in ((), (names[0],)):
+        for name in more:
+            Path(tmp_path, os.fsdecode(name)).touch()
+        fd = os.open(tmp_path, os.O_RDONLY)
+        found.append(cfs.directory_first(fd))
+        os.close(fd)
+    texts = [os.fsdecode(name) for name in names]
+    assert found[0] == (["directory"], [*texts[1:], os.fsdecode(b"\xff\n")], False, False)
+    assert found[1] == (["directory"], texts, False, True)
 
 
 # ---- digests

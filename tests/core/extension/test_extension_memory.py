@@ -90,8 +90,14 @@ def test_the_names_of_a_directory(cfs: ModuleType, tmp_path: Path) -> None:
         os.lseek(fd, 0, os.SEEK_SET)
         return cfs.directory_names(fd)
 
+    def first() -> object:
+        os.lseek(fd, 0, os.SEEK_SET)
+        return cfs.directory_first(fd)
+
     assert names() == (["directory"], ["file"])
+    assert first() == (["directory"], ["file"], False, False)
     each_allocation_fails(cfs, names)
+    each_allocation_fails(cfs, first)
     os.close(fd)
 
 

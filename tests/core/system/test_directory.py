@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.core.core import Core
 
 MAX = 32768  # CFS_NAMES_MAX
+FEW = 16  # CFS_FEW
 NAMES = st.binary(min_size=1, max_size=255).filter(
     lambda name: not {0, ord("/")} & set(name) and name not in (b".", b"..")
 )
@@ -108,6 +109,50 @@ def test_a_portion_of_nothing_is_not_the_end(core: Core, tmp_path: Path) -> None
         found = portions(core, fd)
     assert len(found) > 3
     assert not any(found)
+
+
+def first(core: Core, fd: int) -> tuple[list[bytes], bool, list[bytes], bool]:
+    directories, files = core.ffi.new("struct cfs_names *"), core.ffi.new("struct cfs_names *")
+    assert core.lib.cfs_directory_first(fd, directories, files) == 0
+    kinds = [
+        [core.ffi.string(kind.name[at]) for at in range(kind.count)]
+        for kind in (directories, files)
+    ]
+    return kinds[0], directories.more, kinds[1], files.more
+
+
+@settings(max_examples=30)
+@given(directories=st.sets(NAMES, max_size=24), files=st.sets(NAMES, max_size=24))
+def test_the_first_names(core: Core, directories: set[bytes], files: set[bytes]) -> None:
+    """By their bytes, in whatever order the file system has them."""
+    files -= directories
+    with tempfile.TemporaryDirectory() as path:
+        for name in directories:
+            os.mkdir(os.path.join(path.encode(), name))
+        for name in files:
+            os.close(os.open(os.path.join(path.encode(), name), os.O_CREAT | os.O_WRONLY, 0o600))
+        with opened(Path(path)) as fd:
+            found = first(core, fd)
+    assert found == (
+        sorted(directories)[:FEW], len(directories) > FEW, sorted(files)[:FEW], len(files) > FEW
+    )  # fmt: skip
+
+
+def test_the_first_names_of_many(core: Core, tmp_path: Path) -> None:
+    """Of more than one portion."""
+    for number in range(1000):
+        (tmp_path / f"{number:03}{'x' * 200}").touch()
+    with opened(tmp_path) as fd:
+        directories, more_directories, files, more_files = first(core, fd)
+    assert (directories, more_directories, more_files) == ([], False, True)
+    assert files == [f"{number:03}{'x' * 200}".encode() for number in range(FEW)]
+
+
+def test_the_first_of_what_cannot_be_listed(core: Core, tmp_path: Path) -> None:
+    names = core.ffi.new("struct cfs_names[2]")
+    assert core.lib.cfs_directory_first(-1, names, names + 1) == -errno.EBADF
+    with opened(tmp_path) as fd, core.failing("getdents64", errno.EIO):
+        assert core.lib.cfs_directory_first(fd, names, names + 1) == -errno.EIO
 
 
 def test_what_cannot_be_listed(core: Core, tmp_path: Path) -> None:

@@ -106,6 +106,39 @@ def test_any_name(tmp_path: Path) -> None:
     assert check(tmp_path, tmp_path) == os.fsdecode(b"\xff\n \\/\xfe")
 
 
+@needs_root
+def test_behind_the_first_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of files and of directories there may be more than are listed at once."""
+    for number in range(40):
+        write(tmp_path, f"file{number:02}", in_store=False)
+        (tmp_path / f"d{number:02}").mkdir()
+    assert find(tmp_path) is None
+    write(tmp_path, "d39/z")
+    assert find(tmp_path) == "d39/z"
+    write(tmp_path, "d38/z")
+    assert find(tmp_path) == "d38/z"
+    write(tmp_path, "d15/z")
+    assert find(tmp_path) == "d15/z"
+    write(tmp_path, "file39")
+    write(tmp_path, "file16")
+    assert find(tmp_path) == "file16"
+    write(tmp_path, "file15")
+    monkeypatch.setattr(_cfs, "directory_names", None)
+    assert find(tmp_path) == "file15"
+
+
+@needs_root
+def test_many_directories_are_not_listed_for_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is a root of many directories, where the first one has a file, listed whole."""
+    for number in range(40):
+        (tmp_path / f"d{number:02}").mkdir()
+    write(tmp_path, "d00/z")
+    monkeypatch.setattr(_cfs, "directory_names", None)
+    assert find(tmp_path) == "d00/z"
+
+
 # Short paths over few names, each a file in the store or not; a name that is a directory wins.
 trees = st.dictionaries(
     st.lists(st.sampled_from("abcd"), min_size=1, max_size=4).map("/".join), st.booleans()
@@ -254,7 +287,7 @@ def test_what_is_not_in_the_root_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "call"), [(posix, "open"), (_cfs, "directory_names"), (posix, "getxattr")]
+    ("module", "call"), [(posix, "open"), (_cfs, "directory_first"), (posix, "getxattr")]
 )
 def test_an_image_that_cannot_be_read_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, call: str
