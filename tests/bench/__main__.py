@@ -1,20 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Size, start to exit and memory of build/cfs-init beside what they are measured against."""
+"""What build/cfs-init costs beside what it is measured against, as tables in Markdown."""
 
+import os
 import platform
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import mounts
-from tests.bench.guest import KERNEL, OURS, PEER, instructions
-from tests.bench.measure import PEAK, build_static, peak_kib, start_to_exit
+from tests.bench import guest, mounts, peers
+from tests.bench.measure import PEAK, build, build_static, peak_kib, start_to_exit
+from tests.vm.toolbox import Toolbox
 
 EXECUTABLE = Path("build/cfs-init")
 ROUNDS = 200
+_STATIC, _DYNAMIC = "static C program", "C program with libcrypto"
 
+DYNAMIC_C = """
+unsigned long OpenSSL_version_num(void);
+int main(void) { return OpenSSL_version_num() == 0; }
+"""
 STATIC_C = """
 #include <stdio.h>
 int main(void) { return puts("cfs-mount 0.1.0") < 0; }
@@ -22,59 +30,131 @@ int main(void) { return puts("cfs-mount 0.1.0") < 0; }
 
 
 def main() -> None:
-    say(f"Python {platform.python_version()}, {platform.machine()}, medians of {ROUNDS} runs")
-    size = EXECUTABLE.stat().st_size
-    packed = subprocess.run(
-        ["zstd", "-19", "-q", "-c", EXECUTABLE], capture_output=True, check=True, timeout=120
+    model = next(
+        line.partition(":")[2].strip()
+        for line in [*Path("/proc/cpuinfo").read_text().splitlines(), "model name: unknown"]
+        if line.startswith("model name")
     )
-    say(f"{EXECUTABLE}: {size:,} bytes, zstd -19: {len(packed.stdout):,}")
-
+    load = os.getloadavg()[0]
+    say(
+        f"{time.strftime('%Y-%m-%d')}, Linux {platform.release().partition('-')[0]}, "
+        f"{os.cpu_count()} cores of {model}, load {load:.1f}"
+    )
     with tempfile.TemporaryDirectory() as directory:
-        static_c = build_static(STATIC_C, Path(directory) / "static-c")
-        peak = build_static(PEAK.read_text(), Path(directory) / "peak")
-        commands = {
-            "cfs-mount --version": [str(EXECUTABLE), "cfs-mount", "--version"],
-            "python3 -I -S -c pass": ["/usr/bin/python3", "-I", "-S", "-c", "pass"],
-            "static C program": [str(static_c)],
-        }
-        peaks = {name: peak_kib(peak, command) for name, command in commands.items()}
-        times = start_to_exit(commands, ROUNDS)
+        work = Path(directory)
+        static_c = build_static(STATIC_C, work / "static-c")
+        _sizes(static_c)
+        dynamic_c = build(DYNAMIC_C, work / "dynamic-c", "-lcrypto")
+        _starts(static_c, dynamic_c, build_static(PEAK.read_text(), work / "peak"))
+        _mounts_here()
+        for kernel, costs in guest.on_kernels(work).items():
+            _guest(kernel, costs)
 
+
+def _sizes(static_c: Path) -> None:
+    rows: list[list[str | float]] = []
+    mount, setup = peers.mount(Toolbox()), peers.setup_root()
+    for name, files in (
+        ("cfs-init", [EXECUTABLE]),
+        (peers.MOUNT, [*mount.values()]),
+        (peers.SETUP_ROOT, [*setup.values()]),
+        (_STATIC, [static_c]),
+    ):
+        if files:
+            alone = peers.sizes(files[:1])
+            rows.append([name, *alone, *peers.sizes(files)])
+    table(
+        "Size in bytes",
+        ["File", "alone", "zstd -19", "with its libraries", "zstd -19"],
+        rows,
+    )
+
+
+def _starts(static_c: Path, dynamic_c: Path, peak: Path) -> None:
+    commands = {
+        "cfs-mount --version": [str(EXECUTABLE), "cfs-mount", "--version"],
+        "python3 -I -S -c pass": ["/usr/bin/python3", "-I", "-S", "-c", "pass"],
+        _STATIC: [str(static_c)],
+        _DYNAMIC: [str(dynamic_c)],
+    }
+    times = start_to_exit(commands, ROUNDS)
+    own = times["cfs-mount --version"][1]
+    table(
+        f"Start to exit, {ROUNDS} in turn, ms",
+        ["Program", "median", "least", "ratio of the least", "peak KiB"],
+        [
+            [name, median, least, least / own, peak_kib(peak, commands[name])]
+            for name, (median, least) in times.items()
+        ],
+    )
     if shutil.which("valgrind"):
-        say("instructions of the program itself, millions (callgrind):")
-        for name in ("cfs-mount --version", "static C program"):
-            say(f"{name:24}{own_instructions(commands[name]) / 1e6:10.2f}")
+        commands["cfs-mount, a usage error"] = [str(EXECUTABLE), "cfs-mount", "--no-such"]
+        table(
+            "Instructions of the program itself, millions",
+            ["Program", "instructions"],
+            [
+                [name, own_instructions(command) / 1e6]
+                for name, command in commands.items()
+                if not name.startswith("python3")
+            ],
+        )
 
-    own = times["cfs-mount --version"][0]
-    say(f"{'start to exit':24}{'median ms':>10}{'least ms':>10}{'ratio':>8}{'peak KiB':>10}")
-    for name, (median, least) in times.items():
-        say(f"{name:24}{median:10.2f}{least:10.2f}{median / own:8.2f}{peaks[name]:10,}")
 
+def _mounts_here() -> None:
     if why := mounts.missing():
-        say(f"one mount on this machine: left out, {why}")
-    else:
-        found = mounts.mounts()
-        say(f"one mount on this machine, without fs-verity, {mounts.ROUNDS} in turn:")
-        for name, (median, least) in found.items():
-            ratio = least / found[OURS][1]
-            say(f"{name:24}{median:10.2f}{least:10.2f}{ratio:8.2f}")
+        say(f"\nOne mount on this machine: left out, {why}")
+        return
+    found = mounts.mounts()
+    least = found[peers.MOUNT][1]
+    table(
+        f"One mount here, files on tmpfs, without fs-verity, {mounts.ROUNDS} in turn, ms",
+        ["Program", "median", "least", "ratio of the least"],
+        [[name, times[0], times[1], times[1] / least] for name, times in found.items()],
+    )
 
-    counts = instructions()
-    say(f"one verified mount on Linux {KERNEL}, millions of guest instructions, kernel included:")
-    for name, count in counts.items():
-        say(f"{name:24}{count / 1e6:10.2f}{'':10}{count / counts[OURS]:8.2f}")
-    say(f"({PEER} is Debian's package, dynamic; the second column of numbers is the ratio)")
+
+def _guest(kernel: str, costs: guest.Costs) -> None:
+    others = {what: program for what, program in costs if program not in guest.OURS}
+    table(
+        f"In a guest with Linux {kernel}, kernel included: millions of instructions",
+        ["What", "Program", "instructions", "ratio", "peak KiB", "system calls", "opens"],
+        [
+            [
+                what, program, cost.median / 1e6,
+                cost.median / costs[what, others[what]].median if what in others else "",
+                cost.peak_kib, cost.calls, cost.opens,
+            ]
+            for (what, program), cost in costs.items()
+        ],
+    )  # fmt: skip
 
 
 def own_instructions(command: list[str]) -> int:
-    """Without the kernel's."""
+    """Without the kernel's; whatever it ends with."""
     tool = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
-    done = subprocess.run([*tool, *command], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [*tool, *command], capture_output=True, text=True, check=False, timeout=60
+    )
     return int(done.stderr.partition("Collected :")[2].split()[0])
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | float]]) -> None:
+    say(f"\n{title}\n")
+    say("| " + " | ".join(columns) + " |")
+    say("|---" * len(columns) + "|")
+    for row in rows:
+        say("| " + " | ".join(map(shown, row)) + " |")
+
+
+def shown(value: str | float) -> str:
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    return value if isinstance(value, str) else f"{value:,}"
 
 
 def say(line: str) -> None:
     sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 main()

@@ -13,7 +13,12 @@ PEAK = Path(__file__).with_name("peak.c")
 
 def build_static(source: str, target: Path) -> Path:
     """A C program as small and quick as the compiler makes it."""
-    command = ["gcc", "-Os", "-static", "-s", "-x", "c", "-", "-o", str(target)]
+    return build(source, target, "-static")
+
+
+def build(source: str, target: Path, *options: str) -> Path:
+    """A C program, of a distribution's compiler and its libraries."""
+    command = ["gcc", "-Os", "-s", "-x", "c", "-", "-o", str(target), *options]
     subprocess.run(command, input=source, text=True, check=True, timeout=60)
     return target
 

@@ -14,9 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench.guest import OURS, PEER
+from tests.bench import peers
+from tests.bench.guest import MOUNT
 from tests.bench.measure import start_to_exit
-from tests.vm.bundle import bundle
 from tests.vm.store import make_store
 from tests.vm.toolbox import Toolbox
 
@@ -47,23 +47,22 @@ def _commands(place: Path) -> dict[str, list[str]]:
     toolbox = Toolbox()
     store = make_store(toolbox)
     shutil.copytree(store.tree, place / "tree", symlinks=True)
-    program = shutil.copy("build/cfs-init", place / OURS)
+    program = shutil.copy("build/cfs-init", place / MOUNT)
     image = place / "tree/unsealed.cfs"
     target = place / "target"
     target.mkdir()
-    for name, content in bundle(PEER, f"usr/sbin/{PEER}", toolbox.tree).items():
-        if isinstance(content, Path):
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(content, place / name)
-    home = place / f"opt/{PEER}"
+    for name, path in peers.mount(toolbox).items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place / name)
+    home = place / f"opt/{peers.MOUNT}"
     loader = next(home.glob("ld-linux*"))
     return {
-        OURS: [
+        MOUNT: [
             *(str(program), "--object-store", f"{place}/tree/repo", "--image", str(image)),
             *("--digest", store.sha256, "--verity", "off", str(target)),
         ],
-        PEER: [
-            *(str(loader), "--library-path", str(home), f"{home}/{PEER}"),
+        peers.MOUNT: [
+            *(str(loader), "--library-path", str(home), f"{home}/{peers.MOUNT}"),
             *("-o", f"basedir={place}/tree/repo/objects", str(image), str(target)),
         ],
     }
