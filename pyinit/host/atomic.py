@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -73,6 +71,8 @@ def _write_and_rename(
 def _write_to_special(path: Path, pieces: Pieces, check: Callable[[Path], None] | None) -> None:
     """A rename would put a regular file in its place: /dev/null would be one from then on."""
     if check is not None:
+        import tempfile  # half of the time that it takes to start, and hardly ever needed
+
         with tempfile.NamedTemporaryFile() as file:
             file.writelines(pieces)
             file.flush()
@@ -153,7 +153,7 @@ def reopen(fd: int) -> int:
 
 def temporary_name(path: Path) -> Path:
     """A new name in the same directory, so that rename() can replace `path`."""
-    return path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
+    return path.with_name(f".{path.name[:100]}.{os.urandom(6).hex()}.tmp")
 
 
 def sync_directory(path: Path) -> None:

@@ -3,13 +3,9 @@
 
 from __future__ import annotations
 
-import _cfs
 import argparse
-import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pyinit.host.atomic import write_file
 from pyinit.host.commands.command import (
     VerbParser,
     add_digests,
@@ -19,14 +15,14 @@ from pyinit.host.commands.command import (
     say,
     warn,
 )
-from pyinit.host.uki import peek
-from pyinit.host.uki.named import below, none_in
-from pyinit.host.uki.read import COMMAND_LINE, Uki, read_file
-from pyinit.host.uki.seal import carried_initrd, format_digests, seal
-from pyinit.initrd.handover.status import readable
 from pyinit.initrd.report.errors import EXIT_OK, EXIT_REFUSED, Refused, printable
 from pyinit.initrd.root.digest import Digest
-from pyinit.initrd.source.payload import SECTION
+
+# What a verb needs is imported by the verb: `--version` and a typo are told at once.
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyinit.host.uki.read import Uki
 
 NAME = "cfs-uki"
 
@@ -34,6 +30,12 @@ NAME = "cfs-uki"
 def main(arguments: list[str] | None = None) -> int:
     """Exit codes: 0, 1 wrong use, 2 system error, 4 a bug, 32 refused."""
     return run(NAME, _parser(), arguments)
+
+
+def _path(text: str) -> Path:
+    from pathlib import Path
+
+    return Path(text)
 
 
 def _parser() -> VerbParser:
@@ -47,29 +49,32 @@ def _parser() -> VerbParser:
         action="store_true",
         help="accept a UKI without a command line: whoever starts it chooses PID 1",
     )
-    verb.add_argument("input", metavar="IN.efi", type=Path, help="the UKI to seal")
+    verb.add_argument("input", metavar="IN.efi", type=_path, help="the UKI to seal")
     verb.add_argument(
-        "-o", "--output", metavar="OUT.efi", type=Path, required=True, help="the sealed UKI"
+        "-o", "--output", metavar="OUT.efi", type=_path, required=True, help="the sealed UKI"
     )
 
     verb = parser.add_verb(
         "payload", _payload, "write the files from which ukify builds a sealed UKI"
     )
     add_digests(verb)
-    verb.add_argument("directory", metavar="DIR", type=Path, help="where they are written")
+    verb.add_argument("directory", metavar="DIR", type=_path, help="where they are written")
 
     verb = parser.add_verb("show", _show, "print sections, digests and command line of a UKI")
     verb.add_argument("--json", action="store_true", help="print JSON")
-    verb.add_argument("file", metavar="FILE", type=Path, help="the UKI")
+    verb.add_argument("file", metavar="FILE", type=_path, help="the UKI")
 
     verb = parser.add_verb("digests", _digests, "print every digest that UKIs name, one a line")
     verb.add_argument(
-        "paths", metavar="FILE|DIR", type=Path, nargs="+", help="a UKI, or a directory with UKIs"
+        "paths", metavar="FILE|DIR", type=_path, nargs="+", help="a UKI, or a directory with UKIs"
     )
     return parser
 
 
 def _seal(options: argparse.Namespace) -> int:
+    from pyinit.host.uki.read import COMMAND_LINE
+    from pyinit.host.uki.seal import seal
+
     uki = seal(
         options.input,
         options.output,
@@ -102,6 +107,10 @@ def _takes_credentials(command_line: str) -> bool:
 
 
 def _payload(options: argparse.Namespace) -> int:
+    from pyinit.host.atomic import write_file
+    from pyinit.host.uki.seal import carried_initrd, format_digests
+    from pyinit.initrd.source.payload import SECTION
+
     data = format_digests(parse_digests(options.digests))
     section, initrd = options.directory / "cfsdig", options.directory / "cfsdig.initrd"
     write_file(section, [data], 0o644)
@@ -113,6 +122,12 @@ def _payload(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
+    import json
+
+    from pyinit.host.uki import peek
+    from pyinit.host.uki.read import Uki, read_file
+    from pyinit.initrd.handover.status import readable
+
     try:
         uki = Uki(options.file)
     except Refused:
@@ -128,6 +143,8 @@ def _show(options: argparse.Namespace) -> int:
 
 def describe(uki: Uki) -> dict[str, Any]:
     """What `show --json` prints. `agree` is null where only one of the two copies is to be seen."""
+    import _cfs
+
     command_line = uki.command_line()
     # With profiles in it, the base alone is never booted.
     booted = range(uki.profiles) if uki.profiles else [_cfs.PE_BASE]
@@ -151,6 +168,8 @@ def describe(uki: Uki) -> dict[str, Any]:
 
 
 def _describe_digests(uki: Uki, profile: int) -> dict[str, object] | None:
+    import _cfs
+
     section, carried = uki.section_digests(profile), uki.carried_digests(profile)
     if profile != _cfs.PE_BASE:
         if not uki.has_own(profile):
@@ -217,6 +236,8 @@ def _rows(value: object) -> list[dict[str, object]]:
 
 
 def _digests(options: argparse.Namespace) -> int:
+    from pyinit.host.uki.named import below, none_in
+
     found: set[str] = set()
     status = EXIT_OK
     for path in options.paths:

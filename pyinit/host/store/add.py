@@ -11,7 +11,6 @@ from __future__ import annotations
 import _cfshost
 import errno
 import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -169,7 +168,7 @@ class Adder:
 
     def _copy(self, directory: int, jobs: Sequence[Job]) -> list[_Copy]:
         files = [(os.fsencode(job.path), job.algorithm) for job in jobs]
-        prefix = secrets.token_hex(8)
+        prefix = os.urandom(8).hex()
         objects, size = self._done
         found = _cfshost.copy(directory, files, cores(), True, not has_procfs(), prefix, self._more)
         copies = [

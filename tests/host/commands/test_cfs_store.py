@@ -27,10 +27,11 @@ def test_exit_codes(arguments: list[str], code: int, tmp_path: Path) -> None:
     assert main([str(tmp_path) if word == "DIR" else word for word in arguments]) == code
 
 
-def test_what_a_verb_needs_is_imported_by_the_verb() -> None:
+@pytest.mark.parametrize("command", ["cfs_store", "cfs_uki"])
+def test_what_a_verb_needs_is_imported_by_the_verb(command: str) -> None:
     """`--version` waits for no engine, no hashes and no threads."""
     program = (
-        "import sys; from pyinit.host.commands.cfs_store import main; main(['--version'])\n"
+        f"import sys; from pyinit.host.commands.{command} import main; main(['--version'])\n"
         "print(*sorted(sys.modules))"
     )
     done = subprocess.run(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pyinit.host.commands import cfs_uki
 from pyinit.host.commands.cfs_uki import main
+from pyinit.host.uki import read
 from pyinit.host.uki.read import Uki
 from pyinit.host.uki.seal import carried_archive, format_digests
 from pyinit.initrd.root.digest import Digest
@@ -408,7 +408,7 @@ def test_a_bug_is_4(wrong: Exception, monkeypatch: pytest.MonkeyPatch, capfd: Ca
     def fail(path: Path) -> None:
         raise wrong
 
-    monkeypatch.setattr(cfs_uki, "Uki", fail)
+    monkeypatch.setattr(read, "Uki", fail)
     assert main(["show", "a.efi"]) == 4
     lines = capfd.readouterr().err.splitlines()
     assert lines[0].startswith("Traceback")
