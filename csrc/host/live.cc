@@ -24,11 +24,19 @@ constexpr uint64_t SUPERBLOCK = 1024;
 constexpr uint64_t BLOCK = 4096;
 constexpr std::array<uint8_t, 4> MAGIC = { 0xe2, 0xe1, 0xf5, 0xe0 };
 
+/* By the character; -1: no lower-case digit. */
+constexpr std::array<int8_t, 256> NIBBLES = [] {
+	std::array<int8_t, 256> table{};
+
+	table.fill(-1);
+	for (int i = 0; i < 16; i++)
+		table[static_cast<uint8_t>("0123456789abcdef"[i])] = static_cast<int8_t>(i);
+	return table;
+}();
+
 int nibble(char c)
 {
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+	return NIBBLES[static_cast<uint8_t>(c)];
 }
 
 /* The bytes that lower-case digits stand for; 0: not the name of an object. */
@@ -39,7 +47,7 @@ size_t digest_of(std::string_view digits, std::array<uint8_t, 64> &out)
 	for (size_t i = 0; i < digits.size(); i += 2) {
 		int high = nibble(digits[i]), low = nibble(digits[i + 1]);
 
-		if (high < 0 || low < 0)
+		if ((high | low) < 0)
 			return 0;
 		out[i / 2] = static_cast<uint8_t>(high << 4 | low);
 	}
@@ -90,6 +98,16 @@ bool is_image(int directory, const char *name, uint64_t size)
 	return same;
 }
 
+/* The order of operator<, which compares byte by byte, and takes longer than reading the image. */
+struct Before {
+	template <size_t size>
+	bool operator()(const std::array<uint8_t, size> &left,
+			const std::array<uint8_t, size> &right) const
+	{
+		return memcmp(left.data(), right.data(), size) < 0;
+	}
+};
+
 struct CloseDirectory {
 	void operator()(DIR *stream) const
 	{
@@ -103,13 +121,20 @@ template <size_t size> void Live::merge(Digests<size> &all, Digests<size> &some)
 {
 	Digests<size> both;
 
-	std::sort(some.begin(), some.end());
-	some.erase(std::unique(some.begin(), some.end()), some.end());
+	/* Those of an image are in order by then. */
+	if (!std::is_sorted(some.begin(), some.end(), Before{}))
+		std::sort(some.begin(), some.end(), Before{});
+	some.erase(std::unique(some.begin(), some.end(),
+			       [](const auto &left, const auto &right) {
+				       return memcmp(left.data(), right.data(), size) == 0;
+			       }),
+		   some.end());
 	/* Most images share nearly all. */
-	if (std::includes(all.begin(), all.end(), some.begin(), some.end()))
+	if (std::includes(all.begin(), all.end(), some.begin(), some.end(), Before{}))
 		return;
 	both.reserve(all.size() + some.size());
-	std::set_union(all.begin(), all.end(), some.begin(), some.end(), std::back_inserter(both));
+	std::set_union(all.begin(), all.end(), some.begin(), some.end(), std::back_inserter(both),
+		       Before{});
 	all.swap(both);
 }
 
@@ -120,7 +145,9 @@ void Live::add(const Image &image)
 	Digests<64> some_long;
 	std::string name;
 
-	for (std::string_view path : objects(image)) {
+	std::vector<std::string_view> paths = objects(image);
+
+		for (std::string_view path : paths) {
 		digits_of(path, name);
 		switch (digest_of(name, digest)) {
 		case 32:
@@ -162,11 +189,11 @@ bool Live::contains(std::string_view raw) const
 
 	if (raw.size() == small.size()) {
 		memcpy(small.data(), raw.data(), small.size());
-		return std::binary_search(short_.begin(), short_.end(), small);
+		return std::binary_search(short_.begin(), short_.end(), small, Before{});
 	}
 	if (raw.size() == large.size()) {
 		memcpy(large.data(), raw.data(), large.size());
-		return std::binary_search(long_.begin(), long_.end(), large);
+		return std::binary_search(long_.begin(), long_.end(), large, Before{});
 	}
 	return false;
 }

@@ -416,7 +416,10 @@ def _gc(options: argparse.Namespace) -> int:
     hold = lock.shared if options.dry_run else lock.exclusive
     with hold(store, _tell):
         report = gc.collect(
-            store, lambda: look(store, options), grace=options.grace, dry_run=options.dry_run
+            store,
+            lambda known: look(store, options, known),
+            grace=options.grace,
+            dry_run=options.dry_run,
         )
     for path in report.passed_over[:_SHOWN]:
         warn(NAME, f"passed over: {path}: no object")

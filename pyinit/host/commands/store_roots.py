@@ -17,10 +17,11 @@ from pyinit.initrd.report.errors import CfsError, Refused
 from pyinit.initrd.root.digest import Digest
 
 
-def look(store: Store, options: argparse.Namespace) -> Needed:
+def look(store: Store, options: argparse.Namespace, known: Needed | None = None) -> Needed:
     """Everything that is needed; Needed.unread is what of it could not be read. `options`: ukis,
-    no_uki, excepted, keep, as the command line has them. UsageError: a malformed --keep."""
-    needed = Needed(store)
+    no_uki, excepted, keep, as the command line has them. `known`: as of Needed. UsageError: a
+    malformed --keep."""
+    needed = Needed(store, known)
     for text in options.keep:
         digest = Digest.parse(text, "--keep")
         if needed.has_image(digest):

@@ -37,8 +37,8 @@ _FAN_OUT = re.compile(r"[0-9a-f]{2}")
 _STAMP = "%Y%m%dT%H%M%SZ"
 _KINDS = ("images", "streams")
 
-# Gives a new Needed: each call looks at all roots again.
-Look = Callable[[], Needed]
+# Gives a new Needed: each call looks at all roots again. It is given the one before.
+Look = Callable[[Needed | None], Needed]
 
 
 @dataclass
@@ -92,13 +92,13 @@ def sure(needed: Needed) -> Needed:
 
 
 def _collect(collector: _Collector, look: Look, grace: int) -> None:
-    needed = sure(look())
+    needed = sure(look(None))
     collector.bring_back(needed)
     try:
         collector.move(needed)
         if not collector.dry_run and (collector.report.moved or collector.report.links):
             # Who mounted an image after the first look has its contents again at once.
-            needed = sure(look())
+            needed = sure(look(needed))
             collector.bring_back(needed)
     except CfsError:
         collector.bring_back(None)

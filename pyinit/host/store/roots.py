@@ -14,6 +14,7 @@ import os
 import posixpath
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from stat import S_ISDIR
 
@@ -56,13 +57,14 @@ class Needed:
     needed. `unread`: errors, of any of which the consequence is that nothing may be deleted.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, known: Needed | None = None) -> None:
+        """`known`: an earlier one, under the same lock. What it has read is not read again."""
         self.store = store
-        self.live = _cfshost.Live()
+        self.live: _cfshost.Live = _cfshost.Live() if known is None else known.live
         self.images: dict[Digest, list[tuple[str, str]]] = {}
         self.links: set[str] = set()
         self.unread: list[CfsError] = []
-        self._seen: set[Digest] = set()
+        self.seen: set[Digest] = set() if known is None else known.seen
         aside = store.path / ASIDE
         try:
             self._runs = sorted(entry.path for entry in os.scandir(aside))
@@ -77,16 +79,21 @@ class Needed:
         """An image that is there, and all of its objects."""
         self.images.setdefault(digest, []).append((kind, why))
         self.links.add(f"images/{digest.hex}")
-        if digest in self._seen:
+        if digest in self.seen:
             return
         try:
-            self.live.add_image(_cfshost.Image(self._content(digest, why)))
+            data, found = self._read(digest, why)
+            with ThreadPoolExecutor(1) as pool:
+                # Both take as long. What a changed image names is kept too, and stops it anyway.
+                hashed = pool.submit(_check, digest, data, found, self._shown(digest))
+                try:
+                    self.live.add_image(_cfshost.Image(data))
+                finally:
+                    hashed.result()
         except _cfshost.Malformed as error:
             rule, offset = error.args
-            found = f"no composefs image: {rule} at byte {offset}"
-            self.unread.append(
-                Refused("erofs", self._shown(digest), f"{found}, and {why} names it")
-            )
+            text = f"no composefs image: {rule} at byte {offset}"
+            self.unread.append(Refused("erofs", self._shown(digest), f"{text}, and {why} names it"))
         except CfsError as error:
             self.unread.append(error)
 
@@ -95,7 +102,7 @@ class Needed:
         todo = [digest]
         while todo:
             found = todo.pop()
-            if found in self._seen:
+            if found in self.seen:
                 continue
             try:
                 todo += self._follow(found, why)
@@ -187,7 +194,7 @@ class Needed:
             self.keep_image(digest, why)
             return []
         if not streams.is_stream(start[: streams.HEADER_SIZE]):
-            self._seen.add(digest)
+            self.seen.add(digest)
             self.live.add(digest.value, len(digest.value))
             return []
         data = self._content(digest, why)
@@ -217,9 +224,14 @@ class Needed:
             raise system_failure(error, str(path), "store") from None
 
     def _content(self, digest: Digest, why: str) -> bytes:
-        """All of an object, which is what its name says: an image that was changed would not name
-        what it needs."""
-        self._seen.add(digest)
+        """All of an object, which is what its name says."""
+        data, found = self._read(digest, why)
+        _check(digest, data, found, self._shown(digest))
+        return data
+
+    def _read(self, digest: Digest, why: str) -> tuple[bytes, Digest | None]:
+        """All of an object, and what the kernel measures where it is sealed."""
+        self.seen.add(digest)
         self.live.add(digest.value, len(digest.value))
         path = self._place(digest)
         if path is None:
@@ -227,18 +239,11 @@ class Needed:
         try:
             fd = os.open(path, _FLAGS)
             try:
-                data = image.read_open(fd, path)
-                found = fsverity.measured(fd)
+                return image.read_open(fd, path), fsverity.measured(fd)
             finally:
                 os.close(fd)
         except OSError as error:
             raise system_failure(error, str(path), "store") from None
-        if found is None:
-            value = _cfshost.verity_digest(data, digest.algorithm)
-            found = Digest(digest.algorithm, value)
-        if found != digest:
-            raise Refused("measure", str(path), str(found), str(digest))
-        return data
 
     def _place(self, digest: Digest) -> Path | None:
         """The object, or the image that lies in images/ itself."""
@@ -261,6 +266,14 @@ class Needed:
 
     def _shown(self, digest: Digest) -> str:
         return str(self.store.object_path(digest))
+
+
+def _check(digest: Digest, data: bytes, found: Digest | None, path: str) -> None:
+    """Refused: other content than the name says. A changed image would not name what it needs."""
+    if found is None:
+        found = Digest(digest.algorithm, _cfshost.verity_digest(data, digest.algorithm))
+    if found != digest:
+        raise Refused("measure", path, str(found), str(digest))
 
 
 def _object_of(top: Directory, kind: str, name: str) -> Digest:

@@ -442,6 +442,23 @@ def test_killed_at_every_change(store: Path, tmp_path: Path, options: tuple[str,
             assert whole(store, kept)
 
 
+def test_killed_in_a_store_of_objects_alone(tmp_path: Path) -> None:
+    """An image goes before its contents there too: it has no other name than the object's."""
+    repository, store = tmp_path / "r", tmp_path / "store"
+    (repository / "objects").mkdir(parents=True)
+    images = [add_image(repository, [number, number + 1]) for number in (1, 2, 5)]
+    pristine = (repository / "objects").rename(tmp_path / "pristine")
+    shutil.copytree(pristine, store)
+    total = steps(store, 1 << 30)
+    for at in range(total):
+        shutil.rmtree(store)
+        shutil.copytree(pristine, store)
+        assert steps(store, at) == -1
+        for digest in images:
+            image = store / digest[:2] / digest[2:]
+            assert not image.exists() or missing([read(image)], store)[1] == 0
+
+
 def test_killed_while_things_come_back(store: Path, tmp_path: Path) -> None:
     """In two runs aside: the older has the names, the younger some of the contents."""
     one, two = add_image(store, [1, 2]), add_image(store, [2, 3])
