@@ -31,7 +31,7 @@ done
 
 for source in fuzz/c/*.cc; do
 	# shellcheck disable=SC2086
-	$CXX $CXXFLAGS -std=c++20 -Icsrc "$source" csrc/host/{erofs,report}.cc $LIB_FUZZING_ENGINE \
+	$CXX $CXXFLAGS -std=c++20 -Icsrc "$source" csrc/host/{dump,erofs,report,tree,writer}.cc $LIB_FUZZING_ENGINE \
 		-o "$OUT/fuzz_$(basename "$source" .cc)"
 done
 

@@ -37,6 +37,10 @@ _cfs_options() { # COMMAND VERB: the options there
 	"cfs-store gc")
 		echo "-h --help -q --quiet --uki --no-uki --except --keep --dry-run --grace --now"
 		;;
+	"cfs-store image")
+		echo "-h --help -q --quiet -o --output --print-digest --digest-only --min-version " \
+			"--max-version"
+		;;
 	"cfs-store dump") echo "-h --help -q --quiet" ;;
 	"cfs-init-config ") echo "-h --help --version" ;;
 	"cfs-init-config help") echo "-h --help -q --quiet" ;;
@@ -49,7 +53,7 @@ _cfs_options() { # COMMAND VERB: the options there
 _cfs_verbs() { # COMMAND
 	case "$1" in
 	cfs-uki) echo "help seal payload show digests" ;;
-	cfs-store) echo "help add seal objects missing ls check measure images rm gc dump" ;;
+	cfs-store) echo "help add seal objects missing ls check measure images rm gc image dump" ;;
 	cfs-init-config) echo "help compile check" ;;
 	esac
 }
@@ -81,7 +85,9 @@ _cfs_values() {
 	"cfs-uki payload ") echo "DIR" ;;
 	"cfs-uki show ") echo "FILE" ;;
 	"cfs-uki digests ") echo "FILE" ;;
-	"cfs-store help ") echo "help add seal objects missing ls check measure images rm gc dump" ;;
+	"cfs-store help ")
+		echo "help add seal objects missing ls check measure images rm gc image dump"
+		;;
 	"cfs-store add --object-store") echo "DIR" ;;
 	"cfs-store add --hash") echo "sha256 sha512" ;;
 	"cfs-store add --verity") echo "auto require off" ;;
@@ -108,6 +114,10 @@ _cfs_values() {
 	"cfs-store gc --keep") echo "NONE" ;;
 	"cfs-store gc --grace") echo "NONE" ;;
 	"cfs-store gc ") echo "DIR" ;;
+	"cfs-store image -o" | "cfs-store image --output") echo "FILE" ;;
+	"cfs-store image --min-version") echo "0 1" ;;
+	"cfs-store image --max-version") echo "0 1" ;;
+	"cfs-store image ") echo "FILE" ;;
 	"cfs-store dump ") echo "FILE" ;;
 	"cfs-init-config help ") echo "help compile check" ;;
 	"cfs-init-config compile -o" | "cfs-init-config compile --output") echo "FILE" ;;

@@ -15,8 +15,10 @@ CORE = (*sorted(CSRC.glob("parse/*.c")), *sorted(CSRC.glob("system/*.c")))
 # Where a child finds the sources and the extension module.
 PYTHON_PATH = f"{ROOT}:{ROOT / 'build' / 'lib'}"
 
-# Of the engine what reads images: it needs neither Python nor libcrypto.
-ENGINE = tuple(CSRC / "host" / f"{name}.cc" for name in ("erofs", "report"))
+# Of the engine what reads and writes images: it needs neither Python nor libcrypto.
+ENGINE = tuple(
+    CSRC / "host" / f"{name}.cc" for name in ("dump", "erofs", "report", "tree", "writer")
+)
 
 _COMMON = ("-g", "-fno-omit-frame-pointer", "-Wall", "-Wextra", f"-I{CSRC}")
 _SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")

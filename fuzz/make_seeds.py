@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from . import binary_seeds, erofs_seeds, pe_seeds, text_seeds
+from . import binary_seeds, dump_seeds, erofs_seeds, pe_seeds, text_seeds
 from .parsers import HERE, PARSERS
 
 SEEDS = HERE / "seeds"
@@ -21,6 +21,7 @@ MAKERS: dict[str, Callable[[], list[bytes]]] = {
     "image": binary_seeds.image,
     "pe": pe_seeds.pe,
     "erofs": erofs_seeds.erofs,
+    "dump": dump_seeds.dump,
     "payload": text_seeds.payload,
     "config": text_seeds.config,
     "cmdline": text_seeds.cmdline,

@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 class Malformed(ValueError):
     """An image that breaks a rule: (the rule, at which byte)."""
 
+class Unfit(ValueError):
+    """What no image can be made of: (the rule, in which line of the source; 0: in none)."""
+
 class Image:
     """A composefs image in memory. Malformed: its headers are not those of one."""
 
@@ -82,6 +85,10 @@ def scan(
 ) -> tuple[list[tuple[str, int, bool]], list[str], int]:
     """objects/<prefix>: (name, size, does it begin as an image) of each object that is not live;
     strange names, hidden ones left out; how many are live. OSError."""
+
+def make_image(text: bytes, least: int, most: int) -> bytes:
+    """The image of a composefs-dump(5), in the lowest of these versions that fits: byte for byte
+    what mkcomposefs 1.0.8 makes. ValueError: no such versions. Unfit."""
 
 def verity_digest(data: bytes, algorithm: int) -> bytes:
     """The fs-verity digest of data in memory. ValueError: an unknown algorithm."""

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/*
- * The format: Linux fs/erofs/erofs_fs.h. Which part of it composefs images use, and what overlayfs
- * takes from their xattrs: composefs (libcomposefs), composefs-rs, Linux fs/overlayfs.
- */
 #include "erofs.h"
+
+#include "format.h"
 
 #include <sys/stat.h>
 
@@ -16,28 +14,8 @@ namespace cfs
 namespace
 {
 
-constexpr uint32_t COMPOSEFS_MAGIC = 0xd078629a;
-constexpr uint32_t COMPOSEFS_VERSION = 1; /* of the header */
-constexpr uint32_t EROFS_MAGIC = 0xe0f5e1e2;
-constexpr uint64_t SUPERBLOCK = 1024;
-constexpr uint64_t SUPERBLOCK_SIZE = 128;
 constexpr uint32_t INCOMPATIBLE_CHUNKS = 4;
 
-constexpr unsigned BLOCK_BITS = 12;
-constexpr uint64_t BLOCK = uint64_t{ 1 } << BLOCK_BITS;
-constexpr uint64_t SLOT = 32;
-constexpr uint64_t COMPACT_SIZE = 32;
-constexpr uint64_t EXTENDED_SIZE = 64;
-constexpr size_t ENTRY_SIZE = 12;
-constexpr size_t NAME_LIMIT = 255;
-constexpr uint64_t LINK_LIMIT = 4095; /* PATH_MAX, without its NUL */
-/* The largest file that libcomposefs reads from an image. */
-constexpr uint64_t CONTENT_LIMIT = 5000;
-/* Directories in each other: more than any path that a system call takes. */
-constexpr size_t DEPTH_LIMIT = 2048;
-
-constexpr uint64_t XATTR_HEADER = 12;
-constexpr uint64_t XATTR_ENTRY = 4;
 /* Of one inode, as libcomposefs counts it: names, values and 7 bytes each. */
 constexpr uint64_t XATTR_LIMIT = 65535;
 /* Which of 16 bits say neither the size of chunks nor of their addresses. The addresses are not
@@ -45,13 +23,6 @@ constexpr uint64_t XATTR_LIMIT = 65535;
  * kernel looks for them. */
 constexpr uint32_t CHUNK_RESERVED = 0xffc0;
 
-constexpr std::string_view PREFIXES[] = {
-	"", "user.", "system.posix_acl_access", "system.posix_acl_default",
-	"trusted.", "lustre.", "security.",
-};
-constexpr uint8_t USER = 1;
-constexpr uint8_t TRUSTED = 4;
-constexpr std::string_view OVERLAY = "overlay.";
 constexpr char TWICE[] = "an xattr that is there twice";
 
 /* What is asked for lies inside: the caller has looked. */
@@ -66,11 +37,6 @@ template <typename T> T little(std::string_view data, size_t offset)
 	return value;
 }
 
-constexpr uint64_t round_up(uint64_t value, uint64_t unit)
-{
-	return (value + unit - 1) / unit * unit;
-}
-
 uint16_t mode_of(uint8_t entry_type)
 {
 	static constexpr uint16_t modes[] = {
@@ -78,31 +44,6 @@ uint16_t mode_of(uint8_t entry_type)
 	};
 
 	return entry_type < sizeof(modes) / sizeof(modes[0]) ? modes[entry_type] : uint16_t{ 0 };
-}
-
-/* `objects` prints a line for each: a newline would make two of one, the second a path to anywhere. */
-bool has_control(std::string_view path)
-{
-	return std::any_of(path.begin(), path.end(), [](char c) {
-		auto byte = static_cast<uint8_t>(c);
-
-		return byte < 0x20 || byte == 0x7f;
-	});
-}
-
-/* Components that a lookup can follow downwards. */
-bool is_relative(std::string_view path)
-{
-	for (;;) {
-		size_t end = std::min(path.find('/'), path.size());
-		std::string_view part = path.substr(0, end);
-
-		if (part.empty() || part == "." || part == "..")
-			return false;
-		if (end == path.size())
-			return true;
-		path.remove_prefix(end + 1);
-	}
 }
 
 /* Linux fs/overlayfs: struct ovl_metacopy, or nothing at all */
@@ -124,6 +65,29 @@ std::string_view digest_of(std::string_view value, uint64_t offset)
 }
 
 } // namespace
+
+bool has_control(std::string_view path)
+{
+	return std::any_of(path.begin(), path.end(), [](char c) {
+		auto byte = static_cast<uint8_t>(c);
+
+		return byte < 0x20 || byte == 0x7f;
+	});
+}
+
+bool is_relative(std::string_view path)
+{
+	for (;;) {
+		size_t end = std::min(path.find('/'), path.size());
+		std::string_view part = path.substr(0, end);
+
+		if (part.empty() || part == "." || part == "..")
+			return false;
+		if (end == path.size())
+			return true;
+		path.remove_prefix(end + 1);
+	}
+}
 
 bool Inode::is_directory() const
 {
@@ -317,7 +281,7 @@ uint64_t Image::take(uint64_t offset, bool all, uint64_t end, Attributes &out) c
 	value = { suffix.data() + suffix.size(), little<uint16_t>(head, 2) };
 	if (suffix.size() + value.size() > end - offset - XATTR_ENTRY)
 		throw Malformed(OUTSIDE, offset);
-	if (index >= sizeof(PREFIXES) / sizeof(PREFIXES[0]))
+	if (index >= PREFIX_COUNT)
 		throw Malformed("an xattr of an unknown kind", offset + 1);
 	if (PREFIXES[index].size() + suffix.size() == 0 ||
 	    PREFIXES[index].size() + suffix.size() > NAME_LIMIT ||
@@ -350,7 +314,7 @@ uint64_t Image::take(uint64_t offset, bool all, uint64_t end, Attributes &out) c
 	if (index == USER && (suffix == "overlay.whiteout" || suffix == "overlay.whiteouts"))
 		return end;
 	if (index == 0) {
-		for (size_t i = 1; i < sizeof(PREFIXES) / sizeof(PREFIXES[0]); i++) {
+		for (size_t i = 1; i < PREFIX_COUNT; i++) {
 			if (suffix.starts_with(PREFIXES[i]))
 				throw Malformed("an xattr whose name is of another kind", offset);
 		}

@@ -10,6 +10,8 @@
 #ifndef CFS_HOST_EROFS_H
 #define CFS_HOST_EROFS_H
 
+#include "format.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -39,8 +41,6 @@ class Malformed : public std::exception {
 	const char *rule_;
 	uint64_t offset_;
 };
-
-enum class Layout : uint8_t { plain = 0, inlined = 2, chunks = 4 };
 
 struct Inode {
 	uint64_t nid;    /* its number: where it lies, in units of 32 bytes */

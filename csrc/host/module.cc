@@ -4,10 +4,12 @@
  *
  * What takes long runs without the interpreter's lock, and looks for signals meanwhile.
  */
+#include "dump.h"
 #include "live.h"
 #include "measure.h"
 #include "report.h"
 #include "verity.h"
+#include "writer.h"
 
 #include <pybind11/functional.h>
 #include <pybind11/pybind11.h>
@@ -21,6 +23,8 @@
 #include <cerrno>
 #include <iterator>
 #include <memory>
+#include <optional>
+#include <stdexcept>
 #include <utility>
 
 namespace py = pybind11;
@@ -293,6 +297,38 @@ py::bytes verity_digest(const py::bytes &data, int algorithm)
 	return py::bytes(digest);
 }
 
+/* composefs-dump(5) to an image. */
+py::bytes make_image(const py::bytes &text, unsigned least, unsigned most)
+{
+	auto view = static_cast<std::string_view>(text);
+	std::optional<cfs::Tree> tree;
+	std::optional<cfs::Writer> writer;
+	py::bytes made;
+
+	if (least > most || most > cfs::VERSION_LIMIT)
+		throw std::invalid_argument("no such version");
+	{
+		py::gil_scoped_release free;
+
+		tree.emplace(cfs::read_dump(view));
+		writer.emplace(*tree, least, most);
+	}
+	/* Nobody has it yet, so it can be written to. */
+	made = py::reinterpret_steal<py::bytes>(
+		PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(writer->size())));
+	if (!made)
+		throw py::error_already_set();
+	{
+		char *out = PyBytes_AS_STRING(made.ptr());
+		py::gil_scoped_release free;
+
+		writer->write(out);
+		writer.reset();
+		tree.reset();
+	}
+	return made;
+}
+
 } // namespace
 
 PYBIND11_MODULE(_cfshost, module)
@@ -300,10 +336,12 @@ PYBIND11_MODULE(_cfshost, module)
 	/* Lives as long as the module, which nobody unloads. */
 	static PyObject *malformed =
 		PyErr_NewException("_cfshost.Malformed", PyExc_ValueError, nullptr);
+	static PyObject *unfit = PyErr_NewException("_cfshost.Unfit", PyExc_ValueError, nullptr);
 
-	if (!malformed)
+	if (!malformed || !unfit)
 		throw py::error_already_set();
 	module.add_object("Malformed", py::reinterpret_borrow<py::object>(malformed));
+	module.add_object("Unfit", py::reinterpret_borrow<py::object>(unfit));
 	py::register_exception_translator([](std::exception_ptr error) {
 		try {
 			if (error)
@@ -312,6 +350,10 @@ PYBIND11_MODULE(_cfshost, module)
 			py::tuple about = py::make_tuple(broken.what(), broken.offset());
 
 			PyErr_SetObject(malformed, about.ptr());
+		} catch (const cfs::Unfit &broken) {
+			py::tuple about = py::make_tuple(broken.what(), broken.line());
+
+			PyErr_SetObject(unfit, about.ptr());
 		}
 	});
 
@@ -338,5 +380,6 @@ PYBIND11_MODULE(_cfshost, module)
 		     })
 		.def("__len__", &cfs::Live::count);
 	module.def("scan", &scan, py::arg("directory"), py::arg("prefix"), py::arg("live"));
+	module.def("make_image", &make_image, py::arg("text"), py::arg("least"), py::arg("most"));
 	module.def("verity_digest", &verity_digest, py::arg("data"), py::arg("algorithm"));
 }

@@ -179,6 +179,7 @@ def _parser() -> VerbParser:
     )
     verb.add_argument("store", metavar="DIR", type=_path, help="the store")
 
+    _add_image(parser)
     verb = parser.add_verb("dump", _dump, "print an image as text: composefs-dump(5)")
     verb.add_argument("image", metavar="FILE", type=_path, help="the image")
     return parser
@@ -214,6 +215,26 @@ def _seconds(text: str) -> int:
     if not (number.isascii() and number.isdigit()):
         raise argparse.ArgumentTypeError(f"no time: {text!r}")
     return int(number) * units.get(text[-1:], 1)
+
+
+def _add_image(parser: VerbParser) -> None:
+    verb = parser.add_verb(
+        "image",
+        _image,
+        "make an image from a text: composefs-dump(5)",
+        description="Makes an image from a text in the format of composefs-dump(5), byte for byte "
+        "as mkcomposefs 1.0.8 makes it. It is read back before it gets its name.",
+    )
+    verb.add_argument(
+        "-o", "--output", dest="output", metavar="OUT", type=_path, help="where the image goes"
+    )
+    verb.add_argument("--print-digest", action="store_true", help="print the image's digest too")
+    verb.add_argument("--digest-only", action="store_true", help="print it, and write no image")
+    for name, word in (("--min-version", "lowest"), ("--max-version", "highest")):
+        verb.add_argument(
+            name, type=int, choices=(0, 1), help=f"the {word} version of the format, of 0 and 1"
+        )
+    verb.add_argument("source", metavar="FILE", help="the text; - is standard input")
 
 
 def _add_images(verb: Parser) -> None:
@@ -319,6 +340,22 @@ def _dump(options: argparse.Namespace) -> int:
     from pyinit.host.store import image
 
     image.read(options.image).dump(write)
+    return EXIT_OK
+
+
+def _image(options: argparse.Namespace) -> int:
+    if options.digest_only == (options.output is not None):
+        raise UsageError("usage", "image", "one of -o and --digest-only is needed")
+    from pyinit.host.store import make_image
+
+    made = make_image.make(options.source, options.min_version, options.max_version)
+    digest = make_image.digest(made)
+    if options.digest_only:
+        make_image.check(made)
+    else:
+        make_image.write(made, options.output)
+    if options.digest_only or options.print_digest:
+        say(digest)
     return EXIT_OK
 
 

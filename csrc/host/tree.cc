@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "tree.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace cfs
+{
+
+namespace
+{
+
+constexpr size_t PIECE = size_t{ 1 } << 16;
+
+} // namespace
+
+char *Arena::take(size_t size)
+{
+	char *taken;
+
+	if (size > left_) {
+		size_t length = std::max(size, PIECE);
+
+		pieces_.push_back(std::make_unique_for_overwrite<char[]>(length));
+		next_ = pieces_.back().get();
+		left_ = length;
+	}
+	taken = next_;
+	next_ += size;
+	left_ -= size;
+	return taken;
+}
+
+std::string_view Arena::join(std::initializer_list<std::string_view> pieces)
+{
+	size_t size = 0, used = 0;
+	char *place;
+
+	for (std::string_view piece : pieces)
+		size += piece.size();
+	place = take(size);
+	for (std::string_view piece : pieces) {
+		std::copy(piece.begin(), piece.end(), place + used);
+		used += piece.size();
+	}
+	return { place, size };
+}
+
+bool Node::is(uint16_t type) const
+{
+	return (mode & S_IFMT) == type;
+}
+
+bool Node::is_whiteout() const
+{
+	return is(S_IFCHR) && rdev == 0;
+}
+
+bool Node::in_store() const
+{
+	return is(S_IFREG) && size && content.empty();
+}
+
+const Property *Node::find(std::string_view name) const
+{
+	for (const Property &one : xattrs) {
+		if (one.name == name)
+			return &one;
+	}
+	return nullptr;
+}
+
+void Node::set(std::string_view name, std::string_view value)
+{
+	for (Property &one : xattrs) {
+		if (one.name == name) {
+			one.value = value;
+			return;
+		}
+	}
+	xattrs.push_back({ name, value, 0 });
+}
+
+Node *Tree::add(Node *parent, std::string_view name, uint16_t mode)
+{
+	Node *node = &nodes.emplace_back();
+
+	node->mode = mode;
+	node->parent = parent ? parent : node;
+	if (node->is(S_IFDIR))
+		node->names = std::make_unique<Names>();
+	if (parent) {
+		size_t before = parent->names->size();
+
+		node->depth = parent->depth + 1;
+		parent->names->emplace_hint(parent->names->end(), name, Name{ node, false });
+		if (parent->names->size() == before)
+			return nullptr;
+	}
+	return node;
+}
+
+} // namespace cfs

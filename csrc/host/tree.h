@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/* Files that an image is made of. Their names and contents lie elsewhere, or in the tree's own
+ * memory. */
+#ifndef CFS_HOST_TREE_H
+#define CFS_HOST_TREE_H
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <initializer_list>
+#include <map>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+namespace cfs
+{
+
+/* What no image can be made of: the broken rule, and in which line of the source; 0: in none. */
+class Unfit : public std::exception {
+    public:
+	Unfit(const char *rule, uint64_t line) noexcept : rule_(rule), line_(line)
+	{
+	}
+	const char *what() const noexcept override
+	{
+		return rule_;
+	}
+	uint64_t line() const noexcept
+	{
+		return line_;
+	}
+
+    private:
+	const char *rule_;
+	uint64_t line_;
+};
+
+/* Text that stays where it is as long as this. */
+class Arena {
+    public:
+	char *take(size_t size);
+	std::string_view join(std::initializer_list<std::string_view> pieces);
+
+    private:
+	std::vector<std::unique_ptr<char[]>> pieces_;
+	char *next_ = nullptr;
+	size_t left_ = 0;
+};
+
+struct Property {
+	std::string_view name;
+	std::string_view value;
+	uint32_t shared; /* the writer's: where among the shared ones */
+};
+
+struct Node;
+
+struct Name {
+	Node *node;
+	bool again; /* a hard link: the node stands elsewhere */
+};
+
+/* In the order of images: by bytes. */
+using Names = std::map<std::string_view, Name>;
+
+struct Node {
+	std::unique_ptr<Names> names; /* of a directory, else none */
+	std::vector<Property> xattrs; /* each name once */
+	std::string_view target;      /* of a link, or where in the store the content is */
+	std::string_view content;     /* in the image */
+	std::string_view digest;      /* fs-verity, 32 raw bytes, or empty */
+	uint64_t size = 0;
+	int64_t mtime = 0;
+	uint32_t mtime_nsec = 0;
+	uint32_t nlink = 1;
+	uint32_t uid = 0;
+	uint32_t gid = 0;
+	uint32_t rdev = 0;
+	uint32_t depth = 0;
+	Node *parent = nullptr;
+	uint16_t mode = 0;
+
+	/* The writer's */
+	bool compact = false;
+	bool has_whiteouts = false;
+	uint32_t slot = 0;
+	uint32_t tail = 0;
+	uint32_t blocks = 0;
+	uint32_t xattr_size = 0;
+
+	bool is(uint16_t type) const; /* S_IFDIR, ... */
+	bool is_whiteout() const;
+	bool in_store() const; /* it has content, and that is in no image */
+	const Property *find(std::string_view name) const;
+	void set(std::string_view name, std::string_view value);
+};
+
+/* The first node is the root; a directory is there before what is in it. */
+struct Tree {
+	std::deque<Node> nodes;
+	Arena arena;
+
+	/* Null: the directory has the name. The root has no parent. */
+	Node *add(Node *parent, std::string_view name, uint16_t mode);
+};
+
+} // namespace cfs
+
+#endif

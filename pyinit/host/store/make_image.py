@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""An image out of a composefs-dump(5): byte for byte as mkcomposefs 1.0.8 makes it.
+
+The writer is `_cfshost` (csrc/host/writer.h). What it made is read by our reader before it is given
+away.
+"""
+
+from __future__ import annotations
+
+import _cfs
+import _cfshost
+import os
+import sys
+from pathlib import Path
+
+from pyinit.host import atomic
+from pyinit.host.failure import system_failure
+from pyinit.host.store import image
+from pyinit.initrd.report.errors import Refused, UsageError
+from pyinit.initrd.root.digest import Digest
+
+# A million files are 300 MB.
+TEXT_LIMIT = 1 << 31
+VERSIONS = (0, 1)
+"""Of the format, as composefs numbers it: 1 came with other marks of whiteouts."""
+
+STDIN = "-"
+_EXPECTED = "a text as of composefs-dump(5)"
+
+
+def make(source: str, least: int | None = None, most: int | None = None) -> bytes:
+    """The image of the text in the file `source`, or of what stdin has ("-").
+
+    Its version is the lowest from `least` to `most` that the text needs. Without both, all are
+    tried; with one, the other is 0 or the same, as mkcomposefs has it.
+    UsageError: a directory. SystemFailure: it cannot be read. Refused: no image can be made of it.
+    """
+    text = _read(source)
+    if least is None and most is None:
+        least, most = VERSIONS[0], VERSIONS[-1]
+    least = least or 0
+    try:
+        made = _cfshost.make_image(text, least, max(least, most or 0))
+    except _cfshost.Unfit as error:
+        rule, line = error.args
+        if not line:
+            raise Refused("source", source, f"no image can be made: {rule}") from None
+        raise Refused("source", source, f"line {line}: {rule}", _EXPECTED) from None
+    return made
+
+
+def _read(source: str) -> bytes:
+    try:
+        if source == STDIN:
+            text = sys.stdin.buffer.read(TEXT_LIMIT + 1)
+        else:
+            with open(source, "rb") as file:
+                text = file.read(TEXT_LIMIT + 1)
+    except IsADirectoryError:
+        raise UsageError("usage", source, "a directory", _EXPECTED) from None
+    except OSError as error:
+        raise system_failure(error, source) from None
+    if len(text) > TEXT_LIMIT:
+        raise Refused("source", source, f"over {TEXT_LIMIT} bytes", _EXPECTED)
+    return text
+
+
+def digest(made: bytes) -> Digest:
+    """Its fs-verity digest."""
+    return Digest(_cfs.SHA256, _cfshost.verity_digest(made, _cfs.SHA256))
+
+
+def check(made: bytes) -> None:
+    """Reads the whole image. _cfshost.Malformed: a bug of the writer."""
+    _cfshost.Image(made).dump(lambda _: None)
+
+
+def write(made: bytes, path: Path) -> None:
+    """Complete or not at all, and read back before it gets its name. Refused: what is read is no
+    image, or another one. OSError: names `path`."""
+
+    def compare(written: Path) -> None:
+        image.read(written).dump(lambda _: None)
+        if written.read_bytes() != made:
+            raise Refused("erofs", os.fspath(path), "not what was written", "a disk that works")
+
+    atomic.write_file(path, [made], 0o644, compare)

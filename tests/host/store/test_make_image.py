@@ -1,0 +1,396 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""`cfs-store image`: the bytes that mkcomposefs makes, or one line and nothing."""
+
+import _cfshost
+import hashlib
+import io
+import os
+import re
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fuzz import dump_seeds
+from fuzz.dump_seeds import DIGEST, FILE, ROOT, STORED
+from pyinit.host import atomic
+from pyinit.host.commands.cfs_store import main
+from pyinit.host.store import image, make_image
+from pyinit.initrd.report.errors import Refused
+from tests.vm.toolbox import Toolbox
+
+Capture = pytest.CaptureFixture[str]
+
+WHOLE = dump_seeds.dump()[0]
+DIRECTORY = b"%s 0 40755 1 0 0 0 0.0 - - -"
+
+
+def run(*arguments: object) -> int:
+    return main(["image", *map(str, arguments)])
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "dump"
+    path.write_bytes(WHOLE)
+    return path
+
+
+def test_what_it_prints(text: Path, tmp_path: Path, capfd: Capture) -> None:
+    out = tmp_path / "image"
+    assert run(text, "-o", out) == 0
+    assert capfd.readouterr() == ("", "")
+    digest = make_image.digest(out.read_bytes())
+    for options in (("-o", out, "--print-digest"), ("--digest-only",)):
+        assert run(text, *options) == 0
+        assert capfd.readouterr() == (f"{digest}\n", "")
+    assert stat.S_IMODE(out.stat().st_mode) == 0o644
+    assert sorted(os.listdir(tmp_path)) == ["dump", "image"]
+    main(["measure", str(out)])
+    assert capfd.readouterr().out == f"{digest}\n"
+
+
+def test_stdin(text: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
+    assert run(text, "--digest-only") == 0
+    expected = capfd.readouterr().out
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(WHOLE)))
+    assert run("-", "--digest-only") == 0
+    assert capfd.readouterr().out == expected
+
+
+def test_wrong_use(text: Path, tmp_path: Path, capfd: Capture) -> None:
+    one = "usage: image: one of -o and --digest-only is needed"
+    for arguments, code, said in (
+        ((text,), 1, one),
+        ((text, "--digest-only", "-o", tmp_path / "out"), 1, one),
+        ((tmp_path, "--digest-only"), 1, f"usage: {tmp_path}: a directory, expected a text as of"),
+        ((text, "-o", tmp_path), 1, f"usage: {tmp_path}: a directory, expected the name of a file"),
+        ((tmp_path / "absent", "--digest-only"), 2, f"source: {tmp_path / 'absent'}: No such"),
+        ((text, "-o", tmp_path / "absent" / "out"), 2, f"source: {tmp_path / 'absent'}: No such"),
+    ):
+        assert run(*arguments) == code
+        output = capfd.readouterr()
+        assert output.out == ""
+        assert f"cfs-store: error: {said}" in output.err or f": {said}" in output.err
+        assert output.err.count("\n") == 1
+    assert os.listdir(tmp_path) == ["dump"]
+
+
+def test_a_broken_line_is_named_and_nothing_is_written(tmp_path: Path, capfd: Capture) -> None:
+    path, out = tmp_path / "dump", tmp_path / "out"
+    path.write_bytes(ROOT + b"\n" + FILE + b"\n" + FILE + b"\n")
+    out.write_bytes(b"as it was")
+    assert run(path, "-o", out) == 32
+    assert capfd.readouterr().err == (
+        f"cfs-store: refused: source: {path}: line 3: a path that is there twice, "
+        "expected a text as of composefs-dump(5)\n"
+    )
+    assert out.read_bytes() == b"as it was"
+    path.write_bytes(b"")
+    assert run(path, "-o", out) == 32
+    said = f"cfs-store: refused: source: {path}: no image can be made: no file\n"
+    assert capfd.readouterr().err == said
+    assert sorted(os.listdir(tmp_path)) == ["dump", "out"]
+
+
+def test_what_is_written_is_read_back(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    out = tmp_path / "out"
+    honest = atomic.write_file
+    for change, said in (
+        (lambda made: made.replace(b"hello", b"hallo"), "not what was written, expected a disk"),
+        (lambda made: b"x" + made[1:], "no composefs image: no composefs header at byte 0"),
+    ):
+
+        def write(path: Path, pieces: Any, *rest: Any, change: Any = change) -> None:
+            honest(path, [change(bytes(piece)) for piece in pieces], *rest)
+
+        monkeypatch.setattr(atomic, "write_file", write)
+        assert run(text, "-o", out) == 32
+        assert said in capfd.readouterr().err
+        assert os.listdir(tmp_path) == ["dump"]
+
+
+def test_a_bug_of_the_writer_is_seen(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where no image is written."""
+    monkeypatch.setattr(_cfshost, "make_image", lambda *_: bytes(8192))
+    assert run(text, "--digest-only") == 4
+
+
+def test_too_large_a_text(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(make_image, "TEXT_LIMIT", len(WHOLE))
+    make_image.make(str(text))
+    monkeypatch.setattr(make_image, "TEXT_LIMIT", len(WHOLE) - 1)
+    with pytest.raises(Refused, match=f"over {len(WHOLE) - 1} bytes"):
+        make_image.make(str(text))
+
+
+def test_versions(text: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.write_bytes(ROOT + b"\n" + FILE + b"\n")
+    for path, default in ((text, 1), (plain, 0)):
+        for least, most, version in (
+            (None, None, default), (0, 1, default), (None, 1, default), (0, None, 0), (None, 0, 0),
+            (0, 0, 0), (1, None, 1), (1, 0, 1), (1, 1, 1),
+        ):  # fmt: skip
+            made = make_image.make(str(path), least, most)
+            assert _cfshost.Image(made).version == version, (least, most)
+    with pytest.raises(ValueError, match="no such version"):
+        _cfshost.make_image(WHOLE, 0, 2)
+
+
+# ---- each rule
+
+
+def _deep(count: int) -> bytes:
+    return b"\n".join([ROOT, *(DIRECTORY % (b"/d" * depth) for depth in range(1, count + 1))])
+
+
+def _large() -> bytes:
+    """Files whose chunks have a block each."""
+    line = b" 9007199254740992 100644 1 0 0 0 0.0 - - -"
+    return b"\n".join([ROOT, *(b"/%d" % number + line for number in range(262144))])
+
+
+RULES: dict[str, Callable[[], bytes]] = {
+    **{rule: partial(bytes, data) for rule, data in dump_seeds.BROKEN.items()},
+    "directories that are too deep in each other": lambda: _deep(2048),
+    "an image of more than 1 GiB": _large,
+}
+
+
+# Not in the last line.
+ELSEWHERE = {
+    "no file": 0,
+    "an image of more than 1 GiB": 0,
+    "a file before the root": 1,
+    "a hard link that leads to itself": 2,
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_broken_rule(rule: str) -> None:
+    data = RULES[rule]()
+    with pytest.raises(_cfshost.Unfit) as caught:
+        _cfshost.make_image(data, 0, 1)
+    assert caught.value.args[0] == rule
+    assert caught.value.args[1] == ELSEWHERE.get(rule, data.count(b"\n") + 1)
+
+
+def test_every_rule_is_in_the_list() -> None:
+    sources = Path(__file__).parents[3] / "csrc/host"
+    text = "".join((sources / name).read_text() for name in ("dump.cc", "writer.cc"))
+    assert set(re.findall(r'(?:\bfail|Unfit)\("([^"]*)"', text)) == RULES.keys()
+
+
+def test_what_is_just_allowed() -> None:
+    for data in (
+        _deep(2047),
+        ROOT + b" trusted.overlay." + b"n" * 231 + b"=",
+        ROOT + b" user.a=" + b"x" * (32767 - 12 - 7 - 6),
+        ROOT + b"\n/" + b"n" * 255 + b" 9007199254740992 100644 1 0 0 0 0.0 - - -",
+        ROOT + b"\n/a 0 120777 1 0 0 0 0.0 " + b"p" * 4095 + b" - -",
+        ROOT + b"\n/a 5000 100644 1 0 0 0 0.0 - " + b"c" * 5000 + b" -",
+    ):
+        make_image.check(_cfshost.make_image(data, 0, 1))
+    with pytest.raises(_cfshost.Unfit):
+        _cfshost.make_image(ROOT + b" user.a=" + b"x" * (32767 - 12 - 7 - 5), 0, 1)
+
+
+def test_links_that_lead_to_each_other_take_no_time() -> None:
+    """A hundred thousand in a chain, each before what it leads to; and names backwards."""
+    count = 100_000
+    lines = [b"/%06d 0 @100644 1 0 0 0 0.0 /%06d - -" % (i, i + 1) for i in range(count)]
+    made = _cfshost.make_image(b"\n".join([ROOT, *lines, FILE.replace(b"/f", b"/100000")]), 0, 1)
+    pieces: list[bytes] = []
+    _cfshost.Image(made).dump(pieces.append)
+    assert b"".join(pieces).count(b" @100644 ") == count
+    files = [b"/%06d 0 100644 1 0 0 0 0.0 - - -" % i for i in range(count, 0, -1)]
+    make_image.check(_cfshost.make_image(b"\n".join([ROOT, *files]), 0, 1))
+
+
+# ---- the peer
+
+
+@pytest.fixture(scope="module")
+def toolbox() -> Toolbox:
+    return Toolbox()
+
+
+def peer(toolbox: Toolbox, data: bytes, least: int, most: int) -> bytes:
+    """What it makes, or why it does not."""
+    done = subprocess.run(
+        [*toolbox.command("mkcomposefs"), f"--min-version={least}", f"--max-version={most}",
+         "--from-file", "-", "-"],
+        input=data, capture_output=True, check=False, timeout=600,
+    )  # fmt: skip
+    return done.stderr if done.returncode else done.stdout
+
+
+def same(toolbox: Toolbox, data: bytes, least: int = 0, most: int = 1) -> bytes:
+    made = _cfshost.make_image(data, least, most)
+    assert made == peer(toolbox, data, least, most)
+    make_image.check(made)
+    return made
+
+
+def test_seeds(toolbox: Toolbox) -> None:
+    """Those that are whole: everything in one text, tails at the ends of blocks, large files."""
+    count = 0
+    for data in dump_seeds.dump():
+        try:
+            _cfshost.make_image(data, 0, 1)
+        except _cfshost.Unfit:
+            continue
+        count += 1
+        for least, most in ((0, 0), (0, 1), (1, 1)):
+            same(toolbox, data, least, most)
+    assert count > 40
+
+
+def test_a_tree_of_this_machine(toolbox: Toolbox, tmp_path: Path) -> None:
+    """Debian's Python: thousands of files, directories of several blocks, links."""
+    tree, path = Path(os.__file__).parent, tmp_path / "tree.cfs"
+    toolbox.run("mkcomposefs", tree, path)
+    pieces: list[bytes] = []
+    image.read(path).dump(pieces.append)
+    text = b"".join(pieces)
+    assert text.count(b"\n") > 500
+    assert same(toolbox, text) == path.read_bytes()
+
+
+def test_a_large_tree(toolbox: Toolbox) -> None:
+    """Thousands of files with a label, in directories of several blocks, some hard links."""
+    lines = [ROOT]
+    for number in range(30):
+        lines.append(DIRECTORY % (b"/d%02d" % number))
+        for file in range(300):
+            digest = hashlib.sha256(b"%d" % (number * file)).hexdigest().encode()
+            about = (
+                number,
+                file,
+                file * 7919,
+                1700000000 + file % 3,
+                digest[:2],
+                digest[2:],
+                digest,
+            )
+            lines.append(
+                b"/d%02d/a-file-%03d %d 100755 1 0 0 0 %d.0 %s/%s - %s security.selinux=bin_t"
+                % about
+            )
+            if file % 50 == 0:
+                again = (number, file, number, file)
+                lines.append(
+                    b"/d%02d/again-%03d 0 @100755 1 0 0 0 0.0 /d%02d/a-file-%03d - -" % again
+                )
+    assert len(same(toolbox, b"\n".join(lines) + b"\n")) > 1 << 20
+
+
+# Random trees. A byte of names is likely one of few, so that they sort in all ways.
+_byte = st.one_of(st.sampled_from(b"-.0aA\xff"), st.integers(1, 255)).filter(lambda c: c != 0x2F)
+_name = st.one_of(
+    st.lists(_byte, min_size=1, max_size=8).map(bytes),
+    st.integers(0, 255).map(lambda number: b"%02x" % number),
+    st.integers(1, 255).map(lambda length: b"n" * length),
+).filter(lambda name: name not in (b".", b".."))
+_key = st.tuples(
+    st.sampled_from([b"user.", b"trusted.", b"security.", b"system.posix_acl_access", b"other.",
+                     b"trusted.overlay.", b"user.overlay."]),
+    st.sampled_from([b"", b"a", b"opaque", b"whiteouts", b"redirect", b"n" * 15, b"n" * 16,
+                     b"\xffn" * 30]),
+).map(b"".join)  # fmt: skip
+_xattrs = st.dictionaries(
+    _key, st.one_of(st.sampled_from([b"", b"x", b"y" * 1000]), st.binary(max_size=40)), max_size=6
+)
+_owner = st.sampled_from([0, 1000, 65535, 65536, (1 << 32) - 1])
+_time = st.tuples(
+    st.sampled_from([0, -1, 1700000000, 1 << 33]), st.sampled_from([0, 1, 999999999])
+).map(lambda time: b"%d.%d" % time)
+_size = st.one_of(
+    st.sampled_from([1, 4096, 4097, 1 << 32, (1 << 43) + 1, 1 << 53]), st.integers(1, 1 << 53)
+)
+_content = st.one_of(
+    st.binary(min_size=1, max_size=64),
+    st.sampled_from([2047, 2048, 2049, 4031, 4064, 4095, 4096, 4097, 5000]).map(
+        lambda size: b"c\0" * (size // 2) + b"c" * (size % 2)
+    ),
+)
+_kind = st.sampled_from(
+    ["stored", "stored", "inline", "directory", "directory", "link", "again", "whiteout", "fifo",
+     "socket", "char", "block", "empty"]
+)  # fmt: skip
+_node = st.tuples(
+    _name, _kind, st.integers(0, 0o7777), _owner, _owner, st.sampled_from([1, 2, 65535, 65536]),
+    _time, _size, _content, st.integers(0, 1 << 20), _xattrs,
+)  # fmt: skip
+_FORMATS = {"stored": 0o100000, "inline": 0o100000, "empty": 0o100000, "directory": 0o40000,
+            "link": 0o120000, "again": 0o100000, "whiteout": 0o20000, "fifo": 0o10000,
+            "socket": 0o140000, "char": 0o20000, "block": 0o60000}  # fmt: skip
+
+
+def escaped(data: bytes) -> bytes:
+    return b"".join(b"\\x%02x" % byte for byte in data)
+
+
+def told(xattrs: dict[bytes, bytes]) -> bytes:
+    return b"".join(b" %s=%s" % (escaped(key), escaped(value)) for key, value in xattrs.items())
+
+
+def lines_of(nodes: list[tuple[Any, ...]], xattrs: dict[bytes, bytes], time: bytes) -> list[bytes]:
+    lines = [b"/ 0 40755 2 0 0 0 %s - - -%s" % (time, told(xattrs))]
+    directories, others, seen = [b""], [b""], set()
+    for name, kind, mode, uid, gid, nlink, when, large, content, number, more in nodes:
+        path = directories[number % len(directories)] + b"/" + escaped(name)
+        if path in seen or (kind == "again" and len(others) == 1):
+            continue
+        seen.add(path)
+        payload = inside = digest = b"-"
+        rdev, size = 0, 0 if kind == "empty" else large
+        if kind == "again":
+            payload = others[1 + number % (len(others) - 1)]
+        elif kind == "stored":
+            payload, digest = (STORED, DIGEST) if number % 4 else (b"-", b"-")
+        elif kind == "inline":
+            inside, size = escaped(content), len(content)
+        elif kind == "link":
+            payload = escaped(content.replace(b"\0", b"0")[:4095])
+        elif kind in ("char", "block"):
+            rdev = number + 1
+        (directories if kind == "directory" else others).append(path)
+        again = b"@" if kind == "again" else b""
+        lines.append(
+            b"%s %d %s%o %d %d %d %d %s %s %s %s%s"
+            % (path, size, again, _FORMATS[kind] | mode, nlink, uid, gid, rdev, when, payload,
+               inside, digest, told(more))
+        )  # fmt: skip
+    return lines
+
+
+@given(
+    nodes=st.lists(_node, max_size=40), xattrs=_xattrs, time=_time, newline=st.booleans(),
+    versions=st.sampled_from([(0, 0), (0, 1), (1, 1)]),
+)  # fmt: skip
+@settings(max_examples=150, deadline=None)
+def test_any_tree(
+    toolbox: Toolbox, nodes: list[tuple[Any, ...]], xattrs: dict[bytes, bytes], time: bytes,
+    newline: bool, versions: tuple[int, int],
+) -> None:  # fmt: skip
+    """But for a directory of whiteouts that has an xattr of their marks' names already. There
+    mkcomposefs counts below zero, and refuses what it believes to be too large."""
+    data = b"\n".join(lines_of(nodes, xattrs, time)) + b"\n" * newline
+    theirs = peer(toolbox, data, *versions)
+    made = _cfshost.make_image(data, *versions)
+    make_image.check(made)
+    marked = any(escaped(mark) in data for mark in (b"overlay.whiteouts", b"overlay.opaque"))
+    below_zero = theirs.endswith(b": Numerical result out of range\n") and marked
+    assert below_zero or made == theirs
