@@ -8,7 +8,7 @@ EXTENSION := build_ext --build-lib build/lib --build-temp build/temp
 # In the order of tests/vm/conftest.py: the longest first.
 IN_GUESTS := $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: frozen check check-all check-fresh lint demo bench fuzz matrix faults mutants completions
+.PHONY: frozen check check-all check-arm64 check-fresh lint demo bench fuzz matrix faults mutants completions
 .PHONY: dist docs extension tools space clean
 
 # build/cfs-init, the executable for the initrd
@@ -41,6 +41,11 @@ check-all: space lint docs extension frozen
 	$(IN_GUESTS) --all tests/vm
 	@$(CHECK_SOURCE)
 	PYTHONPATH=build/lib $(RUN) -m tests.vm.matrix
+
+# The executable for arm64, cross-built: with a compiler for it, and QEMU, which runs it
+check-arm64: extension
+	@tests/setup-debian.sh arm64
+	$(RUN) -m pytest --all tests/frozen/test_foreign.py
 
 # Both commands of the README on new installations of Debian 12 and 13 (tests/fresh.py)
 check-fresh: tools $(VENV)/.done

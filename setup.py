@@ -68,12 +68,16 @@ class BuildFrozen(Command):  # type: ignore[misc]  # untyped base
     description = "build the static executable for the initrd (build/cfs-init)"
     user_options: ClassVar[list[Any]] = [
         ("interpreter=", None, "source (CPython's, with musl: the default) or distribution"),
+        ("target=", None, "the processor it is for, if not this machine's: aarch64"),
+        ("out=", None, "where it is built (build, or build/TARGET)"),
         ("check-source", None, "build nothing: fail where a newer source of CPython is on offer"),
     ]
     boolean_options: ClassVar[list[str]] = ["check-source"]
 
     def initialize_options(self) -> None:
         self.interpreter: str | None = None
+        self.target: str | None = None
+        self.out: str | None = None
         self.check_source = False
 
     def finalize_options(self) -> None:
@@ -89,7 +93,7 @@ class BuildFrozen(Command):  # type: ignore[misc]  # untyped base
         try:
             if self.check_source:
                 sys.exit(build.check_source(ROOT) or 0)
-            build.main(ROOT, self.interpreter)
+            build.main(ROOT, self.interpreter, self.target, self.out)
         except build.FAILURES as error:
             sys.exit(f"build_frozen: {error}")
 

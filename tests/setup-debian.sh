@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # Installs what building and testing need and the machine lacks; with the argument "demo", what the
-# demo needs. The names are those of Debian 12 and 13 alike. As an ordinary user it only says what
+# demo needs; with "arm64", what a build for arm64 needs too. The names are those of Debian 12 and 13 alike. As an ordinary user it only says what
 # is missing.
 set -eu
 
@@ -36,6 +36,12 @@ packages="
 	python3-venv
 	shellcheck
 	strace
+"
+
+[ "${1-}" != arm64 ] || packages="$packages
+	gcc-aarch64-linux-gnu
+	libc6-dev-arm64-cross
+	qemu-user-static
 "
 
 missing=

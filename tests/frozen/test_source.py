@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pyinit.host.frozen import source
+from pyinit.host.frozen.apt import AptError
 
 MINE = f"{sys.version_info.major}.{sys.version_info.minor}.77"
 
@@ -107,7 +108,7 @@ class Mirror:
 
     def fetch(self, package: str, wanted: str) -> Path:
         if wanted not in self.there:
-            raise source.SourceError(f"404 {package} {wanted}")
+            raise AptError(f"404 {package} {wanted}")
         return Path(f"/{wanted}.dsc")
 
 
@@ -192,26 +193,3 @@ def test_a_tree_in_which_was_built(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PYTHON_SOURCE", str(tmp_path / "tree"))
     with pytest.raises(source.SourceError, match="something was built in it"):
         source.tree(tmp_path)
-
-
-def test_which_of_the_machines_mirrors_are_taken() -> None:
-    targets = """\
-http://deb.example/debian/|bookworm|main|Debian
-http://deb.example/debian/|bookworm|contrib|Debian
-http://deb.example/debian-security/|bookworm-security|main|$(ORIGIN)
-cdrom://Debian GNU Linux 12/|bookworm|main|Debian
-https://others.example/|stable|main|Others
-https://flat.example/|$(RELEASE)|$(COMPONENT)|$(ORIGIN)
-"""
-    assert source.source_lines(targets, Path("/keys.gpg")) == {
-        "deb-src [signed-by=/keys.gpg] http://deb.example/debian/ bookworm main",
-        "deb-src [signed-by=/keys.gpg] http://deb.example/debian-security/ bookworm-security main",
-    }
-    assert "deb-src http://deb.example/debian/ bookworm main" in source.source_lines(targets, None)
-
-
-def test_versions_are_compared_as_debian_does() -> None:
-    versions = ["3.11.2-6+deb12u9", "3.11.2-6+deb12u10", "3.11.2-6", "3.11.2-6~rc1"]
-    assert sorted(versions, key=source.by_version) == [
-        "3.11.2-6~rc1", "3.11.2-6", "3.11.2-6+deb12u9", "3.11.2-6+deb12u10",
-    ]  # fmt: skip

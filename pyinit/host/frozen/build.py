@@ -2,6 +2,7 @@
 """Compiles and links build/cfs-init: our C, the interpreter, a C library, and the snapshot."""
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from pyinit.host.frozen import (
     elf,
     flags,
+    foreign,
     image,
     interpreter,
     named,
@@ -148,7 +150,7 @@ def build(
     stripped = out / NAME
     partial = out / f".{NAME}.partial"
     image.write(raw, partial, places, taken)
-    elf.check(partial, forbidden=[f"{root}/"])
+    elf.check(partial, forbidden=[f"{root}/"], machine=flags.triplet().partition("-")[0])
     partial.replace(stripped)
     return stripped
 
@@ -265,11 +267,23 @@ def _astray(text: str) -> Iterable[str]:
                 yield f"{file} ({output})"
 
 
-def main(root: Path, kind: str | None = None) -> None:
-    """Builds below `root`/build and says what came out; `kind` as in build()."""
-    path = build(root, root / "build", kind=kind)
+def main(
+    root: Path, kind: str | None = None, target: str | None = None, out: str | None = None
+) -> None:
+    """Builds below `root`/build and says what came out; `kind` as in build().
+
+    `target` is a processor, as uname(2) names it, and may be another one than this machine's. It
+    is built below `root`/build/`target`. `out` is another directory.
+    """
+    if target and "CC" not in os.environ and target != platform.machine():
+        os.environ["CC"] = foreign.compiler(target)
+    found = flags.triplet()
+    if target and found.partition("-")[0] != target:
+        raise BuildError(f"CC compiles for {found}, and --target is {target}: unset CC")
+    place = Path(out) if out else root / "build" / (target or "")
+    path = build(root, place, kind=kind)
     size = path.stat().st_size
-    line = f"{path.relative_to(root)}: {size:,} bytes"
+    line = f"{path.relative_to(root) if path.is_relative_to(root) else path}: {size:,} bytes"
     if shutil.which("zstd"):
         packed = subprocess.run(["zstd", "-19", "-q", "-c", path], capture_output=True, check=True)
         line += f", zstd -19: {len(packed.stdout):,}"

@@ -7,8 +7,10 @@ left of the interpreter's own names for them has a stand-in in csrc/runtime/abse
 
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -34,6 +36,12 @@ _CONFIGURE = (
     "--disable-ipv6 --without-ensurepip --disable-test-modules --with-readline=no LDFLAGS=-static "
     # Not known by running a program, and wrong where that is for another machine.
     "ax_cv_c_float_words_bigendian=no"
+).split()
+
+# What configure finds out by running a program or by looking at this machine, for another one.
+_ANSWERS = (
+    "ac_cv_aligned_required=no ac_cv_computed_gotos=yes ac_cv_broken_sem_getvalue=no "
+    "ac_cv_buggy_getaddrinfo=no ac_cv_file__dev_ptmx=yes ac_cv_file__dev_ptc=no"
 ).split()
 
 # Object files that no link takes (build.LEFT_OUT says what each is).
@@ -92,12 +100,21 @@ def build(tree: Path, libc: Libc, work: Path) -> Path:
 def _build(tree: Path, libc: Libc, compile_flags: list[str], place: Path) -> None:
     tree = tree.absolute()
     mapped = f"-ffile-prefix-map={tree}=cpython"
-    machine = _output([*libc.compiler, "-dumpmachine"]).replace("-gnu", "-musl")
+    machine = flags.triplet().replace("-gnu", "-musl")
+    known = [f"--build={machine}"]
+    if flags.foreign():
+        known = [
+            f"--build={platform.machine()}-linux-gnu",
+            f"--host={machine}",
+            f"--with-build-python={sys.executable}",
+            f"READELF={flags.tool('readelf')}",
+            *_ANSWERS,
+        ]
     _run(
         [
             tree / "configure",
             *_CONFIGURE,
-            f"--build={machine}",
+            *known,
             f"CC={' '.join(libc.compiler)}",
             f"CFLAGS={' '.join([*compile_flags, mapped])}",
             "OPT=-DNDEBUG",
@@ -139,7 +156,7 @@ def _output(command: list[str]) -> str:
 def _key(tree: Path, libc: Libc, compile_flags: list[str]) -> str:
     summed = hashlib.sha256()
     compiler = (*libc.compiler, _output([*libc.compiler, "--version"]))
-    for text in (*compile_flags, *_CONFIGURE, _MAKE, *compiler):
+    for text in (*compile_flags, *_CONFIGURE, *_ANSWERS, _MAKE, *compiler):
         summed.update(f"{text}\n".encode())
     files = [tree / name for name in _SOURCE_FILES]
     for part in _SOURCES:

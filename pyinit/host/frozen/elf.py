@@ -16,13 +16,17 @@ _PF_X, _PF_W = 1, 2
 _DF_1_PIE = 0x08000000
 
 
+MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
+
+
 class ElfError(Exception):
     """A rule that the file breaks."""
 
 
-def check(path: Path, forbidden: Iterable[str] = ()) -> None:
-    """Raises ElfError with every rule broken. `forbidden`: texts that must not be in the file."""
-    faults = list(_faults(path))
+def check(path: Path, forbidden: Iterable[str] = (), machine: str = "") -> None:
+    """Raises ElfError with every rule broken. `forbidden`: texts that must not be in the file.
+    `machine`: the processor that it has to be for, as uname(2) names it."""
+    faults = [*_faults(path), *(_machine_faults(path, machine) if machine else ())]
     data = path.read_bytes()
     if len(data) > SIZE_MAX:
         faults.append(f"{len(data)} bytes, more than {SIZE_MAX}")
@@ -55,6 +59,13 @@ def _faults(path: Path) -> Iterable[str]:
                 yield from _dynamic_faults(segment)
         if elf.get_section_by_name(".symtab") is not None:
             yield "not stripped"
+
+
+def _machine_faults(path: Path, machine: str) -> Iterable[str]:
+    with path.open("rb") as file:
+        found = ELFFile(file)["e_machine"]
+    if found != MACHINES.get(machine):
+        yield f"for {found}, not for {machine}"
 
 
 def _segment_faults(segment: Segment) -> Iterable[str]:

@@ -9,6 +9,7 @@ setup.py uses it before anything is installed.
 
 import functools
 import os
+import platform
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -46,6 +47,23 @@ def tool(name: str) -> str:
     command = [*compiler(), f"-print-prog-name={name}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or name
+
+
+@functools.cache
+def _triplet(command: tuple[str, ...]) -> str:
+    done = subprocess.run([*command, "-dumpmachine"], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def triplet() -> str:
+    """The machine that the compiler compiles for, in the compiler's words: aarch64-linux-gnu."""
+    return _triplet(tuple(compiler()))
+
+
+def foreign() -> str:
+    """The processor of triplet() where it is not this machine's; else nothing."""
+    processor = triplet().partition("-")[0]
+    return "" if processor == platform.machine() else processor
 
 
 def hardening() -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyinit.host.frozen import core, distribution, libc, source
+from pyinit.host.frozen import apt, core, distribution, flags, foreign, libc, source
 from pyinit.host.frozen.locked import locked
 
 # The words of INTERPRETER and `build_frozen --interpreter`.
@@ -33,8 +33,10 @@ class InterpreterError(Exception):
 
 FAILURES = (
     InterpreterError,
+    apt.AptError,
     core.CoreError,
     distribution.MissingLibraryError,
+    foreign.ForeignError,
     libc.LibcError,
     source.SourceError,
 )
@@ -65,6 +67,11 @@ def interpreter(kind: str, work: Path) -> Interpreter:
             f"{known}: run this with one of these"
         )
     if kind == DISTRIBUTION:
+        if processor := flags.foreign():
+            raise InterpreterError(
+                f"INTERPRETER=distribution: this machine's libpython is not for {processor}: build "
+                "from source"
+            )
         include = Path(sysconfig.get_path("include"))
         return Interpreter(distribution.library(), [include], libc.glibc(), None)
     work.mkdir(parents=True, exist_ok=True)

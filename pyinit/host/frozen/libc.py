@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyinit.host.frozen import flags
+from pyinit.host.frozen import flags, foreign
 
 # Entry point of csrc/runtime/start.c.
 _ENTRY = "cfs_start"
@@ -47,7 +47,8 @@ def musl(work: Path) -> Libc:
     The compiler is a script in `work`: musl's wrapper finds none of the kernel's headers, and
     CPython's configure must not take gcc's name of the platform, which says glibc.
     """
-    wrapper = shutil.which("musl-gcc")
+    processor = flags.foreign()
+    wrapper = foreign.wrapper(processor, work) if processor else shutil.which("musl-gcc")
     if wrapper is None:
         raise LibcError(
             "musl-gcc is missing, which compiles the interpreter: install musl-tools (Debian), or "
@@ -60,15 +61,16 @@ def musl(work: Path) -> Libc:
             f"CC is {compiler}, and musl's wrapper needs gcc: leave CC unset, or build with "
             "INTERPRETER=distribution"
         )
-    headers = _kernel_headers(work / "kernel-headers")
-    script = work / "musl-cc"
+    suffix = f"-{processor}" if processor else ""
+    headers = _kernel_headers(work / f"kernel-headers{suffix}")
+    script = work / f"musl-cc{suffix}"
     text = (
         "#!/bin/sh\n"
         '[ "$1" = --print-multiarch ] && exit\n'
         f'REALGCC="{compiler}" exec {" ".join([wrapper, *options])} -idirafter "{headers}" "$@"\n'
     )
     if not script.exists() or script.read_text() != text:
-        partial = work / "musl-cc.partial"
+        partial = script.with_suffix(".partial")
         partial.write_text(text)
         partial.chmod(0o755)
         partial.replace(script)

@@ -20,6 +20,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyinit.host.frozen import flags, foreign
+
 _BASES = 3
 _TRIES = 300
 # The interpreter's cache of attributes goes by these low bits of addresses (MCACHE_HASH in
@@ -32,6 +34,11 @@ _MASK = (1 << 64) - 1
 # Pointers in the inline caches of code objects: aligned as code is, by two bytes.
 _ODD_STEP = 2
 _QUERY, _ADDR_NO_RANDOMIZE = 0xFFFFFFFF, 0x0040000  # <sys/personality.h>
+
+
+# Of the memory of a program that QEMU runs. The step is an odd number of pages, so each eighth
+# address has the 15 bits.
+_EMULATED_SIZE, _EMULATED_STEP = 1 << 38, 0x33000
 
 
 class SnapshotError(Exception):
@@ -91,8 +98,8 @@ def take(program: Path, targets: Sequence[range]) -> Snapshot:
     seen: set[int] = set()
     memory = _in_memory(program)
     try:
-        for _ in range(_TRIES):
-            dump = _run(program, memory)
+        for number in range(_TRIES):
+            dump = _run(program, memory, _emulated(number))
             seen.add(dump.base)
             if dump.base % _CACHED == 0:
                 dumps[dump.base] = dump
@@ -124,11 +131,23 @@ def _randomize() -> None:
     personality(personality(_QUERY) & ~_ADDR_NO_RANDOMIZE)
 
 
-def _run(program: Path, memory: int) -> Dump:
+def _emulated(number: int) -> list[str]:
+    """The command that runs a program for another processor, with a load address of its own.
+
+    QEMU's are not random. It loads the program at the end of the memory that it is given.
+    """
+    processor = flags.foreign()
+    if not processor:
+        return []
+    return [foreign.emulator(processor), "-R", hex(_EMULATED_SIZE + number * _EMULATED_STEP)]
+
+
+def _run(program: Path, memory: int, emulator: Sequence[str]) -> Dump:
+    file = f"/proc/self/fd/{memory}"
     try:
         done = subprocess.run(
-            [program.name],
-            executable=f"/proc/self/fd/{memory}",
+            [*emulator, file] if emulator else [program.name],
+            executable=emulator[0] if emulator else file,
             pass_fds=[memory],
             capture_output=True,
             env={},

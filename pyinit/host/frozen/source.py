@@ -6,17 +6,15 @@ dpkg-source against the hashes of its .dsc. Elsewhere PYTHON_SOURCE names an arc
 has to be known here, or an unpacked tree, as it lies in a package's source.
 """
 
-import functools
 import hashlib
 import os
 import re
 import shutil
-import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from pyinit.host.frozen.apt import Apt, AptError, compare, emptied, run
 from pyinit.host.frozen.locked import locked
 
 # PYTHON_SOURCE: python.org's archives, by their SHA-256.
@@ -74,7 +72,8 @@ def tree(work: Path) -> Path:
 def behind(work: Path) -> str:
     """Where a newer source is on offer than what builds take: what to say and do. Empty: none is.
 
-    It asks the mirrors anew, and fetches a source where there is none yet. SourceError.
+    It asks the mirrors anew, and fetches a source where there is none yet. AptError,
+    SourceError.
     """
     if given := os.environ.get("PYTHON_SOURCE"):
         return f"PYTHON_SOURCE is {given}: whether that is the newest is not known here"
@@ -91,7 +90,7 @@ def behind(work: Path) -> str:
 
 def _older(place: Path, package: str, newest: str) -> str:
     have = (place / DEBIAN_VERSION).read_text().strip()
-    if _compare(have, newest) >= 0:
+    if compare(have, newest) >= 0:
         return ""
     return (
         f"{package} {have} is built from, and {newest} is on offer: do not release what is built. "
@@ -129,8 +128,8 @@ def _unpacked(archive: Path, work: Path) -> Path:
         )
     place = work / f"source-{digest[:16]}"
     if not place.exists():
-        full = _emptied(work / "unpacked")
-        _run(["tar", "-xf", archive, "-C", full, "--strip-components=1", "--no-same-owner"])
+        full = emptied(work / "unpacked")
+        run(["tar", "-xf", archive, "-C", full, "--strip-components=1", "--no-same-owner"])
         _keep(full, place)
     return place
 
@@ -154,10 +153,10 @@ def _debian(work: Path) -> Path:
         apt.update()
         description, behind = _newest(apt, package)
         full = work / "apt" / "unpacked"  # dpkg-source leaves files beside it
-        _run(["dpkg-source", "-q", "--extract", description, full])
+        run(["dpkg-source", "-q", "--extract", description, full])
         (full / DEBIAN_VERSION).write_text(f"{_field(description.read_text(), 'Version')}\n")
         (full / BEHIND).write_text(behind)
-    except SourceError as error:
+    except (AptError, SourceError) as error:
         raise SourceError(
             f"{error}\nThe interpreter's source comes from Debian's mirror, once. Without a "
             "network PYTHON_SOURCE=FILE names python.org's archive, or build with "
@@ -183,7 +182,7 @@ def _newest(apt: Mirror, package: str) -> tuple[Path, str]:
     for wanted in apt.versions(package):
         try:
             found = apt.fetch(package, wanted)
-        except SourceError as error:
+        except AptError as error:
             refused.append(f"{package} {wanted} is offered, and cannot be fetched: {error}")
             continue
         if refused:
@@ -205,103 +204,9 @@ def _say(line: str) -> None:
     sys.stderr.write(f"build_frozen: {line}\n")
 
 
-def _compare(one: str, other: str) -> int:
-    if one == other:
-        return 0
-    command = ["dpkg", "--compare-versions", one, "lt", other]
-    return -1 if subprocess.run(command, check=False).returncode == 0 else 1
-
-
-by_version = functools.cmp_to_key(_compare)
-"""For sorted(): versions in Debian's order."""
-
-
-class Apt:
-    """apt with lists and files of its own below `place`; the machine's stay as they are."""
-
-    def __init__(self, place: Path) -> None:
-        self._place = _emptied(place)
-        for name in ("lists/partial", "cache/archives/partial", "parts"):
-            (place / name).mkdir(parents=True)
-        (place / "status").touch()
-        (place / "sources.list").write_text("\n".join([*_sources(), ""]))
-
-    def versions(self, package: str) -> list[str]:
-        """Those of the source package that the mirrors offer, the newest first. SourceError."""
-        said = _run([*self._command("apt-cache"), "showsrc", "--only-source", package])
-        found = set(re.findall(r"^Version: (\S+)$", said, re.MULTILINE))
-        if not found:
-            raise SourceError(f"no source of {package} on this machine's mirrors")
-        return sorted(found, key=by_version, reverse=True)
-
-    def fetch(self, package: str, wanted: str) -> Path:
-        """The .dsc of this version, beside its other files. SourceError."""
-        files = _emptied(self._place / "files")
-        command = [*self._command("apt-get"), "source", "--download-only", f"{package}={wanted}"]
-        _run(command, files)
-        found = sorted(files.glob("*.dsc"))
-        if len(found) != 1:
-            raise SourceError(f"apt-get source {package}={wanted}: {len(found)} .dsc files")
-        return found[0]
-
-    def update(self) -> None:
-        """Fetches the lists. SourceError: not all could be."""
-        _run([*self._command("apt-get"), "update", "--error-on=any"])
-
-    def _command(self, program: str) -> list[str]:
-        place = self._place.absolute()
-        options = {
-            "Dir::Etc::sourcelist": place / "sources.list",
-            "Dir::Etc::sourceparts": place / "parts",
-            "Dir::State": place,
-            "Dir::State::status": place / "status",
-            "Dir::Cache": place / "cache",
-            "Debug::NoLocking": "true",  # of the machine's lists, which are not touched
-            "APT::Sandbox::User": "root",  # _apt may not be able to enter this directory
-            "Acquire::Languages": "none",
-            "Acquire::Retries": "3",
-            # Whatever the machine's own settings are.
-            "APT::Get::AllowUnauthenticated": "false",
-            "Acquire::AllowInsecureRepositories": "false",
-            "Acquire::AllowWeakRepositories": "false",
-            "Acquire::AllowDowngradeToInsecureRepositories": "false",
-        }
-        return [program, "-q", *(f"-o{name}={value}" for name, value in options.items())]
-
-
-_TARGET = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(ORIGIN)"
-
-
-def _sources() -> list[str]:
-    """The lines of a list of sources: the machine's suites, of their sources."""
-    command = ["apt-get", "indextargets", "--format", _TARGET, "Identifier: Packages"]
-    # The second way lists suites whose lists were removed too, as in a container's image.
-    said = _run(command) or _run([*command, "--no-release-info"])
-    keyring = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-    lines = sorted(source_lines(said, keyring if keyring.exists() else None))
-    if not lines:
-        raise SourceError("this machine's apt knows no mirror of the distribution")
-    return lines
-
-
-def source_lines(targets: str, keyring: Path | None) -> set[str]:
-    """Of `apt-get indextargets`, in the form of _TARGET: lines of sources.list(5).
-
-    The distribution's: packages of others have no source of Python, or another one.
-    """
-    signed = f"[signed-by={keyring}] " if keyring else ""
-    lines = set()
-    for target in targets.splitlines():
-        uri, release, component, origin = target.split("|")
-        known = origin in ("Debian", "$(ORIGIN)")  # the latter: its list was not fetched yet
-        if component == "main" and known and not uri.startswith("cdrom:"):
-            lines.add(f"deb-src {signed}{uri} {release} main")
-    return lines
-
-
 def _keep(full: Path, place: Path) -> None:
     """Moves what is needed of `full` to `place`, and removes the rest."""
-    partial = _emptied(place.with_name(f"{place.name}.partial"))
+    partial = emptied(place.with_name(f"{place.name}.partial"))
     names = {*_NEEDED, _MAKESETUP}
     for pattern in _NEEDED_FILES:
         names |= {str(path.relative_to(full)) for path in full.glob(pattern)}
@@ -317,32 +222,8 @@ def _keep(full: Path, place: Path) -> None:
     partial.rename(place)
 
 
-def _emptied(place: Path) -> Path:
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    return place
-
-
 def _field(description: str, name: str) -> str:
     found = re.search(rf"^{name}: (.+)$", description, re.MULTILINE)
     if found is None:
         raise SourceError(f"a .dsc without {name}")
     return found[1]
-
-
-def _run(command: Sequence[str | Path], place: Path | None = None) -> str:
-    done = subprocess.run(
-        command,
-        cwd=place,
-        env={**os.environ, "LC_ALL": "C"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        said = "\n".join(
-            line for line in done.stderr.splitlines() if line.startswith(("E:", "dpkg", "tar"))
-        )
-        raise SourceError(f"{' '.join(str(word) for word in command[:2])}: {said or done.stderr}")
-    return done.stdout
