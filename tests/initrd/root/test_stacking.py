@@ -72,6 +72,19 @@ def test_a_file_system_is_tried_once(kernel: Kernel) -> None:
     assert stacking.places(root, 7) == []
 
 
+def test_what_close_says_is_no_matter(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A traceback would end the boot."""
+    real = posix.close
+
+    def close(fd: int) -> None:
+        real(fd)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    root = os.open(kernel.root, os.O_RDONLY)
+    monkeypatch.setattr(posix, "close", close)
+    assert stacking.places(root, 7) == ["/", "/usr", "/etc", "/var"]
+
+
 def test_what_is_no_directory_of_the_image_is_left_out(kernel: Kernel) -> None:
     (kernel.root / "var").rmdir()
     (kernel.root / "usr").rmdir()
