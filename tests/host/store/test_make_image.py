@@ -9,7 +9,7 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -294,6 +294,50 @@ def test_a_large_tree(toolbox: Toolbox) -> None:
                     b"/d%02d/again-%03d 0 @100755 1 0 0 0 0.0 /d%02d/a-file-%03d - -" % again
                 )
     assert len(same(toolbox, b"\n".join(lines) + b"\n")) > 1 << 20
+
+
+def _names_that_just_fit() -> Iterator[bytes]:
+    for full, rest in ((7, 140), (15, 52)):
+        for more in range(-3, 4):
+            path = b"/%d%+d" % (full, more)
+            yield DIRECTORY % path
+            for name in (*(b"%03d" % i + b"n" * 252 for i in range(full)), b"x" * (rest + more)):
+                yield b"%s/%s 0 100644 1 0 0 0 0.0 - - -" % (path, name)
+
+
+def _links_that_just_fit() -> Iterator[bytes]:
+    """With an inode of 32 bytes and one of 64; the last ones end where slots do, also of blocks."""
+    lengths = (*range(4026, 4038), *range(4058, 4070), *(32 * (i % 5 + 1) for i in range(400)))
+    for when in (b"0.0", b"1.0"):
+        for number, length in enumerate(lengths):
+            about = (when, number, length, when, b"t" * length)
+            yield b"/%s-%03d %d 120777 1 0 0 0 %s %s - -" % about
+
+
+def _numbers_that_just_fit() -> Iterator[bytes]:
+    for number in (0xFFFE, 0xFFFF, 0x10000):
+        yield b"/u%d 0 100644 1 %d 0 0 0.0 - - -" % (number, number)
+        yield b"/g%d 0 100644 1 0 %d 0 0.0 - - -" % (number, number)
+        yield b"/l%d 0 100644 %d 0 0 0 0.0 - - -" % (number, number)
+    for number in (0xFFFFFFFE, 0xFFFFFFFF, 0x100000000):
+        yield b"/s%d %d 100644 1 0 0 0 0.0 - - -" % (number, number)
+        yield b"/p%d %d 10644 1 0 0 0 0.0 - - -" % (number, number)
+
+
+def _contents_that_just_fit() -> Iterator[bytes]:
+    for size in (*range(2040, 2057), *range(4090, 4100)):
+        for xattr in (b"", b" user.a=" + b"v" * 900):
+            about = (size, bool(xattr), size, b"c" * size, xattr)
+            yield b"/c%d-%d %d 100644 1 0 0 0 0.0 - %s -%s" % about
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [_names_that_just_fit, _links_that_just_fit, _numbers_that_just_fit, _contents_that_just_fit],
+)
+def test_what_just_fits(toolbox: Toolbox, lines: Callable[[], Iterator[bytes]]) -> None:
+    """Half a block, a whole one, and fields of a short inode: one less, and one more."""
+    same(toolbox, b"\n".join([ROOT, *lines()]) + b"\n")
 
 
 # Random trees. A byte of names is likely one of few, so that they sort in all ways.
