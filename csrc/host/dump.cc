@@ -32,7 +32,6 @@ enum Field {
 	FIELDS,
 };
 
-constexpr size_t DIGEST_SIZE = 32;
 /* Of one file, as mkcomposefs takes it: the text, then names, values and 7 bytes each. */
 constexpr size_t XATTR_TEXT_LIMIT = 65535;
 constexpr size_t XATTR_LIMIT = 32767;
@@ -219,7 +218,7 @@ void Reader::digest(std::string_view text, Node &node)
 		return;
 	if (text.size() != 2 * DIGEST_SIZE)
 		fail("a digest of another length than 64 digits");
-	raw = tree_.arena.take(DIGEST_SIZE);
+	raw = tree_.add_digest(node);
 	for (size_t i = 0; i < DIGEST_SIZE; i++) {
 		int high = digit_of(text[2 * i]), low = digit_of(text[2 * i + 1]);
 
@@ -227,7 +226,6 @@ void Reader::digest(std::string_view text, Node &node)
 			fail("a digest with something else than hex digits");
 		raw[i] = static_cast<char>(high << 4 | low);
 	}
-	node.digest = { raw, DIGEST_SIZE };
 }
 
 void Reader::xattrs(std::string_view text, Node &node)
@@ -236,6 +234,9 @@ void Reader::xattrs(std::string_view text, Node &node)
 
 	if (text.size() > XATTR_TEXT_LIMIT)
 		fail("more xattrs than a file can have");
+	/* And two that the writer gives. */
+	node.xattrs.reserve(static_cast<size_t>(std::count(text.begin(), text.end(), ' ')) +
+			    !text.empty() + 2 * node.in_store());
 	while (!text.empty()) {
 		std::string_view value = cut(text, ' ');
 		std::string_view key;
@@ -253,13 +254,13 @@ void Reader::xattrs(std::string_view text, Node &node)
 		used += 7 + key.size() + value.size();
 		if (used > XATTR_LIMIT)
 			fail("more xattrs than a file can have");
-		node.xattrs.push_back({ key, value, 0 });
+		node.xattrs.emplace_back(key, value);
 	}
 	std::sort(node.xattrs.begin(), node.xattrs.end(),
-		  [](const Property &a, const Property &b) { return a.name < b.name; });
+		  [](const Property &a, const Property &b) { return a.name() < b.name(); });
 	if (std::adjacent_find(node.xattrs.begin(), node.xattrs.end(),
 			       [](const Property &a, const Property &b) {
-				       return a.name == b.name;
+				       return a.name() == b.name();
 			       }) != node.xattrs.end())
 		fail("an xattr that is there twice");
 }

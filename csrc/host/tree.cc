@@ -13,6 +13,7 @@ namespace
 {
 
 constexpr size_t PIECE = size_t{ 1 } << 16;
+constexpr char SHA256_VERITY = 1;
 
 } // namespace
 
@@ -63,10 +64,10 @@ bool Node::in_store() const
 	return is(S_IFREG) && size && content.empty();
 }
 
-const Property *Node::find(std::string_view name) const
+Property *Node::find(std::string_view name)
 {
-	for (const Property &one : xattrs) {
-		if (one.name == name)
+	for (Property &one : xattrs) {
+		if (one.name() == name)
 			return &one;
 	}
 	return nullptr;
@@ -74,13 +75,24 @@ const Property *Node::find(std::string_view name) const
 
 void Node::set(std::string_view name, std::string_view value)
 {
-	for (Property &one : xattrs) {
-		if (one.name == name) {
-			one.value = value;
-			return;
-		}
-	}
-	xattrs.push_back({ name, value, 0 });
+	Property *found = find(name);
+
+	if (found)
+		*found = { name, value };
+	else
+		xattrs.emplace_back(name, value);
+}
+
+char *Tree::add_digest(Node &node)
+{
+	char *place = arena.take(METACOPY_SIZE);
+
+	place[0] = 0; /* version */
+	place[1] = METACOPY_SIZE;
+	place[2] = 0; /* flags */
+	place[3] = SHA256_VERITY;
+	node.digest = place;
+	return place + METACOPY_SIZE - DIGEST_SIZE;
 }
 
 Node *Tree::add(Node *parent, std::string_view name, uint16_t mode)

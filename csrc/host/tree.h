@@ -49,11 +49,36 @@ class Arena {
 	size_t left_ = 0;
 };
 
-struct Property {
-	std::string_view name;
-	std::string_view value;
-	uint32_t shared; /* the writer's: where among the shared ones */
+/* Of a million files there are millions. */
+class Property {
+    public:
+	/* Of 255 and 65535 bytes at most. */
+	Property(std::string_view name, std::string_view value)
+		: name_(name.data()), value_(value.data()),
+		  value_size_(static_cast<uint16_t>(value.size())),
+		  name_size_(static_cast<uint8_t>(name.size()))
+	{
+	}
+	std::string_view name() const
+	{
+		return { name_, name_size_ };
+	}
+	std::string_view value() const
+	{
+		return { value_, value_size_ };
+	}
+
+	uint32_t shared = 0; /* the writer's: where among the shared ones */
+
+    private:
+	const char *name_;
+	const char *value_;
+	uint16_t value_size_;
+	uint8_t name_size_;
 };
+
+constexpr size_t DIGEST_SIZE = 32;
+constexpr size_t METACOPY_SIZE = DIGEST_SIZE + 4; /* Linux fs/overlayfs: struct ovl_metacopy */
 
 struct Node;
 
@@ -70,7 +95,7 @@ struct Node {
 	std::vector<Property> xattrs; /* each name once */
 	std::string_view target;      /* of a link, or where in the store the content is */
 	std::string_view content;     /* in the image */
-	std::string_view digest;      /* fs-verity, 32 raw bytes, or empty */
+	const char *digest = nullptr; /* fs-verity, 32 raw bytes, in what overlayfs wants; or none */
 	uint64_t size = 0;
 	int64_t mtime = 0;
 	uint32_t mtime_nsec = 0;
@@ -93,7 +118,7 @@ struct Node {
 	bool is(uint16_t type) const; /* S_IFDIR, ... */
 	bool is_whiteout() const;
 	bool in_store() const; /* it has content, and that is in no image */
-	const Property *find(std::string_view name) const;
+	Property *find(std::string_view name);
 	void set(std::string_view name, std::string_view value);
 };
 
@@ -102,6 +127,8 @@ struct Tree {
 	std::deque<Node> nodes;
 	Arena arena;
 
+	/* Where the raw digest of a file goes. */
+	char *add_digest(Node &node);
 	/* Null: the directory has the name. The root has no parent. */
 	Node *add(Node *parent, std::string_view name, uint16_t mode);
 };

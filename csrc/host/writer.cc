@@ -32,7 +32,6 @@ constexpr unsigned SHARED_LIMIT = 128; /* of an inode */
 constexpr uint32_t FILTER_SEED = 0x25bbe08f;
 constexpr unsigned CHUNK_BITS_LIMIT = 31;
 constexpr uint64_t CHUNK_ADDRESS = 4;
-constexpr uint8_t SHA256_VERITY = 1;
 
 constexpr std::string_view OURS = "trusted.overlay.";
 constexpr std::string_view ESCAPED = "trusted.overlay.overlay.";
@@ -102,19 +101,19 @@ Key key_of(std::string_view name)
 
 uint64_t size_of(const Property &xattr)
 {
-	return round_up(XATTR_ENTRY + key_of(xattr.name).rest.size() + xattr.value.size(), 4);
+	return round_up(XATTR_ENTRY + key_of(xattr.name()).rest.size() + xattr.value().size(), 4);
 }
 
 char *put_xattr(char *out, const Property &xattr)
 {
-	auto [kind, rest] = key_of(xattr.name);
+	auto [kind, rest] = key_of(xattr.name());
 	char *start = out;
 
 	out = put(out, static_cast<uint8_t>(rest.size()));
 	out = put(out, kind);
-	out = put(out, static_cast<uint16_t>(xattr.value.size()));
+	out = put(out, static_cast<uint16_t>(xattr.value().size()));
 	out = put(out, rest);
-	put(out, xattr.value);
+	put(out, xattr.value());
 	return start + size_of(xattr);
 }
 
@@ -253,22 +252,17 @@ void Writer::escape(Node &node)
 	Arena &arena = tree_.arena;
 
 	for (Property &xattr : node.xattrs) {
-		if (xattr.name.starts_with(OURS))
-			xattr.name = arena.join({ ESCAPED, xattr.name.substr(OURS.size()) });
+		if (xattr.name().starts_with(OURS))
+			xattr = { arena.join({ ESCAPED, xattr.name().substr(OURS.size()) }),
+				  xattr.value() };
 	}
 	if (node.in_store()) {
-		std::string_view metacopy;
-
-		if (!node.digest.empty()) {
-			const char head[] = { 0, static_cast<char>(4 + node.digest.size()), 0,
-					      SHA256_VERITY };
-
-			metacopy = arena.join({ { head, sizeof(head) }, node.digest });
-		}
-		node.xattrs.push_back({ "trusted.overlay.metacopy", metacopy, 0 });
+		node.xattrs.emplace_back("trusted.overlay.metacopy",
+					 std::string_view(node.digest,
+							  node.digest ? METACOPY_SIZE : 0));
 		if (!node.target.empty())
-			node.xattrs.push_back({ "trusted.overlay.redirect",
-						arena.join({ "/", node.target }), 0 });
+			node.xattrs.emplace_back("trusted.overlay.redirect",
+						 arena.join({ "/", node.target }));
 	}
 	if (node.is_whiteout()) {
 		node.mode = static_cast<uint16_t>(S_IFREG | (node.mode & ~S_IFMT));
@@ -284,7 +278,7 @@ void Writer::add_whiteouts()
 {
 	static constexpr char digits[] = "0123456789abcdef";
 	Node &root = tree_.nodes.front();
-	const Property *label;
+	Property *label;
 
 	for (Node &node : tree_.nodes) {
 		if (!node.has_whiteouts)
@@ -328,7 +322,7 @@ void Writer::order()
 		Node &node = *nodes_[i];
 
 		std::sort(node.xattrs.begin(), node.xattrs.end(),
-			  [](const Property &a, const Property &b) { return a.name < b.name; });
+			  [](const Property &a, const Property &b) { return a.name() < b.name(); });
 		if (node.find(PREFIXES[2]) || node.find(PREFIXES[3]))
 			has_acl_ = true;
 		if (std::pair(node.mtime, node.mtime_nsec) < std::pair(mtime_, mtime_nsec_)) {
@@ -360,19 +354,23 @@ void Writer::share()
 	std::vector<Entry> all;
 	std::vector<std::pair<size_t, size_t>> groups;
 	std::hash<std::string_view> hash;
+	size_t count = 0;
 	auto same = [](const Property &a, const Property &b) {
-		return a.name == b.name && a.value == b.value;
+		return a.name() == b.name() && a.value() == b.value();
 	};
 
+	for (const Node *node : nodes_)
+		count += node->xattrs.size();
+	all.reserve(count);
 	for (Node *node : nodes_) {
 		for (Property &xattr : node->xattrs)
-			all.push_back({ hash(xattr.name) * 31 + hash(xattr.value), &xattr });
+			all.push_back({ hash(xattr.name()) * 31 + hash(xattr.value()), &xattr });
 	}
 	std::sort(all.begin(), all.end(), [](const Entry &a, const Entry &b) {
 		if (a.hash != b.hash)
 			return a.hash < b.hash;
-		return std::pair(a.xattr->name, a.xattr->value) <
-		       std::pair(b.xattr->name, b.xattr->value);
+		return std::pair(a.xattr->name(), a.xattr->value()) <
+		       std::pair(b.xattr->name(), b.xattr->value());
 	});
 	for (size_t i = 0, end; i < all.size(); i = end) {
 		for (end = i + 1; end < all.size() && same(*all[i].xattr, *all[end].xattr);)
@@ -385,11 +383,11 @@ void Writer::share()
 	std::sort(groups.begin(), groups.end(), [&all](const auto &a, const auto &b) {
 		const Property &left = *all[a.first].xattr, &right = *all[b.first].xattr;
 
-		if (left.name != right.name)
-			return left.name > right.name;
-		if (left.value.size() != right.value.size())
-			return left.value.size() > right.value.size();
-		return left.value > right.value;
+		if (left.name() != right.name())
+			return left.name() > right.name();
+		if (left.value().size() != right.value().size())
+			return left.value().size() > right.value().size();
+		return left.value() > right.value();
 	});
 	for (auto [first, last] : groups) {
 		shared_.push_back(all[first].xattr);
@@ -584,7 +582,7 @@ char *Writer::write_xattrs(const Node &node, char *out) const
 	if (!node.xattr_size)
 		return out;
 	for (const Property &xattr : node.xattrs) {
-		auto [kind, rest] = key_of(xattr.name);
+		auto [kind, rest] = key_of(xattr.name());
 
 		names |= uint32_t{ 1 } << (xxh32(rest, FILTER_SEED + kind) & 31);
 		if (xattr.shared != NOT_SHARED)
