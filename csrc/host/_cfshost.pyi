@@ -9,6 +9,9 @@ class Malformed(ValueError):
 class Unfit(ValueError):
     """What no image can be made of: (the rule, in which line of the source; 0: in none)."""
 
+class Unreadable(ValueError):
+    """What of a directory no image can be made of: (path below it, errno, the rule or "")."""
+
 class Image:
     """A composefs image in memory. Malformed: its headers are not those of one."""
 
@@ -89,6 +92,12 @@ def scan(
 def make_image(text: bytes, least: int, most: int) -> bytes:
     """The image of a composefs-dump(5), in the lowest of these versions that fits: byte for byte
     what mkcomposefs 1.0.8 makes. ValueError: no such versions. Unfit."""
+
+def image_of_tree(
+    directory: int, threads: int, least: int, most: int, progress: Callable[[int, int], object]
+) -> bytes:
+    """The same of a directory, as mkcomposefs makes it. `progress`: as for measure(), while files
+    are hashed; before that with zeros. Unreadable. Unfit."""
 
 def verity_digest(data: bytes, algorithm: int) -> bytes:
     """The fs-verity digest of data in memory. ValueError: an unknown algorithm."""

@@ -32,9 +32,8 @@ enum Field {
 	FIELDS,
 };
 
-/* Of one file, as mkcomposefs takes it: the text, then names, values and 7 bytes each. */
+/* Of one file, as mkcomposefs takes it. */
 constexpr size_t XATTR_TEXT_LIMIT = 65535;
-constexpr size_t XATTR_LIMIT = 32767;
 /* The blocks that a file in the store has, of 8 TiB at most. */
 constexpr uint64_t SIZE_LIMIT = uint64_t{ 1024 } << 43;
 
@@ -230,8 +229,6 @@ void Reader::digest(std::string_view text, Node &node)
 
 void Reader::xattrs(std::string_view text, Node &node)
 {
-	size_t used = XATTR_HEADER;
-
 	if (text.size() > XATTR_TEXT_LIMIT)
 		fail("more xattrs than a file can have");
 	/* And two that the writer gives. */
@@ -247,22 +244,8 @@ void Reader::xattrs(std::string_view text, Node &node)
 		value = unescape(value);
 		if (key.empty() || key.size() > NAME_LIMIT)
 			fail("an xattr whose name is empty or over 255 bytes");
-		if (key.starts_with(PREFIXES[LUSTRE]))
-			fail("an xattr of a kind that images do not have");
-		if (key.starts_with("trusted.overlay.") && key.size() + OVERLAY.size() > NAME_LIMIT)
-			fail("an xattr of overlayfs whose name is too long when escaped");
-		used += 7 + key.size() + value.size();
-		if (used > XATTR_LIMIT)
-			fail("more xattrs than a file can have");
 		node.xattrs.emplace_back(key, value);
 	}
-	std::sort(node.xattrs.begin(), node.xattrs.end(),
-		  [](const Property &a, const Property &b) { return a.name() < b.name(); });
-	if (std::adjacent_find(node.xattrs.begin(), node.xattrs.end(),
-			       [](const Property &a, const Property &b) {
-				       return a.name() == b.name();
-			       }) != node.xattrs.end())
-		fail("an xattr that is there twice");
 }
 
 /* The directory of a path; null: there is none. */
@@ -373,8 +356,6 @@ void Reader::read_line(std::string_view line)
 		node = tree_.add(parent, name, mode);
 		if (!node)
 			fail("a path that is there twice");
-		if (S_ISDIR(mode) && node->depth >= DEPTH_LIMIT)
-			fail("directories that are too deep in each other");
 	}
 
 	node->size = number<uint64_t>(fields[SIZE]);
@@ -396,8 +377,8 @@ void Reader::read_line(std::string_view line)
 		    (has_control(node->target) || !is_relative(node->target)))
 			fail("a payload that leads out of the store");
 	}
-	if (node->is(S_IFREG) && node->size && node->find("trusted.overlay.whiteout"))
-		fail("a file with content that an xattr makes a whiteout");
+	if (const char *rule = node->fault())
+		fail(rule);
 }
 
 /* Links to links are followed, each once. */

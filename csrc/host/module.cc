@@ -8,6 +8,7 @@
 #include "live.h"
 #include "measure.h"
 #include "report.h"
+#include "scan.h"
 #include "verity.h"
 #include "writer.h"
 
@@ -297,10 +298,9 @@ py::bytes verity_digest(const py::bytes &data, int algorithm)
 	return py::bytes(digest);
 }
 
-/* composefs-dump(5) to an image. */
-py::bytes make_image(const py::bytes &text, unsigned least, unsigned most)
+/* An image of the tree that `make` gives; the tree goes before the bytes are Python's. */
+template <typename Make> py::bytes image_of(const Make &make, unsigned least, unsigned most)
 {
-	auto view = static_cast<std::string_view>(text);
 	std::optional<cfs::Tree> tree;
 	std::optional<cfs::Writer> writer;
 	py::bytes made;
@@ -310,7 +310,7 @@ py::bytes make_image(const py::bytes &text, unsigned least, unsigned most)
 	{
 		py::gil_scoped_release free;
 
-		tree.emplace(cfs::read_dump(view));
+		tree.emplace(make());
 		writer.emplace(*tree, least, most);
 	}
 	/* Nobody has it yet, so it can be written to. */
@@ -329,6 +329,21 @@ py::bytes make_image(const py::bytes &text, unsigned least, unsigned most)
 	return made;
 }
 
+py::bytes make_image(const py::bytes &text, unsigned least, unsigned most)
+{
+	auto view = static_cast<std::string_view>(text);
+
+	return image_of([view] { return cfs::read_dump(view); }, least, most);
+}
+
+py::bytes image_of_tree(int directory, unsigned threads, unsigned least, unsigned most,
+			const py::function &progress)
+{
+	cfs::Progress told = progress_of(progress);
+
+	return image_of([&] { return cfs::scan_tree(directory, threads, told); }, least, most);
+}
+
 } // namespace
 
 PYBIND11_MODULE(_cfshost, module)
@@ -337,11 +352,14 @@ PYBIND11_MODULE(_cfshost, module)
 	static PyObject *malformed =
 		PyErr_NewException("_cfshost.Malformed", PyExc_ValueError, nullptr);
 	static PyObject *unfit = PyErr_NewException("_cfshost.Unfit", PyExc_ValueError, nullptr);
+	static PyObject *unreadable =
+		PyErr_NewException("_cfshost.Unreadable", PyExc_ValueError, nullptr);
 
-	if (!malformed || !unfit)
+	if (!malformed || !unfit || !unreadable)
 		throw py::error_already_set();
 	module.add_object("Malformed", py::reinterpret_borrow<py::object>(malformed));
 	module.add_object("Unfit", py::reinterpret_borrow<py::object>(unfit));
+	module.add_object("Unreadable", py::reinterpret_borrow<py::object>(unreadable));
 	py::register_exception_translator([](std::exception_ptr error) {
 		try {
 			if (error)
@@ -354,6 +372,11 @@ PYBIND11_MODULE(_cfshost, module)
 			py::tuple about = py::make_tuple(broken.what(), broken.line());
 
 			PyErr_SetObject(unfit, about.ptr());
+		} catch (const cfs::Unreadable &broken) {
+			py::tuple about = py::make_tuple(py::bytes(broken.path()), broken.error(),
+							 broken.what());
+
+			PyErr_SetObject(unreadable, about.ptr());
 		}
 	});
 
@@ -380,6 +403,8 @@ PYBIND11_MODULE(_cfshost, module)
 		     })
 		.def("__len__", &cfs::Live::count);
 	module.def("scan", &scan, py::arg("directory"), py::arg("prefix"), py::arg("live"));
+	module.def("image_of_tree", &image_of_tree, py::arg("directory"), py::arg("threads"),
+		   py::arg("least"), py::arg("most"), py::arg("progress"));
 	module.def("make_image", &make_image, py::arg("text"), py::arg("least"), py::arg("most"));
 	module.def("verity_digest", &verity_digest, py::arg("data"), py::arg("algorithm"));
 }

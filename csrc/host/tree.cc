@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "tree.h"
 
+#include "format.h"
+
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -14,6 +16,9 @@ namespace
 
 constexpr size_t PIECE = size_t{ 1 } << 16;
 constexpr char SHA256_VERITY = 1;
+constexpr std::string_view OURS = "trusted.overlay.";
+/* Of one file, as mkcomposefs takes it: names, values and 7 bytes each. */
+constexpr size_t XATTR_LIMIT = 32767;
 
 } // namespace
 
@@ -70,6 +75,35 @@ Property *Node::find(std::string_view name)
 		if (one.name() == name)
 			return &one;
 	}
+	return nullptr;
+}
+
+const char *Node::fault()
+{
+	size_t used = XATTR_HEADER;
+
+	if (is(S_IFDIR) && depth >= DEPTH_LIMIT)
+		return "directories that are too deep in each other";
+	for (const Property &one : xattrs) {
+		std::string_view name = one.name();
+
+		if (name.starts_with(PREFIXES[LUSTRE]))
+			return "an xattr of a kind that images do not have";
+		if (name.starts_with(OURS) && name.size() + OVERLAY.size() > NAME_LIMIT)
+			return "an xattr of overlayfs whose name is too long when escaped";
+		used += 7 + name.size() + one.value().size();
+	}
+	if (used > XATTR_LIMIT)
+		return "more xattrs than a file can have";
+	std::sort(xattrs.begin(), xattrs.end(),
+		  [](const Property &a, const Property &b) { return a.name() < b.name(); });
+	if (std::adjacent_find(xattrs.begin(), xattrs.end(),
+			       [](const Property &a, const Property &b) {
+				       return a.name() == b.name();
+			       }) != xattrs.end())
+		return "an xattr that is there twice";
+	if (is(S_IFREG) && size && find("trusted.overlay.whiteout"))
+		return "a file with content that an xattr makes a whiteout";
 	return nullptr;
 }
 

@@ -119,6 +119,9 @@ struct Node {
 	bool is_whiteout() const;
 	bool in_store() const; /* it has content, and that is in no image */
 	Property *find(std::string_view name);
+	/* Puts the xattrs in order. Which rule is broken by what mkcomposefs or the reader of images
+	 * does not take; null: none. */
+	const char *fault();
 	void set(std::string_view name, std::string_view value);
 };
 

@@ -221,9 +221,10 @@ def _add_image(parser: VerbParser) -> None:
     verb = parser.add_verb(
         "image",
         _image,
-        "make an image from a text: composefs-dump(5)",
-        description="Makes an image from a text in the format of composefs-dump(5), byte for byte "
-        "as mkcomposefs 1.0.8 makes it. It is read back before it gets its name.",
+        "make an image of a directory, or from a text: composefs-dump(5)",
+        description="Makes an image of a directory, or from a text in the format of "
+        "composefs-dump(5), byte for byte as mkcomposefs 1.0.8 makes it. It is read back before it "
+        "gets its name.",
     )
     verb.add_argument(
         "-o", "--output", dest="output", metavar="OUT", type=_path, help="where the image goes"
@@ -234,7 +235,9 @@ def _add_image(parser: VerbParser) -> None:
         verb.add_argument(
             name, type=int, choices=(0, 1), help=f"the {word} version of the format, of 0 and 1"
         )
-    verb.add_argument("source", metavar="FILE", help="the text; - is standard input")
+    verb.add_argument(
+        "source", metavar="FILE|DIR", help="the directory or the text; - is standard input"
+    )
 
 
 def _add_images(verb: Parser) -> None:
@@ -348,7 +351,8 @@ def _image(options: argparse.Namespace) -> int:
         raise UsageError("usage", "image", "one of -o and --digest-only is needed")
     from pyinit.host.store import make_image
 
-    made = make_image.make(options.source, options.min_version, options.max_version)
+    with _working("reading", options) as progress:
+        made = make_image.make(options.source, options.min_version, options.max_version, progress)
     digest = make_image.digest(made)
     if options.digest_only:
         make_image.check(made)

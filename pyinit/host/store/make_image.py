@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""An image out of a composefs-dump(5): byte for byte as mkcomposefs 1.0.8 makes it.
+"""An image out of a directory or a composefs-dump(5): byte for byte as mkcomposefs 1.0.8 makes it.
 
 The writer is `_cfshost` (csrc/host/writer.h). What it made is read by our reader before it is given
 away.
@@ -11,12 +11,15 @@ import _cfs
 import _cfshost
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pyinit.host import atomic
 from pyinit.host.failure import system_failure
 from pyinit.host.store import image
-from pyinit.initrd.report.errors import Refused, UsageError
+from pyinit.host.store.check import cores
+from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.root.digest import Digest
 
 # A million files are 300 MB.
@@ -28,38 +31,61 @@ STDIN = "-"
 _EXPECTED = "a text as of composefs-dump(5)"
 
 
-def make(source: str, least: int | None = None, most: int | None = None) -> bytes:
-    """The image of the text in the file `source`, or of what stdin has ("-").
+Progress = Callable[[int, int], object]
 
-    Its version is the lowest from `least` to `most` that the text needs. Without both, all are
-    tried; with one, the other is 0 or the same, as mkcomposefs has it.
-    UsageError: a directory. SystemFailure: it cannot be read. Refused: no image can be made of it.
+
+def make(
+    source: str,
+    least: int | None = None,
+    most: int | None = None,
+    progress: Progress = lambda _, __: None,
+) -> bytes:
+    """The image of the directory `source`, or of the text in that file or on stdin ("-").
+
+    Its version is the lowest from `least` to `most` that the files need. Without both, all are
+    tried; with one, the other is 0 or the same, as mkcomposefs has it. `progress(files, bytes)`:
+    while a directory is read. SystemFailure: something cannot be read. Refused: no image can be
+    made of it.
     """
-    text = _read(source)
     if least is None and most is None:
         least, most = VERSIONS[0], VERSIONS[-1]
     least = least or 0
+    most = max(least, most or 0)
+    with _told(source):
+        if source != STDIN and os.path.isdir(source):
+            fd = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                return _cfshost.image_of_tree(fd, cores(), least, most, progress)
+            finally:
+                os.close(fd)
+        return _cfshost.make_image(_read(source), least, most)
+
+
+@contextmanager
+def _told(source: str) -> Iterator[None]:
     try:
-        made = _cfshost.make_image(text, least, max(least, most or 0))
-    except _cfshost.Unfit as error:
-        rule, line = error.args
+        yield
+    except OSError as error:
+        raise system_failure(error, source) from None
+    except _cfshost.Unreadable as broken:
+        below, number, rule = broken.args
+        path = source.rstrip("/") + os.fsdecode(below) if below else source
+        if number:
+            raise system_failure(OSError(number, os.strerror(number)), path) from None
+        raise Refused("source", path, f"no image can be made: {rule}") from None
+    except _cfshost.Unfit as broken:
+        rule, line = broken.args
         if not line:
             raise Refused("source", source, f"no image can be made: {rule}") from None
         raise Refused("source", source, f"line {line}: {rule}", _EXPECTED) from None
-    return made
 
 
 def _read(source: str) -> bytes:
-    try:
-        if source == STDIN:
-            text = sys.stdin.buffer.read(TEXT_LIMIT + 1)
-        else:
-            with open(source, "rb") as file:
-                text = file.read(TEXT_LIMIT + 1)
-    except IsADirectoryError:
-        raise UsageError("usage", source, "a directory", _EXPECTED) from None
-    except OSError as error:
-        raise system_failure(error, source) from None
+    if source == STDIN:
+        text = sys.stdin.buffer.read(TEXT_LIMIT + 1)
+    else:
+        with open(source, "rb") as file:
+            text = file.read(TEXT_LIMIT + 1)
     if len(text) > TEXT_LIMIT:
         raise Refused("source", source, f"over {TEXT_LIMIT} bytes", _EXPECTED)
     return text

@@ -6,10 +6,13 @@ import hashlib
 import io
 import os
 import re
+import shutil
+import socket
 import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +27,7 @@ from fuzz.dump_seeds import DIGEST, FILE, ROOT, STORED
 from pyinit.host import atomic
 from pyinit.host.commands.cfs_store import main
 from pyinit.host.store import image, make_image
-from pyinit.initrd.report.errors import Refused
+from pyinit.initrd.report.errors import Refused, SystemFailure
 from tests.vm.toolbox import Toolbox
 
 Capture = pytest.CaptureFixture[str]
@@ -71,7 +74,6 @@ def test_wrong_use(text: Path, tmp_path: Path, capfd: Capture) -> None:
     for arguments, code, said in (
         ((text,), 1, one),
         ((text, "--digest-only", "-o", tmp_path / "out"), 1, one),
-        ((tmp_path, "--digest-only"), 1, f"usage: {tmp_path}: a directory, expected a text as of"),
         ((text, "-o", tmp_path), 1, f"usage: {tmp_path}: a directory, expected the name of a file"),
         ((tmp_path / "absent", "--digest-only"), 2, f"source: {tmp_path / 'absent'}: No such"),
         ((text, "-o", tmp_path / "absent" / "out"), 2, f"source: {tmp_path / 'absent'}: No such"),
@@ -188,8 +190,8 @@ def test_a_broken_rule(rule: str) -> None:
 
 def test_every_rule_is_in_the_list() -> None:
     sources = Path(__file__).parents[3] / "csrc/host"
-    text = "".join((sources / name).read_text() for name in ("dump.cc", "writer.cc"))
-    assert set(re.findall(r'(?:\bfail|Unfit)\("([^"]*)"', text)) == RULES.keys()
+    text = "".join((sources / name).read_text() for name in ("dump.cc", "tree.cc", "writer.cc"))
+    assert set(re.findall(r'(?:\bfail\(|Unfit\(|return )"([^"]* [^"]*)"', text)) == RULES.keys()
 
 
 def test_what_is_just_allowed() -> None:
@@ -216,6 +218,55 @@ def test_links_that_lead_to_each_other_take_no_time() -> None:
     assert b"".join(pieces).count(b" @100644 ") == count
     files = [b"/%06d 0 100644 1 0 0 0 0.0 - - -" % i for i in range(count, 0, -1)]
     make_image.check(_cfshost.make_image(b"\n".join([ROOT, *files]), 0, 1))
+
+
+# ---- of a directory
+
+
+def test_a_file_that_changes_meanwhile(tmp_path: Path) -> None:
+    """What is read of 1023 files is known when it happens: they are hashed after that."""
+    for change, found in (
+        (lambda path: path.write_bytes(b"y" * 99), "no image can be made: it changed while it was"),
+        (lambda path: os.truncate(path, 70), "no image can be made: it changed while it was"),
+        (
+            lambda path: os.replace(path.with_name("other"), path),
+            "no image can be made: it changed",
+        ),
+        (lambda path: path.unlink(), "No such file or directory (ENOENT)"),
+        (lambda path: (path.unlink(), path.mkdir()), "no image can be made: it changed while it"),
+    ):
+        tree = tmp_path / "tree"
+        tree.mkdir()
+        paths = [tree / f"{number:04}" for number in range(1500)]
+        for path in paths:
+            path.write_bytes(b"x" * 99)
+        (tree / "other").write_bytes(b"x" * 99)
+
+        def progress(_: int, __: int, paths: Any = paths, change: Any = change) -> None:
+            while paths:
+                path = paths.pop()
+                if path.name != "other":
+                    change(path)
+                    (path.with_name("other")).write_bytes(b"x" * 99)
+
+        with pytest.raises((Refused, SystemFailure)) as caught:
+            make_image.make(str(tree), progress=progress)
+        assert re.match(rf".*: source: {tree}/\d{{4}}: ", str(caught.value))
+        assert found in str(caught.value)
+        shutil.rmtree(tree)
+
+
+def test_it_can_be_interrupted(tmp_path: Path) -> None:
+    for number in range(1100):
+        (tmp_path / f"{number}").write_bytes(b"x" * 99)
+
+    def progress(_: int, __: int) -> None:
+        raise KeyboardInterrupt
+
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(KeyboardInterrupt):
+        make_image.make(str(tmp_path), progress=progress)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 # ---- the peer
@@ -266,6 +317,43 @@ def test_a_tree_of_this_machine(toolbox: Toolbox, tmp_path: Path) -> None:
     text = b"".join(pieces)
     assert text.count(b"\n") > 500
     assert same(toolbox, text) == path.read_bytes()
+    assert make_image.make(str(tree)) == path.read_bytes()
+
+
+def test_a_directory_with_everything(toolbox: Toolbox, tmp_path: Path) -> None:
+    """Also links between names: each is a file of its own, as mkcomposefs has it."""
+    tree = tmp_path / "tree"
+    tree.mkdir(mode=0o751)
+    for size in (0, 1, 63, 64, 65, 4096, 9 << 20):
+        (tree / f"{size}").write_bytes(b"x" * size)
+    os.truncate(tree / "64", 1 << 20)
+    for name in (b"\xff\x01\n", b"n" * 255, b"00", b"-", b"!"):
+        (tree / os.fsdecode(name)).write_bytes(name)
+    (tree / "link").symlink_to("/nowhere/" + "x" * 3000)
+    (tree / "again").hardlink_to(tree / "65")
+    os.mkfifo(tree / "fifo")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tree / "socket"))
+    inner = tree / "d" / "e"
+    inner.mkdir(parents=True)
+    for number in range(300):
+        (inner / f"{number:0100}").touch()
+    os.utime(inner, ns=(0, -1))
+    os.utime(tree / "1", ns=(0, 1 << 62))
+    os.chmod(tree / "63", 0o6755)
+    os.setxattr(tree / "63", "user.a", b"b=\0")
+    os.setxattr(inner, "user.overlay.opaque", b"y")
+    with suppress(PermissionError):  # some containers
+        os.mknod(inner / "gone", stat.S_IFCHR | 0o644, 0)
+        os.setxattr(tree / "65", "trusted.overlay.redirect", b"/etc")
+        os.chown(tree / "4096", 65536, 1)
+        os.mknod(tree / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    for least, most in ((0, 0), (0, 1), (1, 1)):
+        path = tmp_path / "image"
+        versions = (f"--min-version={least}", f"--max-version={most}")
+        toolbox.run("mkcomposefs", *versions, tree, path)
+        assert make_image.make(str(tree), least, most) == path.read_bytes()
+    assert make_image.make(f"{tree}//") == make_image.make(str(tree))
 
 
 def test_a_large_tree(toolbox: Toolbox) -> None:
