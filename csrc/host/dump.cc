@@ -217,7 +217,7 @@ void Reader::digest(std::string_view text, Node &node)
 		return;
 	if (text.size() != 2 * DIGEST_SIZE)
 		fail("a digest of another length than 64 digits");
-	raw = tree_.add_digest(node);
+	raw = node.add_digest(tree_.arena);
 	for (size_t i = 0; i < DIGEST_SIZE; i++) {
 		int high = digit_of(text[2 * i]), low = digit_of(text[2 * i + 1]);
 

@@ -7,8 +7,9 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
+#include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -27,8 +28,14 @@ namespace
 
 /* What mkcomposefs puts into the image itself. */
 constexpr uint64_t SMALL = 64;
+/* A file of this size is hashed by all threads at once. */
+constexpr uint64_t LARGE = uint64_t{ 8 } << 20;
+/* How many files a thread takes at a time. */
+constexpr size_t BATCH = 64;
+/* What the kernel has at most: XATTR_LIST_MAX, XATTR_SIZE_MAX. */
+constexpr size_t XATTRS_MAX = 65536;
 constexpr char CHANGED[] = "it changed while it was read";
-constexpr unsigned FILES_BETWEEN_PROGRESS = 1024;
+constexpr int OPEN = O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
 
 struct Close {
 	void operator()(DIR *directory) const
@@ -37,48 +44,29 @@ struct Close {
 	}
 };
 
-/* A file whose content is not in the image. */
-struct Large {
-	Node *node;
-	struct stat status;
+struct Entry {
+	std::string name;
+	bool is_regular; /* so it is opened for reading at once */
 };
 
-class Scanner {
-    public:
-	Scanner(int directory, unsigned threads, const Progress &progress)
-		: directory_(directory), threads_(threads), progress_(progress)
-	{
-	}
-	Tree scan();
+/* Some files of a directory; none: it has to be listed. */
+struct Batch {
+	Node *directory;
+	std::string path; /* with a / before each name; "" is the root */
+	std::vector<Entry> entries;
+};
 
-    private:
-	struct Level {
-		std::unique_ptr<DIR, Close> directory;
-		Node *node;
-		size_t path_length;
-	};
+struct Found {
+	std::string_view name;
+	Node node;
+	struct stat status;
+	bool is_large;
+};
 
-	[[noreturn]] void fail(int error) const
-	{
-		throw Unreadable(path_, error);
-	}
-	void enter(int fd, Node &node);
-	void file(int directory, const char *name, Node &parent);
-	void describe(const struct stat &status, Node &node) const;
-	void read_xattrs(const std::string &place, Node &node);
-	void read_link(int fd, Node &node);
-	void read_small(int fd, Node &node);
-	void hash();
-
-	int directory_;
-	unsigned threads_;
-	const Progress &progress_;
-	Tree tree_;
-	std::string path_;
-	std::vector<Level> levels_;
-	std::vector<Large> large_;
-	std::vector<File> named_;
-	uint64_t count_ = 0;
+struct Large {
+	Node *node;
+	std::string path;
+	struct stat status;
 };
 
 bool same(const struct stat &a, const struct stat &b)
@@ -89,14 +77,26 @@ bool same(const struct stat &a, const struct stat &b)
 	       a.st_ctim.tv_nsec == b.st_ctim.tv_nsec;
 }
 
+/* Beneath the directory, by no link. */
+int open_below(int directory, const std::string &path)
+{
+	struct open_how how = {};
+
+	how.flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+	how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+	return static_cast<int>(syscall(SYS_openat2, directory,
+					path.empty() ? "." : path.c_str() + 1, &how, sizeof(how)));
+}
+
 /* A path that leads to the file itself, whatever it is. */
 std::string place_of(int fd)
 {
 	return "/proc/self/fd/" + std::to_string(fd);
 }
 
-void Scanner::describe(const struct stat &status, Node &node) const
+void describe(const struct stat &status, Node &node)
 {
+	node.mode = static_cast<uint16_t>(status.st_mode);
 	node.uid = status.st_uid;
 	node.gid = status.st_gid;
 	node.mtime = status.st_mtim.tv_sec;
@@ -106,32 +106,170 @@ void Scanner::describe(const struct stat &status, Node &node) const
 		node.rdev = static_cast<uint32_t>(status.st_rdev);
 }
 
-void Scanner::read_xattrs(const std::string &place, Node &node)
+/* And it lies in the store under its digest. */
+void set_digest(const std::string &digest, Arena &arena, Node &node)
 {
-	/* What the kernel has at most: XATTR_LIST_MAX, XATTR_SIZE_MAX. */
-	static constexpr size_t most = 65536;
-	char names[most], value[most];
-	ssize_t length = listxattr(place.c_str(), names, sizeof(names));
+	static constexpr char digits[] = "0123456789abcdef";
+	char text[2 * DIGEST_SIZE + 1], *next = text, *raw = node.add_digest(arena);
+
+	for (size_t i = 0; i < DIGEST_SIZE; i++) {
+		auto byte = static_cast<uint8_t>(digest[i]);
+
+		raw[i] = digest[i];
+		*next++ = digits[byte >> 4];
+		*next++ = digits[byte & 15];
+		if (i == 0)
+			*next++ = '/';
+	}
+	node.target = arena.join({ { text, sizeof(text) } });
+}
+
+/* What one thread needs. */
+class Worker {
+    public:
+	Worker(int directory, unsigned threads, Pool &pool)
+		: directory_(directory), threads_(threads), pool_(pool)
+	{
+	}
+
+	void list(const Batch &batch);
+	void read(const Batch &batch);
+	void xattrs(int fd, bool by_path, Node &node);
+
+	Arena arena;
+	std::vector<Entry> files; /* that were listed */
+	std::vector<Found> found;
+
+    private:
+	[[noreturn]] void fail(int error) const
+	{
+		throw Unreadable(path_, error);
+	}
+	[[noreturn]] void changed() const
+	{
+		throw Unreadable(path_, 0, CHANGED);
+	}
+	void one(int directory, const Entry &entry, const Node &parent);
+	void link(int fd, Node &node);
+	void content(int fd, const struct stat &status, Node &node);
+	uint64_t read_some(int fd, uint64_t size);
+
+	int directory_;
+	unsigned threads_;
+	Pool &pool_;
+	std::string path_;
+	Verity verity_{ SHA256 };
+	std::vector<uint8_t> buffer_ = std::vector<uint8_t>(PIECE);
+	std::vector<char> names_ = std::vector<char>(XATTRS_MAX);
+	std::vector<char> value_ = std::vector<char>(XATTRS_MAX);
+};
+
+void Worker::list(const Batch &batch)
+{
+	Descriptor fd(open_below(directory_, batch.path));
+	std::unique_ptr<DIR, Close> stream(fd.get() < 0 ? nullptr : fdopendir(fd.get()));
+
+	path_ = batch.path;
+	if (!stream)
+		fail(errno);
+	fd.take();
+	files.clear();
+	while (!pool_.stop) {
+		const struct dirent *entry;
+
+		errno = 0;
+		entry = readdir(stream.get());
+		if (!entry && errno)
+			fail(errno);
+		if (!entry)
+			break;
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+			files.push_back({ entry->d_name, entry->d_type == DT_REG });
+	}
+}
+
+void Worker::read(const Batch &batch)
+{
+	Descriptor fd(open_below(directory_, batch.path));
+
+	path_ = batch.path;
+	if (fd.get() < 0)
+		fail(errno);
+	found.clear();
+	for (const Entry &entry : batch.entries) {
+		if (pool_.stop)
+			return;
+		path_.resize(batch.path.size());
+		path_ += '/';
+		path_ += entry.name;
+		one(fd.get(), entry, *batch.directory);
+		pool_.files++;
+	}
+}
+
+void Worker::one(int directory, const Entry &entry, const Node &parent)
+{
+	Descriptor fd(openat(directory, entry.name.c_str(),
+			     OPEN | (entry.is_regular ? O_RDONLY : O_PATH)));
+	Found file = {};
+	Node &node = file.node;
+
+	if (fd.get() < 0 || fstat(fd.get(), &file.status) != 0)
+		fail(errno);
+	if (entry.is_regular && !S_ISREG(file.status.st_mode))
+		changed();
+	describe(file.status, node);
+	node.depth = parent.depth + 1;
+	file.name = arena.join({ entry.name });
+	xattrs(fd.get(), !entry.is_regular, node);
+	if (node.is(S_IFLNK)) {
+		link(fd.get(), node);
+	} else if (node.is(S_IFREG) && node.size >= LARGE && threads_ > 1) {
+		file.is_large = true;
+	} else if (node.is(S_IFREG) && node.size) {
+		Descriptor readable(entry.is_regular ?
+					    -1 :
+					    open(place_of(fd.get()).c_str(),
+						 (OPEN & ~O_NOFOLLOW) | O_RDONLY));
+
+		if (!entry.is_regular && readable.get() < 0)
+			fail(errno);
+		content(entry.is_regular ? fd.get() : readable.get(), file.status, node);
+	}
+	if (const char *rule = node.fault())
+		throw Unreadable(path_, 0, rule);
+	found.push_back(std::move(file));
+}
+
+void Worker::xattrs(int fd, bool by_path, Node &node)
+{
+	std::string place = by_path ? place_of(fd) : std::string();
+	ssize_t length = by_path ? listxattr(place.c_str(), names_.data(), names_.size()) :
+				   flistxattr(fd, names_.data(), names_.size());
 
 	if (length < 0 && errno == EOPNOTSUPP)
 		return;
 	if (length < 0)
 		fail(errno);
-	for (const char *name = names; name < names + length; name += strlen(name) + 1) {
-		ssize_t size = getxattr(place.c_str(), name, value, sizeof(value));
+	for (const char *name = names_.data(); name < names_.data() + length;
+	     name += strlen(name) + 1) {
+		ssize_t size =
+			by_path ? getxattr(place.c_str(), name, value_.data(), value_.size()) :
+				  fgetxattr(fd, name, value_.data(), value_.size());
 
+		if (size < 0 && errno == ENODATA)
+			changed();
 		if (size < 0)
-			throw Unreadable(path_, errno == ENODATA ? 0 : errno,
-					 errno == ENODATA ? CHANGED : "");
+			fail(errno);
 		if (size > UINT16_MAX)
 			throw Unreadable(path_, 0, "more xattrs than a file can have");
 		node.xattrs.emplace_back(
-			tree_.arena.join({ name }),
-			tree_.arena.join({ { value, static_cast<size_t>(size) } }));
+			arena.join({ name }),
+			arena.join({ { value_.data(), static_cast<size_t>(size) } }));
 	}
 }
 
-void Scanner::read_link(int fd, Node &node)
+void Worker::link(int fd, Node &node)
 {
 	char target[LINK_LIMIT + 1];
 	ssize_t length = readlinkat(fd, "", target, sizeof(target));
@@ -139,21 +277,18 @@ void Scanner::read_link(int fd, Node &node)
 	if (length < 0)
 		fail(errno);
 	if (length == 0 || static_cast<size_t>(length) > LINK_LIMIT)
-		throw Unreadable(path_, 0, "a payload of more than 4095 bytes");
-	node.target = tree_.arena.join({ { target, static_cast<size_t>(length) } });
+		throw Unreadable(path_, 0, "a link of no possible length");
+	node.target = arena.join({ { target, static_cast<size_t>(length) } });
 	node.size = node.target.size();
 }
 
-void Scanner::read_small(int fd, Node &node)
+/* Into the buffer: so much, or until it is full or the file has ended. */
+uint64_t Worker::read_some(int fd, uint64_t size)
 {
-	Descriptor file(open(place_of(fd).c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-	char content[SMALL + 1];
-	size_t used = 0;
+	size_t used = 0, wanted = std::min<uint64_t>(buffer_.size(), size);
 
-	if (file.get() < 0)
-		fail(errno);
-	while (used < sizeof(content)) {
-		ssize_t got = read(file.get(), content + used, sizeof(content) - used);
+	while (used < wanted) {
+		ssize_t got = ::read(fd, buffer_.data() + used, wanted - used);
 
 		if (got < 0 && errno == EINTR)
 			continue;
@@ -163,133 +298,172 @@ void Scanner::read_small(int fd, Node &node)
 			break;
 		used += static_cast<size_t>(got);
 	}
-	if (used != node.size)
-		throw Unreadable(path_, 0, CHANGED);
-	node.content = tree_.arena.join({ { content, used } });
+	return used;
 }
 
-/* `fd`: for reading the directory, from now on its level's. */
-void Scanner::enter(int fd, Node &node)
+/* Then it has to be what it was before. */
+void Worker::content(int fd, const struct stat &status, Node &node)
 {
-	Descriptor held(fd);
-	DIR *directory = fdopendir(held.get());
+	struct stat after;
+	uint64_t left = node.size;
 
-	if (!directory)
-		fail(errno);
-	held.take();
-	levels_.push_back({ std::unique_ptr<DIR, Close>(directory), &node, path_.size() });
-}
+	while (left && !pool_.stop) {
+		uint64_t got = read_some(fd, left);
 
-void Scanner::file(int directory, const char *name, Node &parent)
-{
-	Descriptor fd(openat(directory, name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
-	struct stat status;
-	Node *node;
-
-	if (fd.get() < 0 || fstat(fd.get(), &status) != 0)
-		fail(errno);
-	node = tree_.add(&parent, tree_.arena.join({ name }),
-			 static_cast<uint16_t>(status.st_mode));
-	if (!node)
-		throw Unreadable(path_, 0, CHANGED);
-	describe(status, *node);
-	read_xattrs(place_of(fd.get()), *node);
-	if (node->is(S_IFLNK))
-		read_link(fd.get(), *node);
-	else if (node->is(S_IFREG) && node->size > SMALL) {
-		large_.push_back({ node, status });
-		named_.push_back({ path_.substr(1), SHA256 });
-	} else if (node->is(S_IFREG) && node->size) {
-		read_small(fd.get(), *node);
+		if (got == 0)
+			changed();
+		left -= got;
+		pool_.bytes += got;
+		if (node.size <= SMALL)
+			node.content = arena.join(
+				{ { reinterpret_cast<const char *>(buffer_.data()), got } });
+		else
+			verity_.add(buffer_.data(), got);
 	}
-	if (const char *rule = node->fault())
-		throw Unreadable(path_, 0, rule);
-	if (node->is(S_IFDIR)) {
-		int inside = openat(fd.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-		if (inside < 0)
-			fail(errno);
-		enter(inside, *node);
-	}
-}
-
-/* Then each file has to be what it was before. */
-void Scanner::hash()
-{
-	static constexpr char digits[] = "0123456789abcdef";
-	std::vector<Measured> found =
-		measure(directory_, named_, threads_, false, progress_);
-
-	for (size_t i = 0; i < large_.size(); i++) {
-		Node &node = *large_[i].node;
-		struct stat status;
-		char text[2 * DIGEST_SIZE + 1], *next = text;
-
-		path_ = '/' + named_[i].name;
-		if (found[i].error)
-			fail(found[i].error);
-		if (fstatat(directory_, named_[i].name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)
-			fail(errno);
-		if (!found[i].regular || found[i].digest.size() != DIGEST_SIZE ||
-		    !same(status, large_[i].status))
-			throw Unreadable(path_, 0, CHANGED);
-		memcpy(tree_.add_digest(node), found[i].digest.data(), DIGEST_SIZE);
-		for (size_t at = 0; at < DIGEST_SIZE; at++) {
-			auto byte = static_cast<uint8_t>(found[i].digest[at]);
-
-			*next++ = digits[byte >> 4];
-			*next++ = digits[byte & 15];
-			if (at == 0)
-				*next++ = '/';
-		}
-		node.target = tree_.arena.join({ { text, sizeof(text) } });
-	}
-}
-
-Tree Scanner::scan()
-{
-	struct stat status;
-	int fd = openat(directory_, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd < 0)
+	if (fstat(fd, &after) != 0)
 		fail(errno);
+	if (!same(status, after))
+		changed();
+	if (node.size > SMALL)
+		set_digest(verity_.finish(), arena, node);
+}
+
+class Scanner {
+    public:
+	Scanner(int directory, unsigned threads, const Progress &progress)
+		: directory_(directory), threads_(threads), progress_(progress)
 	{
-		Descriptor held(fd);
-		Node *root;
-
-		if (fstat(fd, &status) != 0)
-			fail(errno);
-		root = tree_.add(nullptr, {}, static_cast<uint16_t>(status.st_mode));
-		describe(status, *root);
-		read_xattrs(place_of(fd), *root);
-		if (const char *rule = root->fault())
-			throw Unreadable(path_, 0, rule);
-		enter(held.take(), *root);
 	}
-	while (!levels_.empty()) {
-		Level &level = levels_.back();
-		const struct dirent *entry;
 
-		path_.resize(level.path_length);
-		errno = 0;
-		entry = readdir(level.directory.get());
-		if (!entry && errno)
-			fail(errno);
-		if (!entry) {
-			levels_.pop_back();
-			continue;
+	Tree scan()
+	{
+		root();
+		pool_.run(threads_, progress_, [this] { work(); });
+		if (pool_.stop) /* progress wanted that */
+			throw Unreadable({}, ECANCELED);
+		measure_large();
+		return std::move(tree_);
+	}
+
+    private:
+	void root()
+	{
+		Worker worker(directory_, threads_, pool_);
+		Descriptor fd(open_below(directory_, {}));
+		struct stat status;
+		Node node;
+
+		if (fd.get() < 0 || fstat(fd.get(), &status) != 0)
+			throw Unreadable({}, errno);
+		describe(status, node);
+		worker.xattrs(fd.get(), false, node);
+		if (const char *rule = node.fault())
+			throw Unreadable({}, 0, rule);
+		todo_.push_back({ tree_.add(nullptr, {}, std::move(node)), {}, {} });
+		tree_.more.push_back(std::move(worker.arena));
+	}
+
+	void work()
+	{
+		Worker worker(directory_, threads_, pool_);
+		Batch batch;
+
+		while (take(batch)) {
+			if (batch.entries.empty()) {
+				worker.list(batch);
+				pool_.wake([&] { share(batch, worker.files); });
+			} else {
+				worker.read(batch);
+				pool_.wake([&] { keep(batch, worker.found); });
+			}
 		}
-		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-			continue;
-		if (++count_ % FILES_BETWEEN_PROGRESS == 0)
-			progress_(0, 0);
-		path_ += '/';
-		path_ += entry->d_name;
-		file(dirfd(level.directory.get()), entry->d_name, *level.node);
+		pool_.wake([&] { tree_.more.push_back(std::move(worker.arena)); });
 	}
-	hash();
-	return std::move(tree_);
-}
+
+	/* The last ones first, so that there are never many. False: that was all. */
+	bool take(Batch &batch)
+	{
+		bool taken = false;
+		bool on = pool_.wait([&] {
+			if (todo_.empty())
+				return busy_ == 0;
+			batch = std::move(todo_.back());
+			todo_.pop_back();
+			busy_++;
+			return taken = true;
+		});
+
+		return on && taken;
+	}
+
+	void share(const Batch &listed, std::vector<Entry> &files)
+	{
+		for (size_t i = 0; i < files.size(); i += BATCH) {
+			Batch batch = { listed.directory, listed.path, {} };
+
+			for (size_t j = i; j < std::min(i + BATCH, files.size()); j++)
+				batch.entries.push_back(std::move(files[j]));
+			todo_.push_back(std::move(batch));
+		}
+		busy_--;
+	}
+
+	void keep(const Batch &batch, std::vector<Found> &found)
+	{
+		for (Found &file : found) {
+			std::string path = batch.path + '/' + std::string(file.name);
+			Node *node = tree_.add(batch.directory, file.name, std::move(file.node));
+
+			if (!node) /* a directory that was written to gave it twice */
+				throw Unreadable(path, 0, CHANGED);
+			if (file.is_large)
+				large_.push_back({ node, std::move(path), file.status });
+			else if (node->is(S_IFDIR))
+				todo_.push_back({ node, std::move(path), {} });
+		}
+		busy_--;
+	}
+
+	void measure_large()
+	{
+		std::vector<File> files;
+		std::vector<Measured> found;
+		uint64_t count = pool_.files, bytes = pool_.bytes;
+
+		for (const Large &large : large_)
+			files.push_back({ large.path.substr(1), SHA256 });
+		found = measure(directory_, files, threads_, false,
+				[this, count, bytes](uint64_t more_files, uint64_t more_bytes) {
+					return progress_(count + more_files, bytes + more_bytes);
+				});
+		for (size_t i = 0; i < large_.size(); i++) {
+			const Large &large = large_[i];
+			struct stat status;
+
+			if (found[i].error == ENODATA) /* it was cut */
+				throw Unreadable(large.path, 0, CHANGED);
+			if (found[i].error)
+				throw Unreadable(large.path, found[i].error);
+			if (fstatat(directory_, files[i].name.c_str(), &status,
+				    AT_SYMLINK_NOFOLLOW) != 0)
+				throw Unreadable(large.path, errno);
+			if (!found[i].regular || found[i].digest.size() != DIGEST_SIZE ||
+			    !same(status, large.status))
+				throw Unreadable(large.path, 0, CHANGED);
+			set_digest(found[i].digest, tree_.arena, *large.node);
+		}
+	}
+
+	int directory_;
+	unsigned threads_;
+	const Progress &progress_;
+	Pool pool_;
+	/* The pool's lock is on these. */
+	Tree tree_;
+	std::vector<Batch> todo_;
+	std::vector<Large> large_;
+	size_t busy_ = 0;
+};
 
 } // namespace
 

@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <cstring>
+#include <utility>
 
 namespace cfs
 {
@@ -117,7 +117,7 @@ void Node::set(std::string_view name, std::string_view value)
 		xattrs.emplace_back(name, value);
 }
 
-char *Tree::add_digest(Node &node)
+char *Node::add_digest(Arena &arena)
 {
 	char *place = arena.take(METACOPY_SIZE);
 
@@ -125,27 +125,34 @@ char *Tree::add_digest(Node &node)
 	place[1] = METACOPY_SIZE;
 	place[2] = 0; /* flags */
 	place[3] = SHA256_VERITY;
-	node.digest = place;
+	digest = place;
 	return place + METACOPY_SIZE - DIGEST_SIZE;
 }
 
 Node *Tree::add(Node *parent, std::string_view name, uint16_t mode)
 {
-	Node *node = &nodes.emplace_back();
+	Node node;
 
-	node->mode = mode;
-	node->parent = parent ? parent : node;
-	if (node->is(S_IFDIR))
-		node->names = std::make_unique<Names>();
+	node.mode = mode;
+	return add(parent, name, std::move(node));
+}
+
+Node *Tree::add(Node *parent, std::string_view name, Node &&node)
+{
+	Node *added = &nodes.emplace_back(std::move(node));
+
+	added->parent = parent ? parent : added;
+	if (added->is(S_IFDIR))
+		added->names = std::make_unique<Names>();
 	if (parent) {
 		size_t before = parent->names->size();
 
-		node->depth = parent->depth + 1;
-		parent->names->emplace_hint(parent->names->end(), name, Name{ node, false });
+		added->depth = parent->depth + 1;
+		parent->names->emplace_hint(parent->names->end(), name, Name{ added, false });
 		if (parent->names->size() == before)
 			return nullptr;
 	}
-	return node;
+	return added;
 }
 
 } // namespace cfs

@@ -122,18 +122,20 @@ struct Node {
 	/* Puts the xattrs in order. Which rule is broken by what mkcomposefs or the reader of images
 	 * does not take; null: none. */
 	const char *fault();
+	/* Where its raw digest goes. */
+	char *add_digest(Arena &arena);
 	void set(std::string_view name, std::string_view value);
 };
 
-/* The first node is the root; a directory is there before what is in it. */
+/* The first node is the root. */
 struct Tree {
 	std::deque<Node> nodes;
 	Arena arena;
+	std::vector<Arena> more; /* of those who helped to make it */
 
-	/* Where the raw digest of a file goes. */
-	char *add_digest(Node &node);
 	/* Null: the directory has the name. The root has no parent. */
 	Node *add(Node *parent, std::string_view name, uint16_t mode);
+	Node *add(Node *parent, std::string_view name, Node &&node);
 };
 
 } // namespace cfs

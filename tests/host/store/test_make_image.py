@@ -6,11 +6,11 @@ import hashlib
 import io
 import os
 import re
-import shutil
 import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -27,7 +27,7 @@ from fuzz.dump_seeds import DIGEST, FILE, ROOT, STORED
 from pyinit.host import atomic
 from pyinit.host.commands.cfs_store import main
 from pyinit.host.store import image, make_image
-from pyinit.initrd.report.errors import Refused, SystemFailure
+from pyinit.initrd.report.errors import Refused
 from tests.vm.toolbox import Toolbox
 
 Capture = pytest.CaptureFixture[str]
@@ -223,50 +223,87 @@ def test_links_that_lead_to_each_other_take_no_time() -> None:
 # ---- of a directory
 
 
-def test_a_file_that_changes_meanwhile(tmp_path: Path) -> None:
-    """What is read of 1023 files is known when it happens: they are hashed after that."""
-    for change, found in (
-        (lambda path: path.write_bytes(b"y" * 99), "no image can be made: it changed while it was"),
-        (lambda path: os.truncate(path, 70), "no image can be made: it changed while it was"),
-        (
-            lambda path: os.replace(path.with_name("other"), path),
-            "no image can be made: it changed",
-        ),
-        (lambda path: path.unlink(), "No such file or directory (ENOENT)"),
-        (lambda path: (path.unlink(), path.mkdir()), "no image can be made: it changed while it"),
-    ):
-        tree = tmp_path / "tree"
-        tree.mkdir()
-        paths = [tree / f"{number:04}" for number in range(1500)]
-        for path in paths:
-            path.write_bytes(b"x" * 99)
-        (tree / "other").write_bytes(b"x" * 99)
-
-        def progress(_: int, __: int, paths: Any = paths, change: Any = change) -> None:
-            while paths:
-                path = paths.pop()
-                if path.name != "other":
-                    change(path)
-                    (path.with_name("other")).write_bytes(b"x" * 99)
-
-        with pytest.raises((Refused, SystemFailure)) as caught:
-            make_image.make(str(tree), progress=progress)
-        assert re.match(rf".*: source: {tree}/\d{{4}}: ", str(caught.value))
-        assert found in str(caught.value)
-        shutil.rmtree(tree)
+HUGE = 1 << 36  # without a block: it takes long to read, unless it is cut
 
 
-def test_it_can_be_interrupted(tmp_path: Path) -> None:
-    for number in range(1100):
-        (tmp_path / f"{number}").write_bytes(b"x" * 99)
+def _tree(path: Path, threads: int, progress: Callable[[int, int], object]) -> bytes:
+    fd = os.open(path, os.O_PATH)
+    try:
+        return _cfshost.image_of_tree(fd, threads, 0, 1, progress)
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_file_that_is_cut_while_it_is_read(tmp_path: Path, threads: int) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    os.truncate(path, HUGE)
+    with pytest.raises(_cfshost.Unreadable) as caught:
+        _tree(tmp_path, threads, lambda _, __: os.truncate(path, 99))
+    assert caught.value.args == (b"/file", 0, "it changed while it was read")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_file_that_is_written_to_while_it_is_read(tmp_path: Path, threads: int) -> None:
+    """Its size stays. Another thread does that all the time, while half a GB is read."""
+    path, stop = tmp_path / "file", threading.Event()
+    path.touch()
+    os.truncate(path, 1 << 29)
+
+    def touch() -> None:
+        while not stop.is_set():
+            os.utime(path, ns=(0, 0))
+
+    thread = threading.Thread(target=touch)
+    thread.start()
+    try:
+        with pytest.raises(_cfshost.Unreadable) as caught:
+            _tree(tmp_path, threads, lambda _, __: None)
+    finally:
+        stop.set()
+        thread.join()
+    assert caught.value.args == (b"/file", 0, "it changed while it was read")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_it_can_be_interrupted(tmp_path: Path, threads: int) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).touch()
+        os.truncate(tmp_path / name, HUGE)
 
     def progress(_: int, __: int) -> None:
         raise KeyboardInterrupt
 
     before = os.listdir("/proc/self/fd")
     with pytest.raises(KeyboardInterrupt):
-        make_image.make(str(tmp_path), progress=progress)
+        _tree(tmp_path, threads, progress)
     assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    """A path that is too long for one call; and what the engine says of others."""
+    inside = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(17):
+        os.mkdir("n" * 255, dir_fd=inside)
+        below = os.open("n" * 255, os.O_RDONLY, dir_fd=inside)
+        os.close(inside)
+        inside = below
+    os.close(inside)
+    assert run(tmp_path, "--digest-only") == 2
+    path = f"{tmp_path}{('/' + 'n' * 255) * 17}"
+    assert capfd.readouterr().err == (
+        f"cfs-store: error: source: {path}: File name too long (ENAMETOOLONG)\n"
+    )
+
+    def refuse(*_: object) -> bytes:
+        raise _cfshost.Unreadable(b"/a\xff", 0, "a rule")
+
+    monkeypatch.setattr(_cfshost, "image_of_tree", refuse)
+    with pytest.raises(Refused, match=f"source: {tmp_path}/a.*: no image can be made: a rule"):
+        make_image.make(f"{tmp_path}/")
 
 
 # ---- the peer
@@ -326,7 +363,8 @@ def test_a_directory_with_everything(toolbox: Toolbox, tmp_path: Path) -> None:
     tree.mkdir(mode=0o751)
     for size in (0, 1, 63, 64, 65, 4096, 9 << 20):
         (tree / f"{size}").write_bytes(b"x" * size)
-    os.truncate(tree / "64", 1 << 20)
+    (tree / "sparse").touch()
+    os.truncate(tree / "sparse", 1 << 20)
     for name in (b"\xff\x01\n", b"n" * 255, b"00", b"-", b"!"):
         (tree / os.fsdecode(name)).write_bytes(name)
     (tree / "link").symlink_to("/nowhere/" + "x" * 3000)
