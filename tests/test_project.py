@@ -132,13 +132,13 @@ def test_no_release_is_made_of_a_source_that_is_behind(tag: str, tmp_path: Path)
 def targets() -> set[str]:
     text = (ROOT / "Makefile").read_text().replace("\\\n", " ")
     phony = " ".join(re.findall(r"^\.PHONY:(.*)$", text, re.MULTILINE))
-    rules = set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
+    rules = set(re.findall(r"^([a-z0-9-]+):", text, re.MULTILINE))
     assert set(phony.split()) == rules
     return rules
 
 
 def called(text: str) -> list[str]:
-    return re.findall(r"(?:\./run|\bmake) ([a-z][a-z-]*(?: [a-z]+)*)\b", text)
+    return re.findall(r"(?:\./run|\bmake) ([a-z][a-z0-9-]*(?: [a-z]+)*)\b", text)
 
 
 @pytest.mark.parametrize(
