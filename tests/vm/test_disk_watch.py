@@ -49,7 +49,8 @@ def listed(request: pytest.FixtureRequest, toolbox: Toolbox, rootdisk: RootDisk)
     """What the watcher said of HOSTILE."""
     results = run_cases(
         toolbox, toolbox.kernel(request.param), [Case("hostile", HOSTILE, limit=60, leaks=True)],
-        modules=(*GUEST_MODULES, *HASH_MODULES), disks=[Disk(rootdisk.disk("ext4"))],
+        modules=(*GUEST_MODULES, *HASH_MODULES),
+        disks=[Disk(rootdisk.disk("ext4"), discard_writes=True)],
         files={
             "usr/bin/disk-watch": program(), f"usr/bin/{OURS}": cfs_init(),
             "usr/bin/systemd-growfs": GROWS, CARRIED: rootdisk.carried("whole"),

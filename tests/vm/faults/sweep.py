@@ -113,7 +113,7 @@ HARMLESS["cfs-setup-root"] = (
 HARMLESS["esp"] = (
     ("close", r"", "the descriptor is gone all the same"),
     ("fcntl", _SET_CLOEXEC, "musl's open() repeats what the kernel did by O_CLOEXEC"),
-    ("munmap", r"", "malloc keeps it"),
+    ("mmap|mremap|brk|munmap|madvise", r"", "malloc has other ways to memory, or keeps it"),
     (f"{_OPEN}|read", r"SecureBoot", "it is unknown then"),
     (
         f"{_OPEN}|read|pread64|readlink",
