@@ -15,6 +15,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISDIR
 
@@ -210,18 +211,24 @@ class Needed:
             Digest(algorithm, others[place : place + size]) for place in range(0, len(others), size)
         ]
 
-    def _start(self, digest: Digest, why: str) -> bytes:
+    @contextmanager
+    def _opened(self, digest: Digest, why: str) -> Iterator[tuple[int, Path]]:
+        """An object, and where it is. Refused: not there; SystemFailure: it cannot be read."""
         path = self._place(digest)
         if path is None:
             raise Refused("store", self._shown(digest), f"not there, and {why} needs it")
         try:
             fd = os.open(path, _FLAGS)
             try:
-                return os.pread(fd, START, 0)
+                yield fd, path
             finally:
                 os.close(fd)
         except OSError as error:
             raise system_failure(error, str(path), "store") from None
+
+    def _start(self, digest: Digest, why: str) -> bytes:
+        with self._opened(digest, why) as (fd, _):
+            return os.pread(fd, START, 0)
 
     def _content(self, digest: Digest, why: str) -> bytes:
         """All of an object, which is what its name says."""
@@ -233,17 +240,8 @@ class Needed:
         """All of an object, and what the kernel measures where it is sealed."""
         self.seen.add(digest)
         self.live.add(digest.value, len(digest.value))
-        path = self._place(digest)
-        if path is None:
-            raise Refused("store", self._shown(digest), f"not there, and {why} needs it")
-        try:
-            fd = os.open(path, _FLAGS)
-            try:
-                return image.read_open(fd, path), fsverity.measured(fd)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise system_failure(error, str(path), "store") from None
+        with self._opened(digest, why) as (fd, path):
+            return image.read_open(fd, path), fsverity.measured(fd)
 
     def _place(self, digest: Digest) -> Path | None:
         """The object, or the image that lies in images/ itself."""
