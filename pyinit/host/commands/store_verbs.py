@@ -7,10 +7,15 @@ What a verb needs is imported by the verb: `--version` and a typo are told at on
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pyinit.host.commands.command import complain, say, warn, write
 from pyinit.host.commands.progress import rates, tenths
 from pyinit.initrd.report.errors import EXIT_OK, Refused, UsageError, printable
+
+if TYPE_CHECKING:
+    from pyinit.host.store.image import Image
 
 NAME = "cfs-store"
 _SHOWN = 20  # of each kind of failure; the counts are always complete
@@ -20,7 +25,7 @@ def add(options: argparse.Namespace) -> int:
     """Files, other stores and images go into a store."""
     if not options.paths and not options.images:
         raise UsageError("usage", "add", "nothing to add", "FILE, DIR or --image FILE")
-    from pyinit.host.store import add, image, lock
+    from pyinit.host.store import add, image, labels, lock
     from pyinit.host.store.create import create
     from pyinit.host.store.layout import ALGORITHM_NAMES, Store
     from pyinit.host.store.sweep import sweep
@@ -42,6 +47,8 @@ def add(options: argparse.Namespace) -> int:
             jobs, count = add.jobs_of(options.paths, algorithm)
             digests = adder.add(jobs)[:count]
             add.check_images(images, store, allow_missing=options.allow_missing, tell=_tell)
+            for one in images:
+                _warn_of_labels(one, lambda name: labels.read(store.objects / name))
             digests += add.add_images(adder, images, algorithm, options.name)
         finally:
             adder.finish()
@@ -50,6 +57,13 @@ def add(options: argparse.Namespace) -> int:
     if adder.unsealed:
         warn(NAME, f"{store.path}: not sealed: {adder.unsealed}; `cfs-store seal` does it later")
     return EXIT_OK
+
+
+def _warn_of_labels(image: Image, read: Callable[[str], bytes]) -> None:
+    from pyinit.host.store import labels
+
+    if labels.missing(image, read):
+        warn(NAME, f"{image.path}: {labels.WARNING}")
 
 
 def seal(options: argparse.Namespace) -> int:
@@ -128,7 +142,9 @@ def image(options: argparse.Namespace) -> int:
     """An image is made."""
     if options.digest_only == (options.output is not None):
         raise UsageError("usage", "image", "one of -o and --digest-only is needed")
-    from pyinit.host.store import make_image
+    from pathlib import Path
+
+    from pyinit.host.store import labels, make_image
 
     with rates(NAME, "reading", quiet=options.quiet) as progress:
         made = make_image.make(options.source, options.min_version, options.max_version, progress)
@@ -137,6 +153,8 @@ def image(options: argparse.Namespace) -> int:
         make_image.check(made)
     else:
         make_image.write(made, options.output)
+    config = options.source + labels.CONFIG  # where it is no short one, which is in the image
+    _warn_of_labels(make_image.read(made, options.source), lambda _: labels.read(Path(config)))
     if options.digest_only or options.print_digest:
         say(digest)
     return EXIT_OK
