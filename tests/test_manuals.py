@@ -15,7 +15,7 @@ import pytest
 from completions import generate
 from pyinit import VERSION
 from pyinit.host.commands import cfs_init_config, cfs_store, cfs_uki
-from pyinit.initrd.programs import mount_options, setup_root
+from pyinit.initrd.programs import init, mount_options, setup_root
 
 ROOT = Path(__file__).resolve().parents[1]
 BASH = ROOT / "completions" / "cfs.bash"
@@ -241,6 +241,36 @@ def test_the_command_line_of_init() -> None:
     [line] = re.findall(r"`init` reads (.*?),\s+loads", (ROOT / "README.md").read_text(), re.DOTALL)
     listed = re.findall(r"^\.It Cm ([a-z.]+)", manual("cfs-init.8"), re.MULTILINE)
     assert listed == re.findall(r"`([a-z.]+)=?`", line)
+
+
+def words_of(page: str) -> set[str]:
+    """The words of a command line, or mount options, that a page has in its type for them."""
+    found: set[str] = set()
+    for macro in re.findall(r"^\.(?:It )?Cm (.*)$", manual(page), re.MULTILINE):
+        found |= set(re.findall(r"[A-Za-z_][\w.*-]*", macro))
+    return found
+
+
+def test_every_word_that_init_knows_is_explained() -> None:
+    """What it obeys, what counts once, and what it tells that it does not obey."""
+    others = (*init._OF_OTHERS, *(f"{prefix}*" for prefix in init._OF_OTHERS_PREFIX))
+    asked: set[str] = set()
+    for path in (ROOT / "pyinit/initrd").rglob("*.py"):
+        asked |= set(re.findall(r'line\.(?:first|all|has)\("([a-z._]+)"\)', path.read_text()))
+    assert {*init._ONCE, "rootwait", "rootdelay", "modprobe.blacklist"} <= asked
+    assert {*asked, *others} <= words_of("cfs-init.8")
+
+
+def test_every_mount_option_is_explained() -> None:
+    """A word that only takes another one back is explained with that."""
+    options = {
+        *mount_options._ATTRIBUTES, *mount_options._GENERIC, *mount_options._SYNCHRONOUS,
+        *mount_options._NOT_HERE, "ro", "rw", "remount", "digest", "image", "upperdir", "workdir",
+        "verity",
+    }  # fmt: skip
+    told = words_of("mount.cfs.8")
+    opposites = {f"no{word}" for word in told} | {"loud", "_rnetdev"}
+    assert options - told - opposites == set()
 
 
 def test_every_command_has_a_page() -> None:
