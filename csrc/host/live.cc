@@ -147,7 +147,7 @@ void Live::add(const Image &image)
 
 	std::vector<std::string_view> paths = objects(image);
 
-		for (std::string_view path : paths) {
+	for (std::string_view path : paths) {
 		digits_of(path, name);
 		switch (digest_of(name, digest)) {
 		case 32:

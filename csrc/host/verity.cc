@@ -55,13 +55,14 @@ void Verity::hash(const uint8_t *data, size_t size, uint8_t *out)
 /* Filled up with zeros. */
 void Verity::hash_block(const uint8_t *data, size_t size, uint8_t *out)
 {
-	uint8_t whole[BLOCK] = {};
-
 	if (size < BLOCK) {
+		uint8_t whole[BLOCK] = {};
+
 		memcpy(whole, data, size);
-		data = whole;
+		hash(whole, BLOCK, out);
+	} else {
+		hash(data, BLOCK, out);
 	}
-	hash(data, BLOCK, out);
 }
 
 void Verity::add_hash(const uint8_t *hash, size_t level)
