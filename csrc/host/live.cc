@@ -22,6 +22,7 @@ namespace
 
 constexpr uint64_t SUPERBLOCK = 1024;
 constexpr uint64_t BLOCK = 4096;
+constexpr size_t AHEAD = 8; /* lookups at a time, about what a processor has on their way */
 constexpr std::array<uint8_t, 4> MAGIC = { 0xe2, 0xe1, 0xf5, 0xe0 };
 
 /* By the character; -1: no lower-case digit. */
@@ -117,37 +118,60 @@ struct CloseDirectory {
 
 } // namespace
 
-template <size_t size> void Live::merge(Digests<size> &all, Digests<size> &some)
+template <size_t size> bool Digests<size>::contains(const Digest &digest) const
 {
-	Digests<size> both;
+	size_t here = bucket(digest);
+	auto first = all_.begin() + static_cast<ptrdiff_t>(starts_[here]);
+	auto last = all_.begin() + static_cast<ptrdiff_t>(starts_[here + 1]);
 
-	/* Those of an image are in order by then. */
-	if (!std::is_sorted(some.begin(), some.end(), Before{}))
-		std::sort(some.begin(), some.end(), Before{});
+	return std::binary_search(first, last, digest, Before{});
+}
+
+template <size_t size> void Digests<size>::merge(std::vector<Digest> &some)
+{
+	std::vector<Digest> both;
+	size_t here = 0, kept = 0;
+
+	/* Most images share nearly all. No lookup has to wait for memory: it was asked for before.
+	 */
+	for (size_t i = 0; i < some.size(); i++) {
+		if (i + 2 * AHEAD < some.size())
+			__builtin_prefetch(&starts_[bucket(some[i + 2 * AHEAD])]);
+		if (i + AHEAD < some.size())
+			__builtin_prefetch(all_.data() + starts_[bucket(some[i + AHEAD])]);
+		if (!contains(some[i]))
+			some[kept++] = some[i];
+	}
+	some.resize(kept);
+	if (some.empty())
+		return;
+	std::sort(some.begin(), some.end(), Before{});
 	some.erase(std::unique(some.begin(), some.end(),
-			       [](const auto &left, const auto &right) {
+			       [](const Digest &left, const Digest &right) {
 				       return memcmp(left.data(), right.data(), size) == 0;
 			       }),
 		   some.end());
-	/* Most images share nearly all. */
-	if (std::includes(all.begin(), all.end(), some.begin(), some.end(), Before{}))
-		return;
-	both.reserve(all.size() + some.size());
-	std::set_union(all.begin(), all.end(), some.begin(), some.end(), std::back_inserter(both),
+	both.reserve(all_.size() + some.size());
+	std::set_union(all_.begin(), all_.end(), some.begin(), some.end(), std::back_inserter(both),
 		       Before{});
-	all.swap(both);
+	all_.swap(both);
+	for (size_t i = 0; i < all_.size(); i++) {
+		for (size_t wanted = bucket(all_[i]); here <= wanted; here++)
+			starts_[here] = i;
+	}
+	for (; here < starts_.size(); here++)
+		starts_[here] = all_.size();
 }
 
 void Live::add(const Image &image)
 {
 	std::array<uint8_t, 64> digest{};
-	Digests<32> some_short;
-	Digests<64> some_long;
+	std::vector<std::array<uint8_t, 32>> some_short;
+	std::vector<std::array<uint8_t, 64>> some_long;
 	std::string name;
 
-	std::vector<std::string_view> paths = objects(image);
-
-	for (std::string_view path : paths) {
+	/* Each is decoded as it comes, while the processor has it at hand. */
+	each_object(image, [&](std::string_view path) {
 		digits_of(path, name);
 		switch (digest_of(name, digest)) {
 		case 32:
@@ -159,15 +183,15 @@ void Live::add(const Image &image)
 		default: /* nothing that could be taken for an object */
 			break;
 		}
-	}
-	merge(short_, some_short);
-	merge(long_, some_long);
+	});
+	short_.merge(some_short);
+	long_.merge(some_long);
 }
 
 bool Live::add(std::string_view raw, size_t size)
 {
-	Digests<32> some_short;
-	Digests<64> some_long;
+	std::vector<std::array<uint8_t, 32>> some_short;
+	std::vector<std::array<uint8_t, 64>> some_long;
 
 	if ((size != 32 && size != 64) || raw.size() % size)
 		return false;
@@ -177,8 +201,8 @@ bool Live::add(std::string_view raw, size_t size)
 		else
 			memcpy(some_long.emplace_back().data(), raw.data() + i, size);
 	}
-	merge(short_, some_short);
-	merge(long_, some_long);
+	short_.merge(some_short);
+	long_.merge(some_long);
 	return true;
 }
 
@@ -189,11 +213,11 @@ bool Live::contains(std::string_view raw) const
 
 	if (raw.size() == small.size()) {
 		memcpy(small.data(), raw.data(), small.size());
-		return std::binary_search(short_.begin(), short_.end(), small, Before{});
+		return short_.contains(small);
 	}
 	if (raw.size() == large.size()) {
 		memcpy(large.data(), raw.data(), large.size());
-		return std::binary_search(long_.begin(), long_.end(), large, Before{});
+		return long_.contains(large);
 	}
 	return false;
 }

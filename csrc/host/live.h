@@ -15,25 +15,44 @@
 namespace cfs
 {
 
-/* Digests of 32 or 64 bytes, sorted: no order of names makes it slow, and memory is what they are.
- */
+/* Digests in order: no choice of names makes it slow, and memory is what they are. */
+template <size_t size> class Digests {
+    public:
+	using Digest = std::array<uint8_t, size>;
+
+	bool contains(const Digest &digest) const;
+	/* Changes what it is given. */
+	void merge(std::vector<Digest> &some);
+	size_t count() const
+	{
+		return all_.size();
+	}
+
+    private:
+	static size_t bucket(const Digest &digest)
+	{
+		return static_cast<size_t>(digest[0]) << 8 | digest[1];
+	}
+
+	std::vector<Digest> all_;
+	/* Where those with these first 16 bits begin; one more, for the end of the last. Digests
+	 * are spread evenly: it leaves a step or two, where a search of all would take 17. */
+	std::vector<size_t> starts_ = std::vector<size_t>((size_t{ 1 } << 16) + 1);
+};
+
 class Live {
     public:
-	/* The objects of an image. Malformed: it is broken; it may be added in part then. */
+	/* The objects of an image. Malformed: it is broken, and nothing of it was added. */
 	void add(const Image &image);
 	/* Digests of `size` bytes, one behind the other. False: they do not go up. */
 	bool add(std::string_view raw, size_t size);
 	bool contains(std::string_view raw) const;
 	size_t count() const
 	{
-		return short_.size() + long_.size();
+		return short_.count() + long_.count();
 	}
 
     private:
-	template <size_t size> using Digests = std::vector<std::array<uint8_t, size>>;
-
-	template <size_t size> static void merge(Digests<size> &all, Digests<size> &some);
-
 	Digests<32> short_;
 	Digests<64> long_;
 };

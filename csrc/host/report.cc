@@ -191,20 +191,28 @@ bool list(const Image &image, std::string_view path, const Sink &sink)
 	return found;
 }
 
-std::vector<std::string_view> objects(const Image &image)
+void each_object(const Image &image, const Sink &sink)
 {
 	Walk walk(image);
 	Attributes about;
-	std::vector<std::pair<uint64_t, std::string_view>> keyed;
-	std::vector<std::string_view> found;
 
 	while (walk.next()) {
 		if (walk.again() || !walk.inode().is_regular())
 			continue;
 		image.attributes(walk.inode(), false, about);
 		if (!about.payload.empty() && !about.whiteout)
-			keyed.emplace_back(key_of(about.payload), about.payload);
+			sink(about.payload);
 	}
+}
+
+std::vector<std::string_view> objects(const Image &image)
+{
+	std::vector<std::pair<uint64_t, std::string_view>> keyed;
+	std::vector<std::string_view> found;
+
+	each_object(image, [&keyed](std::string_view payload) {
+		keyed.emplace_back(key_of(payload), payload);
+	});
 	std::sort(keyed.begin(), keyed.end());
 	found.reserve(keyed.size());
 	for (const auto &[key, payload] : keyed) {

@@ -22,7 +22,9 @@ void dump(const Image &image, const Sink &sink);
  * link leads and where the content of a file lies. False: nothing of that name. */
 bool list(const Image &image, std::string_view path, const Sink &sink);
 
-/* Where content lies in the store, each once and in order. */
+/* Where content lies in the store: of each file, in the order of the names. */
+void each_object(const Image &image, const Sink &sink);
+/* Each once and in order. */
 std::vector<std::string_view> objects(const Image &image);
 
 } // namespace cfs
