@@ -19,6 +19,9 @@ from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.root.digest import Digest
 
 PROC = "/proc"
+# A layer that was given as a descriptor. The number is of the process that mounted it: here it may
+# be open too, on something else.
+_DESCRIPTORS = ("/proc/", "/dev/fd/")
 _MAX = mountinfo.MAX
 # In the order in which they are tried: one is the end of the other.
 _SOURCES = ("transient:composefs=", "composefs:")
@@ -107,7 +110,7 @@ def _may_use(found: Found, objects: str) -> bool:
     layers = _data_layers(found.mount)
     for layer in layers:
         try:
-            status = os.stat(found.root + layer) if os.path.isabs(layer) else None
+            status = os.stat(found.root + layer) if _leads_somewhere(layer) else None
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ESRCH):
                 return True
@@ -115,3 +118,9 @@ def _may_use(found: Found, objects: str) -> bool:
         if status is None or (status.st_dev, status.st_ino) == (own.st_dev, own.st_ino):
             return True
     return not layers
+
+
+def _leads_somewhere(layer: str) -> bool:
+    """Does it mean the same to this process as to the one that mounted it?"""
+    path = os.path.normpath(layer)
+    return os.path.isabs(path) and not f"/{path.lstrip('/')}".startswith(_DESCRIPTORS)

@@ -101,6 +101,27 @@ def test_a_mount_that_may_use_the_store(
     assert not tree(store)
 
 
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_layer_that_was_a_descriptor(
+    store: Path, proc: Path, tmp_path: Path, options: str, capsys: Capture
+) -> None:
+    """As cfs-mount, bootc and composefs name it. Another file has that number here."""
+    add_image(store, [1])
+    before = tree(store)
+    fd = os.open(tmp_path, os.O_PATH)
+    try:
+        for place in (
+            f"/proc/self/fd/{fd}", f"/proc/{os.getpid()}/fd/{fd}", f"//proc//self/fd/{fd}",
+            f"/dev/fd/{fd}", f"/dev/../proc/self/fd/{fd}",
+        ):  # fmt: skip
+            (proc / "self/mountinfo").write_text(line("composefs", options=options.format(place)))
+            assert collect(store) == 32, place
+            assert tree(store) == before
+            assert "--except /mnt, if they are not" in capsys.readouterr().err
+    finally:
+        os.close(fd)
+
+
 @pytest.mark.parametrize("options", OPTIONS[:2])
 def test_a_mount_of_another_store(store: Path, proc: Path, tmp_path: Path, options: str) -> None:
     other = tmp_path / "other place"
