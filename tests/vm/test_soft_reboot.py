@@ -83,11 +83,12 @@ def root(toolbox: Toolbox) -> SystemdRoot:
     return make_systemd_root(toolbox)
 
 
+@pytest.mark.parametrize("role", ["stable", "newest"])
 @pytest.mark.parametrize("mode", MODES)
 def test_it_comes_up_again_and_again(
-    toolbox: Toolbox, root: SystemdRoot, tmp_path: Path, mode: str
+    toolbox: Toolbox, root: SystemdRoot, tmp_path: Path, mode: str, role: str
 ) -> None:
-    kernel = toolbox.kernel("stable")
+    kernel = toolbox.kernel(role)
     script = SCRIPT.replace("FIRST", root.first.digest).replace("SECOND", root.second.digest)
     archive = script_disk(
         tmp_path / "script.tar", script, {"cfs-init": cfs_init(), UNIT: dracut.MODULE / UNIT}
