@@ -35,14 +35,14 @@ def runtime() -> str:
 
 def core() -> Path:
     """libcfs.so: the core, and fault.c and account.c in front of its system calls."""
-    return _build("libcfs.so", [*CORE, *IN_FRONT], _hooks())
+    return _build("libcfs.so", [*CORE, *IN_FRONT], hooks())
 
 
 def extension() -> Path:
     """_cfs.abi3.so: the same, and allocations that can fail."""
     include = f"-I{sysconfig.get_path('include')}"
     sources = [*CORE, *IN_FRONT, ALLOCATION, *sorted((CSRC / "extension").glob("*.c"))]
-    return _build("_cfs.abi3.so", sources, _hooks(), (include,))
+    return _build("_cfs.abi3.so", sources, hooks(), (include,))
 
 
 def declarations() -> str:
@@ -52,8 +52,8 @@ def declarations() -> str:
     return _run(CC, "-E", "-P", "-", text=source)
 
 
-def _hooks() -> list[str]:
-    """For the linker: what stands in front of the core is called in its place."""
+def hooks() -> list[str]:
+    """For the linker: what stands in front of the core (IN_FRONT) is called in its place."""
     wrapped = {name for path in IN_FRONT for name in _WRAPPED.findall(path.read_text())}
     return [f"-Wl,--wrap={name}" for name in sorted(wrapped)]
 

@@ -6,14 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.vm.once import BUILD, REPOSITORY
+from tests.vm.once import REPOSITORY
 
 _LIMIT_SECONDS = 600
 
 
 def python_path() -> list[Path]:
     """Where the product's modules are, and the extension that `make extension` built."""
-    return [REPOSITORY, BUILD / "lib"]
+    return [REPOSITORY, REPOSITORY / "build" / "lib"]
 
 
 def product(*arguments: str) -> str:

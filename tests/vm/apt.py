@@ -78,8 +78,9 @@ def machine_acquire_settings() -> str:
 class Suite:
     """One Debian suite ("trixie", "trixie-backports", ...) seen through a private apt."""
 
-    def __init__(self, name: str, directory: Path) -> None:
+    def __init__(self, name: str, directory: Path, architecture: str = "amd64") -> None:
         self.name = name
+        self._architecture = architecture
         self._directory = directory
         self._updated = False
 
@@ -125,7 +126,7 @@ class Suite:
             "Dir::Cache": base,
             "Dir::Cache::archives": base / "archives",
             "Dir::Log": base / "log",
-            "APT::Architecture": "amd64",
+            "APT::Architecture": self._architecture,
             "APT::Install-Recommends": "false",
             # No lock of the machine's is needed; the Toolbox holds one of its own.
             "Debug::NoLocking": "true",
@@ -141,7 +142,7 @@ class Suite:
         }
         (base / "apt.conf").write_text(
             machine_acquire_settings()
-            + 'APT::Architectures { "amd64"; };\n'
+            + f'APT::Architectures {{ "{self._architecture}"; }};\n'
             + "".join(f'{key} "{value}";\n' for key, value in own.items())
         )
         say(f"package lists of {self.name}")

@@ -8,7 +8,7 @@ import tarfile
 from io import BytesIO
 from pathlib import Path
 
-from .disks import BLOCK, ESP_TYPE, MIB, ROOT_X86_64_TYPE, esp, ext4
+from .disks import BLOCK, ESP_TYPE, MIB, ROOT_TYPE, esp, ext4
 from .toolbox import Toolbox
 
 _DEVICE = "/dev/vda"
@@ -74,7 +74,7 @@ _TREES = {
     "srv": "3b8f8425-20e0-4f3b-907f-1a25a76f98e8",
     "var": "4d21b016-b534-45c2-a9fb-5c16e091fd2d",
     "tmp": "7ec6f557-3bc5-4aca-b293-16ef5df639d1",
-    "root": ROOT_X86_64_TYPE,
+    "root": ROOT_TYPE,
 }
 _SIZE = 32 * MIB
 

@@ -6,15 +6,21 @@ from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
+from .target import TARGET
+from .toolbox import Toolbox
+
 # Where Debian has them.
-_LIBRARIES = ("usr/lib/x86_64-linux-gnu", "usr/lib64", "usr/lib")
+_LIBRARIES = (f"usr/lib/{TARGET.gnu}-linux-gnu", "usr/lib64", "usr/lib")
 
 
-def bundle(name: str, program: str, root: Path = Path("/")) -> dict[str, Path | str]:
+def bundle(name: str, program: str, root: Path | None = None) -> dict[str, Path | str]:
     """Files for an initrd: usr/bin/NAME runs `program` ("usr/bin/strace") of the tree `root`.
+
+    Without it that is the host's, or that of packages for guests that are other machines.
 
     FileNotFoundError: the program or a library is not there.
     """
+    root = root or (Path("/") if TARGET.native else Toolbox().guest_tree)
     directories = [root / directory for directory in _LIBRARIES]
     source = root / program
     loader, _ = _linked(source)

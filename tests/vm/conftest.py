@@ -22,6 +22,7 @@ from pyinit.host.frozen import build
 from .once import REPOSITORY
 from .rootdisk import RootDisk, make_rootdisk
 from .store import Store, make_store
+from .target import TARGET, compiler
 from .toolbox import Toolbox
 
 _HERE = Path(__file__).parent
@@ -60,8 +61,11 @@ def rootdisk(toolbox: Toolbox) -> RootDisk:
 def crashing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build whose canary raises what nobody catches."""
     program = REPOSITORY / "tests/vm/programs/failing_canary.py"
-    return build.build(
-        REPOSITORY,
-        tmp_path_factory.mktemp("crashing"),
-        replace={"pyinit.initrd.root.canary": program},
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        if not TARGET.native:
+            patch.setenv("CC", compiler())
+        return build.build(
+            REPOSITORY,
+            tmp_path_factory.mktemp("crashing"),
+            replace={"pyinit.initrd.root.canary": program},
+        )

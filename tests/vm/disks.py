@@ -7,13 +7,14 @@ from pathlib import Path
 
 from tests.initrd.partition_tables import mbr
 
+from .target import TARGET
 from .toolbox import Toolbox
 
 MIB = 1 << 20
 BLOCK = 4096
 
 ESP_TYPE = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
-ROOT_X86_64_TYPE = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"
+ROOT_TYPE = TARGET.root_type
 _FIRST = 1 * MIB  # where partitions start: aligned for every medium
 _TAIL = 1 * MIB  # room for the backup table
 
@@ -84,7 +85,7 @@ def gpt(
     more: Sequence[tuple[str, str, Path]] = (),
 ) -> dict[str, int]:
     """A disk with both partitions, and `more`; byte offset of each of the first ("esp", "root")."""
-    parts = ((ESP_TYPE, esp_partuuid, esp_image), (ROOT_X86_64_TYPE, root_partuuid, root_image))
+    parts = ((ESP_TYPE, esp_partuuid, esp_image), (ROOT_TYPE, root_partuuid, root_image))
     offsets = partitioned(toolbox, path, (*parts, *more))
     return dict(zip(("esp", "root"), offsets, strict=False))
 

@@ -20,14 +20,14 @@ from pyinit.host.uki.cpio import Entry, write_cpio
 from .ledger import LEDGER
 from .once import BUILD, made_once
 from .pace import IDLE_SECONDS, MOST, Measured, Steady
+from .target import TARGET
 from .toolbox import Toolbox
 from .watch import Ending, Limits, Pace, dies_with_us, watch
 
 # Commas in a -drive value are option separators: paths given to QEMU have none.
 _SAFE_PATH = re.compile(r"[^,]+")
 _TAIL = 4000
-# Beside other load the timer that the kernel tries out may be late under emulation: it would panic.
-COMMAND_LINE = "console=ttyS0 panic=-1 no_timer_check"
+COMMAND_LINE = TARGET.command_line
 
 # What a test's own first program says on the console, whatever the kernel's log level is.
 BEGUN = "guest: begun"
@@ -57,10 +57,10 @@ class Disk:
 
 @dataclass(frozen=True)
 class Firmware:
-    """UEFI (OVMF) instead of a direct kernel boot."""
+    """UEFI (OVMF, AAVMF) instead of a direct kernel boot."""
 
     secure_boot: bool = False
-    """Enforced, with the "snakeoil" keys of Debian's ovmf package enrolled: `sign` uses them."""
+    """Enforced, with the "snakeoil" keys of the firmware's package enrolled: `sign` uses them."""
     variables: Path | None = None
     """Variable store that is kept; without it each boot starts from the template."""
     tpm: Path | None = None
@@ -173,13 +173,13 @@ def _command(
     results = work / "results"
     results.touch()
     command = [
-        *toolbox.command("qemu-system-x86_64"),
+        *toolbox.command(TARGET.qemu),
         "-nodefaults",
         "-no-user-config",
         "-machine",
-        f"q35,accel={'kvm' if kvm else 'tcg'}",
+        f"{TARGET.machine},accel={'kvm' if kvm else 'tcg'}",
         "-cpu",
-        "host" if kvm else "max",
+        "host" if kvm else TARGET.cpu,
         "-smp",
         str(cpus),
         "-m",
@@ -225,9 +225,10 @@ def _disk_arguments(number: int, disk: Disk) -> list[str]:
 
 
 def _firmware_arguments(toolbox: Toolbox, firmware: Firmware, work: Path) -> list[str]:
-    secure = firmware.secure_boot
-    code = toolbox.path(f"usr/share/OVMF/OVMF_CODE_4M{'.secboot' if secure else ''}.fd")
-    template = toolbox.path(f"usr/share/OVMF/OVMF_VARS_4M{'.snakeoil' if secure else ''}.fd")
+    code, template = (
+        toolbox.path(TARGET.firmware.format(kind=kind, secure=mark if firmware.secure_boot else ""))
+        for kind, mark in zip(("CODE", "VARS"), TARGET.secure, strict=True)
+    )
     variables = firmware.variables or work / "variables.fd"
     if not variables.exists():
         shutil.copyfile(template, variables)
@@ -237,9 +238,8 @@ def _firmware_arguments(toolbox: Toolbox, firmware: Firmware, work: Path) -> lis
         "-drive",
         f"if=pflash,unit=1,format=raw,file={variables}",
     ]
-    if secure:
-        arguments += ["-machine", "smm=on"]
-        arguments += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
+    if firmware.secure_boot:
+        arguments += TARGET.secure_arguments
     return arguments
 
 
@@ -278,7 +278,7 @@ def _tpm(toolbox: Toolbox, state: Path, work: Path) -> Iterator[list[str]]:
                 "-tpmdev",
                 "emulator,id=tpm0,chardev=tpm",
                 "-device",
-                "tpm-tis,tpmdev=tpm0",
+                f"{TARGET.tpm},tpmdev=tpm0",
             ]
         finally:
             swtpm.kill()
@@ -298,13 +298,13 @@ def sign(toolbox: Toolbox, image: Path, output: Path) -> Path:
                 "-out",
                 key,
                 "-in",
-                toolbox.path("usr/share/ovmf/PkKek-1-snakeoil.key"),
+                toolbox.path(f"{TARGET.keys}/PkKek-1-snakeoil.key"),
             ],
             check=True,
             capture_output=True,
             timeout=600,
         )
-        certificate = toolbox.path("usr/share/ovmf/PkKek-1-snakeoil.pem")
+        certificate = toolbox.path(f"{TARGET.keys}/PkKek-1-snakeoil.pem")
         toolbox.run("sbsign", "--key", key, "--cert", certificate, "--output", output, image)
     return output
 
@@ -312,7 +312,7 @@ def sign(toolbox: Toolbox, image: Path, output: Path) -> Path:
 @functools.cache
 def kvm_works(toolbox: Toolbox) -> bool:
     """Whether a guest really runs under KVM: /dev/kvm may be there and still be of no use."""
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+    if not TARGET.native or not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
@@ -344,7 +344,7 @@ def _seconds(toolbox: Toolbox) -> float:
 def _least(toolbox: Toolbox, kvm: bool, limit: float) -> Ending:
     """A guest whose program says that it has begun, and no more."""
     init = f"#!/bin/busybox sh\n/bin/busybox echo {BEGUN}\n/bin/busybox poweroff -f\n".encode()
-    busybox = toolbox.path("usr/bin/busybox").read_bytes()
+    busybox = toolbox.guest_path("usr/bin/busybox").read_bytes()
     initrd = write_cpio(
         [
             Entry("init", stat.S_IFREG | 0o755, init),

@@ -19,7 +19,10 @@ from .toolbox import Kernel, Toolbox
 from .tools import guest_tools
 
 # What a guest of these tests needs; what is built into a kernel is left out by itself.
-GUEST_MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "ext4", "overlay", "erofs", "loop")
+GUEST_MODULES = (
+    "virtio_pci", "virtio_blk", "virtio_console", "ext4", "overlay", "erofs", "loop",
+    "crc32c_generic",  # by algorithm, of modules of ext4, btrfs and erofs
+)  # fmt: skip
 FILE_SYSTEM_MODULES = {
     "ext4": ("ext4",),
     "btrfs": ("btrfs", "blake2b", "xxhash_generic"),
@@ -31,7 +34,9 @@ EFI_MODULES = ("efivarfs",)
 BOOT_MODULES = (*GUEST_MODULES, *HASH_MODULES, *EFI_MODULES, *FILE_SYSTEM_MODULES["vfat"])
 
 # In one series a module, in another part of something else that is always there.
-_OPTIONAL = frozenset({"sha512_generic", "blake2b", "xxhash_generic", "libcrc32c"})
+_OPTIONAL = frozenset(
+    {"sha512_generic", "blake2b", "xxhash_generic", "libcrc32c", "crc32c_generic"}
+)
 
 _SUFFIXES = (".xz", ".zst")
 
@@ -128,7 +133,7 @@ def guest_initrd(
         link_entry("sbin", "usr/bin"),
         link_entry("lib", "usr/lib"),
         file_entry("init", init, 0o755),
-        file_entry("usr/bin/busybox", toolbox.path("usr/bin/busybox"), 0o755),
+        file_entry("usr/bin/busybox", toolbox.guest_path("usr/bin/busybox"), 0o755),
         *(file_entry(f"usr/bin/{name}", path, 0o755) for name, path in guest_tools().items()),
         *(file_entry(name, content, 0o755) for name, content in (files or {}).items()),
         *module_entries(kernel, modules),

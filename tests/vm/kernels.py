@@ -10,6 +10,7 @@ from collections.abc import Callable
 from . import suites
 from .apt import PackageError, say
 from .suites import Choice, Offered, first_with
+from .target import TARGET
 
 REFUSES = "refuses"
 """Too old for a verified root: our program has to say so."""
@@ -26,7 +27,7 @@ SUITES = {
     STABLE: (suites.STABLE,),
     NEWEST: (suites.BACKPORTS, *suites.LATER),
 }
-META = "linux-image-cloud-amd64"
+META = TARGET.kernel
 # overlayfs has verity=require from then on
 SUPPORTED = (6, 6)
 # Series on which every row of `make matrix` held, and when. One that is not here is tested too,

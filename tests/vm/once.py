@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .target import TARGET
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-BUILD = REPOSITORY / "build"
+BUILD = REPOSITORY / "build" / ("" if TARGET.native else TARGET.gnu)
 
 STAMP = ".stamp"
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .bundle import bundle
 from .once import BUILD
+from .target import TARGET
 
 CFS_INIT = BUILD / "cfs-init"
 # The other name that cfs-mount is called by, for a guest's set-up.
@@ -13,9 +14,9 @@ LINKS = "ln -s cfs-mount /usr/bin/mount.cfs\n"
 
 
 def cfs_init() -> Path:
-    """build/cfs-init. FileNotFoundError: not built."""
+    """The one for the guests' machine. FileNotFoundError: not built."""
     if not CFS_INIT.exists():
-        raise FileNotFoundError(f"{CFS_INIT}: make frozen")
+        raise FileNotFoundError(f"{CFS_INIT}: make {'frozen' if TARGET.native else 'check-arm64'}")
     return CFS_INIT
 
 

@@ -14,7 +14,7 @@ import pytest
 from pyinit.initrd.machine import superblock
 from tests.demo.command import product
 
-from .disks import MIB, ROOT_X86_64_TYPE, partitioned, sparse_file
+from .disks import MIB, ROOT_TYPE, partitioned, sparse_file
 from .guest import COMMAND_LINE, Disk, Firmware, boot
 from .initrd import CONFIG, boot_initrd, configuration
 from .product import cfs_init
@@ -58,7 +58,7 @@ def test_the_disk_that_was_booted_from_and_what_counts_after_kexec(
         [block] = superblock.read(file.read(superblock.NEEDED))
     twice = f"root=UUID={block.uuid}"
     empty = sparse_file(tmp_path / "empty", MIB)
-    partitioned(toolbox, tmp_path / "beside", [(ROOT_X86_64_TYPE, "R", empty)])
+    partitioned(toolbox, tmp_path / "beside", [(ROOT_TYPE, "R", empty)])
     settings = {CONFIG: configuration(root_discover=True)}
     kernel = toolbox.kernel("stable")
     plain, uki, disk = tmp_path / "plain.efi", tmp_path / "sealed.efi", tmp_path / "disk"

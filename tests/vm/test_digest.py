@@ -18,6 +18,7 @@ from .disks import ext4
 from .guest import Disk
 from .initrd import GUEST_MODULES, HASH_MODULES
 from .once import REPOSITORY
+from .target import compiler
 from .toolbox import Toolbox
 from .tools import SOURCES
 
@@ -51,7 +52,7 @@ def sealed(toolbox: Toolbox, tree: Path, tmp_path_factory: pytest.TempPathFactor
     program = directory / "core-digest"
     sources = [SOURCES / "core-digest.c", *core_build.CORE]
     flags = ("-std=gnu17", "-static", "-O1", "-Wall", "-Werror", f"-I{REPOSITORY / 'csrc'}")
-    subprocess.run(["gcc", *flags, "-o", program, *sources], check=True, timeout=600)
+    subprocess.run([compiler(), *flags, "-o", program, *sources], check=True, timeout=600)
     script = "cd /disk; for a in 1 2; do core-digest $a $a/* || exit; done; echo --; "
     script += "for file in [12]/*; do measure $file || exit; echo $file; done"
     results = run_cases(

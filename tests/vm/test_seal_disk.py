@@ -19,9 +19,9 @@ from tests.initrd import partition_tables
 
 from .bundle import bundle
 from .cases import Case, LazyResults, run_cases
-from .disks import BLOCK, ESP_TYPE, MIB, ROOT_X86_64_TYPE, ext4, partitioned, sparse_file
+from .disks import BLOCK, ESP_TYPE, MIB, ROOT_TYPE, ext4, partitioned, sparse_file
 from .guest import Disk
-from .once import BUILD, REPOSITORY
+from .once import REPOSITORY
 from .rootdisk import make_rootdisk
 from .toolbox import Toolbox
 
@@ -136,7 +136,7 @@ def _long(path: Path, content: Path) -> None:
     """An image of one root partition, for a disk with sectors of 4096 bytes."""
     size, first = content.stat().st_size, 256
     table = partition_tables.gpt(
-        [(1, ROOT_X86_64_TYPE, str(uuid.uuid4()), first, first + size // BLOCK - 1)], BLOCK
+        [(1, ROOT_TYPE, str(uuid.uuid4()), first, first + size // BLOCK - 1)], BLOCK
     )
     header = memoryview(table)[BLOCK : BLOCK + 92]
     header[88:] = zlib.crc32(table[2 * BLOCK :]).to_bytes(4, "little")
@@ -163,7 +163,7 @@ def _disks(toolbox: Toolbox, directory: Path) -> list[Path]:
         file.write(b"SWAP-SPACE")
 
     def disk(name: str, *roots: Path, esp: bool = False) -> Path:
-        parts = [(ROOT_X86_64_TYPE, "R", image) for image in roots]
+        parts = [(ROOT_TYPE, "R", image) for image in roots]
         if esp:
             parts.insert(0, (ESP_TYPE, "R", nothing))
         partitioned(toolbox, directory / name, parts)
@@ -231,7 +231,7 @@ def test_in_a_virtual_machine_of_its_own(toolbox: Toolbox, tmp_path: Path) -> No
         **os.environ,
         # QEMU of the toolbox.
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}:{toolbox.bin}",
-        "PYTHONPATH": f"{REPOSITORY}:{BUILD / 'lib'}",
+        "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'build/lib'}",
     }
     # On a busy host a kernel may end before its first program: guest.py tries again too.
     for _ in range(3):

@@ -79,7 +79,7 @@ def run(
         known += f"SHA512={made.cfsctl[SHA512]} SHA256={made.cfsctl[SHA256]}\n"
         tools = bundle("strace", "usr/bin/strace") | bundle("setpriv8", "usr/bin/setpriv")
         if file_system == "btrfs":
-            tools |= bundle("btrfs", "usr/bin/btrfs", toolbox.tree)
+            tools |= bundle("btrfs", "usr/bin/btrfs", toolbox.guest_tree)
         return run_cases(
             toolbox,
             toolbox.kernel(role),

@@ -10,6 +10,7 @@ import pytest
 from .disks import MIB, sparse_file
 from .guest import COMMAND_LINE, Disk, Firmware, boot, sign
 from .initrd import EFI_MODULES, FILE_SYSTEM_MODULES, GUEST_MODULES, guest_initrd
+from .target import TARGET
 from .toolbox import Toolbox
 from .uki import boot_disk, build_uki
 
@@ -81,7 +82,7 @@ def test_uki_with_tpm(toolbox: Toolbox, uki: Path, tmp_path: Path) -> None:
         "StubInfo=systemd-stub 2",
         f"LoaderDevicePartUUID={ESP.upper()}",
         "from=uki",
-        r"StubImageIdentifier=\EFI\BOOT\BOOTX64.EFI",
+        rf"StubImageIdentifier=\EFI\BOOT\{TARGET.boot_file}",
         "partitions=vda vda1 vda2",
     ):
         assert line in console.text, console.tail

@@ -20,6 +20,7 @@ from . import kernels, suites
 from .apt import PackageError, Suite, say
 from .once import BUILD, locked, made_once
 from .suites import Offered, first_with
+from .target import TARGET, X86_64
 
 TOOLS = (
     "btrfs-progs",
@@ -31,8 +32,7 @@ TOOLS = (
     "gdisk",
     "kmod",
     "mtools",
-    "ovmf",
-    "qemu-system-x86",
+    *TARGET.tools,
     "qemu-utils",
     "sbsigntool",
     "swtpm",
@@ -42,6 +42,8 @@ TOOLS = (
     "xz-utils",
     "zstd",
 )
+# What guests of another machine than the host run, of its packages.
+GUEST_TOOLS = ("btrfs-progs", "busybox-static", "mount", "strace", "systemd-boot-efi", "util-linux")
 # mkcomposefs is in none but later suites; its other dependency, glibc, was new enough in the
 # stable one in November 2026.
 COMPOSEFS = ("composefs", "libcomposefs1")
@@ -51,7 +53,7 @@ _LIBRARIES = "usr/lib/x86_64-linux-gnu"
 _BINARIES = ("usr/bin", "usr/sbin")
 # Files that programs look for by absolute path, and how to tell them otherwise.
 _ARGUMENTS = {
-    "qemu-system-x86_64": '-L "$tree/usr/share/qemu" -L "$tree/usr/share/seabios"',
+    TARGET.qemu: '-L "$tree/usr/share/qemu" -L "$tree/usr/share/seabios"',
 }
 _ENVIRONMENT = {
     "mke2fs": 'MKE2FS_CONFIG="$tree/etc/mke2fs.conf"',
@@ -128,6 +130,21 @@ class Toolbox:
             raise FileNotFoundError(f"no {name!r} in the toolbox ({self.tree})")
         return path
 
+    @property
+    def guest_tree(self) -> Path:
+        """Like `tree`, of programs for guests."""
+        if TARGET.native:
+            return self.tree
+        key = f"{_FORMAT} {suites.STABLE} {' '.join(GUEST_TOOLS)}"
+        return self._made("guest-tools", key, self._make_guest_tools)
+
+    def guest_path(self, name: str) -> Path:
+        """Like `path`, of what is for guests."""
+        path = self.guest_tree / name
+        if not path.exists():
+            raise FileNotFoundError(f"no {name!r} for guests ({self.guest_tree})")
+        return path
+
     def run(self, *arguments: str | os.PathLike[str], limit: float = 1800) -> str:
         """Run a program of the toolbox to its end; its stdout. Fails with its stderr."""
         name, *rest = [os.fspath(argument) for argument in arguments]
@@ -149,7 +166,8 @@ class Toolbox:
         """The kernel that plays `role`, one of kernels.ROLES."""
         _ = self.tree  # depmod, before this thread holds a kernel's lock
         key = f"{_FORMAT} {kernels.META} {' '.join(kernels.SUITES[role])}"
-        directory = self._made(f"kernel-{role}", key, lambda tree: self._make_kernel(role, tree))
+        name = "-".join(("kernel", *TARGET.pages.split(), role))
+        directory = self._made(name, key, lambda tree: self._make_kernel(role, tree))
         [modules] = (directory / "usr/lib/modules").iterdir()
         version = modules.name
         for vmlinuz in (directory / "boot" / f"vmlinuz-{version}", modules / "vmlinuz"):
@@ -157,11 +175,11 @@ class Toolbox:
                 return Kernel(version, vmlinuz, modules)
         raise PackageError(f"no vmlinuz in {directory}")
 
-    def offered(self, package: str) -> Offered:
+    def offered(self, package: str, architecture: str = X86_64.debian) -> Offered:
         """The version of `package` that a suite has today, None: it has none."""
 
         def version(suite_name: str) -> str | None:
-            with self._suite(suite_name) as suite:
+            with self._suite(suite_name, architecture) as suite:
                 return suite.version(package)
 
         return version
@@ -178,9 +196,11 @@ class Toolbox:
             raise
 
     @contextmanager
-    def _suite(self, name: str) -> Iterator[Suite]:
-        with locked(self._root / "apt" / f".{name}.lock"):
-            yield self._suites.setdefault(name, Suite(name, self._root / "apt" / name))
+    def _suite(self, name: str, architecture: str = X86_64.debian) -> Iterator[Suite]:
+        place = name if architecture == X86_64.debian else f"{name}-{architecture}"
+        with locked(self._root / "apt" / f".{place}.lock"):
+            known = Suite(name, self._root / "apt" / place, architecture)
+            yield self._suites.setdefault(place, known)
 
     def _make_tools(self, tree: Path) -> None:
         _merge_usr(tree)
@@ -197,11 +217,16 @@ class Toolbox:
             shutil.rmtree(tree / name, ignore_errors=True)
         _write_wrappers(tree)
 
+    def _make_guest_tools(self, tree: Path) -> None:
+        _merge_usr(tree)
+        with self._suite(suites.STABLE, TARGET.debian) as suite:
+            suite.unpack(GUEST_TOOLS, tree, dependencies=True)
+
     def _make_kernel(self, role: str, tree: Path) -> None:
         _merge_usr(tree)
-        choice = kernels.choose(role, self.offered(kernels.META))
+        choice = kernels.choose(role, self.offered(kernels.META, TARGET.debian))
         kernels.announce(role, choice)
-        with self._suite(choice.suite) as suite:
+        with self._suite(choice.suite, TARGET.debian) as suite:
             suite.unpack(kernels.packages(suite.depends), tree, dependencies=False)
         [modules] = (tree / "usr/lib/modules").iterdir()
         say(f"depmod for {modules.name}")

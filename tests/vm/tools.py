@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from .once import BUILD, made_once
+from .target import compiler
 
 SOURCES = Path(__file__).parent / "guest-tools"
 
@@ -55,5 +56,5 @@ def _compile(directory: Path) -> None:
     for source in PROGRAMS:
         output = directory / source.removesuffix(".c")
         subprocess.run(
-            ["gcc", *_FLAGS, "-s", "-o", output, SOURCES / source], check=True, timeout=600
+            [compiler(), *_FLAGS, "-s", "-o", output, SOURCES / source], check=True, timeout=600
         )

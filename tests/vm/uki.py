@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .disks import esp, gpt
+from .target import TARGET
 from .toolbox import Kernel, Toolbox
 
-STUB = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
-BOOT_PATH = "EFI/BOOT/BOOTX64.EFI"
+STUB = f"usr/lib/systemd/boot/efi/{TARGET.stub}"
+BOOT_PATH = f"EFI/BOOT/{TARGET.boot_file}"
 
 
 def build_uki(
@@ -33,7 +34,7 @@ def build_uki(
             "build",
             f"--linux={kernel.vmlinuz}",
             f"--uname={kernel.version}",
-            f"--stub={toolbox.path(STUB)}",
+            f"--stub={toolbox.guest_path(STUB)}",
             f"--cmdline={cmdline}",
             "--os-release=ID=test\n",
             *arguments,

@@ -29,6 +29,13 @@
 #define ON_A_DISK "dev >= 1048576"
 #define INODE(inode) "dev=" inode "i_sb->s_dev:u32 ino=" inode "i_ino:u64"
 
+/* How the kernel calls the function behind a system call. */
+#ifdef __aarch64__
+#define SYSTEM_CALL "__arm64_sys_"
+#else
+#define SYSTEM_CALL "__x64_sys_"
+#endif
+
 /* `look` tells names. Were it to miss one, the others tell all the same that somebody was there. */
 static const struct {
 	const char *name;
@@ -50,8 +57,8 @@ static const struct {
 	{ "exec", "p:cfs/exec security_bprm_check comm=$comm " INODE("bprm->file->f_inode->"),
 	  ON_A_DISK },
 	/* where ours leaves its own namespace, and where it attaches */
-	{ "setns", "p:cfs/setns __x64_sys_setns comm=$comm", NULL },
-	{ "attach", "p:cfs/attach __x64_sys_move_mount comm=$comm", NULL },
+	{ "setns", "p:cfs/setns " SYSTEM_CALL "setns comm=$comm", NULL },
+	{ "attach", "p:cfs/attach " SYSTEM_CALL "move_mount comm=$comm", NULL },
 };
 #define COUNT (sizeof(EVENTS) / sizeof(*EVENTS))
 

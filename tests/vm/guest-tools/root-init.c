@@ -118,6 +118,7 @@ int main(int argc, char **argv)
 	for (char **variable = environ; *variable; variable++)
 		printf("variable: %s\n", *variable);
 	show("/sys/module/sha256_ssse3/initstate");
+	show("/sys/module/sha2_ce/initstate"); /* arm64 */
 	show("/sys/module/overlay/parameters/redirect_max");
 	show("/sys/module/loop/parameters/max_part");
 	show("/sys/module/loop/parameters/max_loop");

@@ -82,7 +82,7 @@ def soft_reboot() -> Iterator[Setup]:
     # Between attaching and the record.
     yield _case(
         "next-unrecorded",
-        "traced --inject=rename:signal=KILL $DIGEST; seen $DIGEST;"
+        "traced --inject=?rename,?renameat,?renameat2:signal=KILL $DIGEST; seen $DIGEST;"
         "next $DIGEST; code=$?; cat /tmp/said; away; next $DIGEST && seen $DIGEST; (exit $code)",
         code=32,
         stdout=r"\Afixture\nmounts: 1\nno record\n"
