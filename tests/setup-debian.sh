@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # Installs what building and testing need and the machine lacks; with the argument "demo", what the
-# demo needs; with "arm64", what a build for arm64 needs too. The names are those of Debian 12 and 13 alike. As an ordinary user it only says what
-# is missing.
+# demo needs; with "arm64", what a build for arm64 needs too. The names are those of Debian 12 and
+# 13 alike. As an ordinary user it only says what is missing.
 set -eu
 
 packages="
