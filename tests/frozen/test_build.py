@@ -33,6 +33,20 @@ def test_a_dynamic_program_breaks_them() -> None:
         elf.check(Path("/bin/true"))
 
 
+def test_the_linker_is_heard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It ignores an option that it does not have for the target: -z pack-relative-relocs for arm64,
+    2.40. What libc.a says each time is left out."""
+    program = tmp_path / "program.c"
+    program.write_text(
+        "#include <pwd.h>\nint main(void) { return getpwnam(0) != 0 || getpwuid(0) != 0; }\n"
+    )
+    options = ["-w", "-static", "-Wl,-z,nonsense", "-o", str(tmp_path / "program")]
+    build._run(["gcc", program, *options], build._without_users)
+    said = capsys.readouterr().err
+    assert "warning: -z nonsense ignored" in said
+    assert len(said.splitlines()) == 1, said
+
+
 EXECUTABLE_DATA = '__asm__(".section both, \\"awx\\"\\n.byte 0\\n.text");'
 
 

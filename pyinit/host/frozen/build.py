@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -187,9 +187,19 @@ def _link(
             *objects,
             *python.libc.after,
         ],
-        # libc.a warns of every call that would look users up: frozen code makes none.
-        quiet=True,
+        shown=_without_users,
     )
+
+
+# libc.a warns of every call that would look users up: frozen code makes none. (GNU ld, gold, lld)
+_LOOKS_UP = re.compile(
+    r"(?:.*: in function [`'][^\n]*:\n)?.*: warning: Using '\w+' in statically linked applications "
+    r"requires at runtime .*\n?"
+)
+
+
+def _without_users(said: str) -> str:
+    return _LOOKS_UP.sub("", said)
 
 
 def _raw(debug: Path, work: Path) -> tuple[Path, image.Places]:
@@ -237,10 +247,10 @@ def _compile(root: Path, work: Path, python: interpreter.Interpreter, source: Pa
     return target
 
 
-def _run(command: list[str | Path], quiet: bool = False) -> None:
+def _run(command: list[str | Path], shown: Callable[[str], str] = str) -> None:
+    """`shown`: what of its messages is shown, if it does not fail."""
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode or not quiet:
-        sys.stderr.write(done.stderr)
+    sys.stderr.write(done.stderr if done.returncode else shown(done.stderr))
     done.check_returncode()
 
 

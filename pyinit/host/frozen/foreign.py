@@ -9,6 +9,9 @@ from pyinit.host.frozen.apt import Apt, AptError, run
 
 # Processors with an entry point in csrc/runtime/start.c, and Debian's name of each.
 ARCHITECTURES = {"aarch64": "arm64", "x86_64": "amd64"}
+# Not to be had: csrc/system/confined.c and others read the low half of a number where it is on
+# little-endian machines.
+BIG_ENDIAN = frozenset({"ppc64", "s390x"})
 
 
 class ForeignError(Exception):
@@ -20,7 +23,10 @@ def compiler(processor: str) -> str:
     that processor is known."""
     if processor not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
-        raise ForeignError(f"--target {processor}: expected one of {known}")
+        why = ": it is big-endian, and the core is for little-endian processors"
+        raise ForeignError(
+            f"--target {processor}{why if processor in BIG_ENDIAN else ''}, expected one of {known}"
+        )
     name = f"{processor}-linux-gnu-gcc"
     if shutil.which(name) is None:
         package = f"gcc-{processor.replace('_', '-')}-linux-gnu"
