@@ -50,6 +50,9 @@ put 755 /usr/share/cfs/mkosi dracut-module/mkosi/mkosi.finalize
 put 755 /usr/bin dracut-module/mkosi/cfs-seal-disk
 put 644 /usr/share/cfs/mkosi/mkosi.repart dracut-module/mkosi/mkosi.repart/*.conf
 
+# Loaded by who needs it: docs/howto/selinux.md.
+put 644 /usr/share/cfs/selinux selinux/cfs.cil
+
 put 644 /usr/share/cfs pyinit/host/config/setup-root-conf.toml pyinit/host/config/setup-root-conf.schema.json
 
 for section in 5 8; do

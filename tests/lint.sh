@@ -17,7 +17,7 @@ say mypy
 
 say prose
 "$bin/python" tests/prose.py
-"$bin/python" -m codespell_lib ./*.md completions csrc debian docs dracut-module man packaging pyinit
+"$bin/python" -m codespell_lib ./*.md completions csrc debian docs dracut-module man packaging pyinit selinux
 
 say shellcheck
 find run tests dracut-module .ci .clusterfuzzlite -type f \( -name '*.sh' -o -name run \) -exec shellcheck {} +

@@ -15,7 +15,7 @@ from tests.demo.image import Image, build_image
 from tests.demo.root import build_root
 
 from .disks import MIB
-from .once import BUILD, STAMP, made_once
+from .once import BUILD, REPOSITORY, STAMP, made_once
 from .repository import REPOSITORY_FORMAT, add_image, make_repository
 from .store import sealed_disk
 from .systemd_root import AGENT, PACKAGES, SEAL, SERVICE, WITHOUT_MODULES, rounded
@@ -27,8 +27,21 @@ _CONFIG = "SELINUX=enforcing\nSELINUXTYPE=default\n"
 _PATIENT = "[Service]\nTimeoutSec=infinity\nWatchdogSec=0\n"
 _MANAGER = "[Manager]\nDefaultTimeoutStartSec=infinity\nDefaultDeviceTimeoutSec=infinity\n"
 STORE_LABEL = b"system_u:object_r:usr_t:s0\0"
+MODULE = REPOSITORY / "selinux/cfs.cil"
+WITH_MODULE = "/usr/share/policy-with-cfs"
+"""In the tree: what /etc/selinux/default is once the module is installed."""
 # As docs/howto/selinux.md has it: by the tree's own tools, before the image is made.
 LABEL = "setfiles -m -F /etc/selinux/default/contexts/files/file_contexts /"
+# The policy stays as it was: what the module is needed for is seen too.
+INSTALL = f"""
+cp -a /etc/selinux/default /etc/selinux/plain
+mkdir -p /var/lib/selinux/default
+semodule -X 100 -n -s default $(printf -- '-i %s ' /usr/share/selinux/default/*.pp.bz2)
+semodule -n -s default -i /usr/share/cfs/selinux/cfs.cil
+mv /etc/selinux/default {WITH_MODULE}
+mv /etc/selinux/plain /etc/selinux/default
+rm -r /var/lib/selinux
+"""
 
 
 @dataclass(frozen=True)
@@ -55,11 +68,12 @@ def make_selinux_root(toolbox: Toolbox) -> SelinuxRoot:
             "usr/lib/systemd/system/test-agent.service": (0o644, SERVICE),
             "etc/selinux/config": (0o644, _CONFIG),
             "etc/hostname": (0o644, "labelled\n"),
+            "usr/share/cfs/selinux/cfs.cil": (0o644, MODULE.read_text()),
             "usr/lib/systemd/system/service.d/10-test.conf": (0o644, _PATIENT),
             "usr/lib/systemd/system.conf.d/10-test.conf": (0o644, _MANAGER),
         },
         enabled=["test-agent.service"],
-        finish=LABEL,
+        finish=INSTALL + LABEL,
     )  # fmt: skip
     stamp = (tree.parent / STAMP).read_text()
     image, objects = build_image(place / "image", toolbox, tree, stamp)

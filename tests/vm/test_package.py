@@ -21,7 +21,7 @@ EXPECTED = (
     "/usr/share/bash-completion/completions/cfs-uki",
     "/usr/share/bash-completion/completions/cfs-seal-disk",
     "/usr/share/cfs/mkosi/mkosi.conf", "/usr/share/cfs/mkosi/mkosi.finalize",
-    "/usr/share/cfs/setup-root-conf.toml",
+    "/usr/share/cfs/selinux/cfs.cil", "/usr/share/cfs/setup-root-conf.toml",
     "/usr/share/initramfs-tools/hooks/cfs",
     "/usr/share/initramfs-tools/scripts/init-top/cfs",
     "/usr/share/initramfs-tools/scripts/panic/cfs", "/usr/share/cfs/initramfs-tools/boot-script",

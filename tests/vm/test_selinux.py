@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""A root with Debian's SELinux policy, enforcing: it comes up whole, whatever of it is in memory.
+"""A root with Debian's SELinux policy, enforcing: it comes up whole, whatever of it is in memory,
+and its fstab mounts another.
 
 cfs-init is PID 1 of the initrd. No policy is loaded there: what it mounts has no labels, and the
 systemd of the root gives them, by the list that it is left.
@@ -17,7 +18,7 @@ from .guest import Console, Disk, boot
 from .initrd import BOOT_MODULES, CONFIG, boot_initrd, configuration
 from .product import cfs_init
 from .rootdisk import CARRIED
-from .selinux_root import SelinuxRoot, make_selinux_root
+from .selinux_root import WITH_MODULE, SelinuxRoot, make_selinux_root
 from .systemd_root import script_disk
 from .toolbox import Toolbox
 
@@ -66,19 +67,19 @@ def root(toolbox: Toolbox) -> SelinuxRoot:
 
 
 def come_up(
-    toolbox: Toolbox, root: SelinuxRoot, work: Path, role: str, settings: Mapping[str, str]
-) -> Report:
+    toolbox: Toolbox, root: SelinuxRoot, work: Path, role: str, settings: Mapping[str, str],
+    script: str = REPORT,
+) -> Report:  # fmt: skip
     kernel = toolbox.kernel(role)
     initrd = boot_initrd(
         kernel, cfs_init(), modules=BOOT_MODULES,
         files={CONFIG: configuration(**settings), CARRIED: root.carried()},
     )  # fmt: skip
+    script = script.replace("DIGEST", root.image.digest)
+    archive = script_disk(work / "script.tar", script, {"cfs-init": cfs_init()})
     console = boot(
         toolbox, kernel=kernel.vmlinuz, initrd=initrd, append=APPEND, memory=1024, limit=LIMIT,
-        disks=[
-            Disk(root.disk, discard_writes=True),
-            Disk(script_disk(work / "script.tar", REPORT), read_only=True),
-        ],
+        disks=[Disk(root.disk, discard_writes=True), Disk(archive, read_only=True)],
         log=work / "console.log",
     )  # fmt: skip
     assert not console.timed_out, console.tail
@@ -126,18 +127,96 @@ def test_it_comes_up_enforcing_with_every_label(
 ) -> None:
     settings = MODES[mode]
     report = come_up(toolbox, root, tmp_path, role, settings)
-    assert report.one("state") == "running", report
-    assert report.all("failed") == []
-    assert report.one("enforce") == "1"
-    assert report.one("list") == ""  # systemd has done what it says, and removed it
-    for path, label in LABELS.items():
-        assert report.one(f"label {path}") == f"system_u:object_r:{label}:s0"
+    check(report)
     writable = settings.get("root") == "transient"
     assert report.one("root").startswith("rw," if writable else "ro,")
     assert "verity=require" in report.one("root")
     # A mount of its own, so that no file of it was copied into memory.
     assert bool(report.one("usr")) == writable
     assert not writable or report.one("usr").startswith("/usr rw,")
+
+
+def check(report: Report) -> None:
+    """What each root says that is up, with every label and nothing denied on our account."""
+    assert report.one("state") == "running", report
+    assert report.all("failed") == []
+    assert report.one("enforce") == "1"
+    assert report.one("list") == ""  # systemd has done what it says, and removed it
+    for path, label in LABELS.items():
+        assert report.one(f"label {path}") == f"system_u:object_r:{label}:s0"
     # What the policy denies others, in an empty /var for instance, it denies them everywhere.
     for line in (*report.all("wrong"), *report.all("denied")):
         assert not NO_LABEL.search(line) or CREDENTIALS.search(line), line
+
+
+# Lines of fstab, in the /etc of a transient root: as Debian's policy is, and with our module.
+MOUNTS = f"""
+echo "state: $(systemctl is-system-running --wait)"
+mkdir -p /usr/lib/composefs /var/upper /var/work
+cp /run/test/cfs-init /usr/lib/composefs/cfs-init
+ln -s ../lib/composefs/cfs-init /usr/sbin/mount.cfs
+line() {{ echo "/sysroot/composefs /$1 cfs digest=DIGEST,$2 0 0" >>/etc/fstab; }}
+line mnt ro
+line media upperdir=/var/upper,workdir=/var/work
+line srv noauto
+line opt noauto,nosuch
+systemctl daemon-reload
+try() {{
+    systemctl start $1.mount
+    echo "$2: $?"
+    systemctl status --no-pager -n 20 $1.mount | sed "s/^/$2 said: /"
+}}
+restorecon -R /usr/lib/composefs
+try mnt plain
+echo "why: $(dmesg | grep -o 'denied  {{ [^}}]*}}.*path="/usr/lib/composefs/cfs-init"' | head -n 1)"
+cp -rT {WITH_MODULE} /etc/selinux/default
+load_policy
+restorecon -R /usr/lib/composefs
+echo "label: $(stat -c %C /usr/lib/composefs/cfs-init)"
+dmesg -C
+for name in mnt media opt; do try $name $name; done
+mount /srv >/run/said 2>&1 </dev/null
+echo "srv: $? $(cat /run/said)"
+echo "read: $(cat /mnt/etc/hostname)"
+chroot /mnt /bin/true
+echo "run: $?"
+runcon -t dmesg_t /mnt/usr/bin/dmesg >/run/said 2>&1
+echo "confined: $?"
+echo new >/media/etc/new
+echo "written: $(cat /media/etc/new) $(stat -c %C /media/etc/new /media/etc/passwd | tr '\\n' ' ')"
+(set -e; echo x >>/media/etc/shadow; cp /bin/true /media/usr/bin/new; /media/usr/bin/new
+    mkdir /media/home/new; rm /media/etc/hostname; mv /media/etc/issue /media/etc/other)
+echo "changed: $?"
+mount -o remount,nosuid /mnt >/run/said 2>&1 </dev/null
+echo "remount: $? $(grep -c ' /mnt ro,nosuid' /proc/self/mountinfo)"
+umount /srv >/run/said 2>&1 </dev/null
+echo "umount: $?"
+systemctl stop mnt.mount media.mount
+echo "stop: $?"
+dmesg | cat | grep -E 'avc: +denied.*(mount[.]cfs|cfs_t|unlabeled_t)' | sed 's/^/denied: /'
+"""
+
+
+@pytest.mark.all_only
+@pytest.mark.parametrize("role", ["stable", "newest"])
+def test_a_line_of_fstab(toolbox: Toolbox, root: SelinuxRoot, tmp_path: Path, role: str) -> None:
+    """Debian's policy does not even let mount(8) run the helper. With the module all is as without
+    SELinux, of a store without labels."""
+    report = come_up(toolbox, root, tmp_path, role, MODES["transient-root-in-memory"], MOUNTS)
+    assert report.one("state") == "running"
+    assert report.one("plain") != "0", report
+    assert report.one("why").startswith("denied  { execute_no_trans } "), report.lines
+    assert report.one("label") == "system_u:object_r:cfs_exec_t:s0"
+    assert (report.one("mnt"), report.one("media")) == ("0", "0"), report
+    # A refusal is heard: the helper may write to the journal.
+    assert report.one("opt") != "0"
+    assert any("unknown mount option" in line for line in report.all("opt said")), report.lines
+    assert report.one("srv") == "0 "
+    assert report.one("read") == "labelled"
+    assert (report.one("run"), report.one("confined")) == ("0", "0"), report
+    written = "new system_u:object_r:etc_runtime_t:s0 system_u:object_r:etc_t:s0 "
+    assert report.one("written") == written
+    assert report.one("changed") == "0"
+    assert report.one("remount") == "0 1"
+    assert (report.one("umount"), report.one("stop")) == ("0", "0")
+    assert report.all("denied") == []
