@@ -46,6 +46,12 @@ uint16_t mode_of(uint8_t entry_type)
 	return entry_type < sizeof(modes) / sizeof(modes[0]) ? modes[entry_type] : uint16_t{ 0 };
 }
 
+/* Of the name what is behind the kind, and behind the escape. */
+bool is_mark(std::string_view name)
+{
+	return name == "overlay.whiteout" || name == "overlay.whiteouts";
+}
+
 /* Linux fs/overlayfs: struct ovl_metacopy, or nothing at all */
 std::string_view digest_of(std::string_view value, uint64_t offset)
 {
@@ -113,7 +119,7 @@ void Attributes::clear()
 {
 	payload = {};
 	digest = {};
-	whiteout = redirected = metacopy = false;
+	whiteout = by_user = redirected = metacopy = false;
 	others.clear();
 }
 
@@ -304,15 +310,15 @@ uint64_t Image::take(uint64_t offset, bool all, uint64_t end, Attributes &out) c
 				out.payload.remove_prefix(1);
 		} else if (suffix == "metacopy") {
 			out.digest = digest_of(value, offset);
-		} else if (all && suffix.starts_with(OVERLAY) && suffix != "overlay.whiteout" &&
-			   suffix != "overlay.whiteouts") {
+		} else if (all && suffix.starts_with(OVERLAY)) {
 			/* overlayfs takes the escape away */
-			out.others.push_back({ "trusted." + std::string(suffix), value });
+			out.others.push_back(
+				{ "trusted." + std::string(suffix), value, is_mark(suffix) });
 		}
 		return end;
 	}
-	if (index == USER && (suffix == "overlay.whiteout" || suffix == "overlay.whiteouts"))
-		return end;
+	if (index == USER && suffix == "overlay.whiteout")
+		out.by_user = true;
 	if (index == 0) {
 		for (size_t i = 1; i < PREFIX_COUNT; i++) {
 			if (suffix.starts_with(PREFIXES[i]))
@@ -320,7 +326,8 @@ uint64_t Image::take(uint64_t offset, bool all, uint64_t end, Attributes &out) c
 		}
 	}
 	if (all)
-		out.others.push_back({ std::string(PREFIXES[index]) + std::string(suffix), value });
+		out.others.push_back({ std::string(PREFIXES[index]) + std::string(suffix), value,
+				       index == USER && is_mark(suffix) });
 	return end;
 }
 
@@ -374,8 +381,8 @@ void Image::attributes(const Inode &inode, bool all, Attributes &out) const
 	}
 }
 
-Walk::Walk(const Image &image)
-	: image_(image), seen_(image.slots()), inode_(image.inode(image.root()))
+Walk::Walk(const Image &image, std::vector<Hidden> *hidden)
+	: image_(image), hidden_(hidden), seen_(image.slots()), inode_(image.inode(image.root()))
 {
 	if (!inode_.is_directory())
 		throw Malformed("a root that is no directory", inode_.offset);
@@ -466,6 +473,9 @@ bool Walk::step(Directory &directory)
 					directory.inode.offset);
 		if (!inode_.is_whiteout())
 			break;
+		if (hidden_)
+			hidden_->push_back({ directory.inode.nid, nid,
+					     static_cast<uint32_t>(names_.size()) });
 	}
 	path_.resize(directory.path_length);
 	path_ += '/';
@@ -489,7 +499,8 @@ bool Walk::next()
 		stack_.pop_back();
 	if (stack_.empty())
 		return false;
-	name = static_cast<uint32_t>(names_.size() - 1);
+	name = this->name();
+	directory_ = stack_.back().inode.nid;
 	again_ = seen_[inode_.nid] != 0;
 	if (again_) {
 		if (inode_.is_directory())
@@ -498,16 +509,21 @@ bool Walk::next()
 	}
 	see(name);
 	if (inode_.is_directory())
-		enter(stack_.back().inode.nid, name);
+		enter(directory_, name);
 	return true;
 }
 
 std::string Walk::first_path() const
 {
+	return path_of(seen_[inode_.nid] - 1);
+}
+
+std::string Walk::path_of(uint32_t name) const
+{
 	std::vector<std::string_view> parts;
 	std::string path;
 
-	for (uint32_t i = seen_[inode_.nid] - 1; i != 0; i = names_[i].parent)
+	for (uint32_t i = name; i != 0; i = names_[i].parent)
 		parts.push_back(names_[i].name);
 	for (auto part = parts.rbegin(); part != parts.rend(); ++part) {
 		path += '/';

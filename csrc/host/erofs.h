@@ -69,6 +69,7 @@ struct Inode {
 struct Xattr {
 	std::string name;
 	std::string_view value;
+	bool mark; /* one that the writer gives to whiteouts and to their directories */
 };
 
 /* The xattrs of an inode, as overlayfs and composefs mean them. */
@@ -76,6 +77,7 @@ struct Attributes {
 	std::string_view payload; /* where the content is, below the store; empty: nowhere */
 	std::string_view digest;  /* fs-verity, 32 or 64 raw bytes, or empty */
 	bool whiteout = false;    /* a regular file that stands for a whiteout of the tree */
+	bool by_user = false;     /* and that says so for overlays of users too */
 	bool redirected = false;
 	bool metacopy = false;
 	std::vector<Xattr> others;
@@ -132,7 +134,14 @@ class Image {
  * overlayfs hides are passed over. */
 class Walk {
     public:
-	explicit Walk(const Image &image);
+	/* A whiteout that was passed over: its number, its directory's, and before which name. */
+	struct Hidden {
+		uint64_t directory;
+		uint64_t inode;
+		uint32_t before;
+	};
+
+	explicit Walk(const Image &image, std::vector<Hidden> *hidden = nullptr);
 
 	bool next(); /* false: that was all */
 
@@ -150,6 +159,18 @@ class Walk {
 		return again_;
 	}
 	std::string first_path() const; /* that name */
+
+	/* Which of all names, from 0; the same in each walk. Its path, as soon as it was there. */
+	uint32_t name() const
+	{
+		return static_cast<uint32_t>(names_.size() - 1);
+	}
+	std::string path_of(uint32_t name) const;
+	/* The number of the directory that it is in. */
+	uint64_t directory() const
+	{
+		return directory_;
+	}
 
     private:
 	struct Directory {
@@ -174,11 +195,13 @@ class Walk {
 	bool step(Directory &directory);
 
 	const Image &image_;
+	std::vector<Hidden> *hidden_;
 	std::vector<Directory> stack_;
 	std::vector<Name> names_;
 	std::vector<uint32_t> seen_; /* by number: the first name and 1, or 0 */
 	std::string path_;
 	Inode inode_;
+	uint64_t directory_ = 0;
 	uint64_t count_ = 0;
 	uint64_t used_ = 0;
 	bool started_ = false;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstring>
+#include <tuple>
 #include <utility>
 
 namespace cfs
@@ -71,18 +72,130 @@ bool has_content(const Inode &inode)
 	return inode.is_regular() && inode.size && inode.layout != Layout::chunks;
 }
 
-void dump_line(const Image &image, const Walk &walk, Attributes &about, std::string &out)
+/* An empty file with one of both marks has been given it by somebody else. */
+bool is_whiteout(const Attributes &about)
+{
+	return about.whiteout && about.by_user;
+}
+
+/* What a line does not say by itself: which name stands for an inode, and what hides others. */
+class Homes {
+    public:
+	explicit Homes(const Image &image) : walk_(image, &hidden_)
+	{
+		Attributes about;
+		std::vector<Name> names;
+		std::vector<uint64_t> numbers;
+		size_t next = 0;
+		bool links = false;
+
+		while (walk_.next()) {
+			const Inode &inode = walk_.inode();
+
+			if (inode.is_regular() && !inode.size && inode.xattr_size) {
+				image.attributes(inode, false, about);
+				if (is_whiteout(about))
+					hiding_.push_back(walk_.directory());
+			}
+			names.push_back({ walk_.directory(), inode.nid, walk_.name(), true });
+			if (walk_.again())
+				links = true;
+			else
+				numbers.push_back(walk_.inode().nid);
+		}
+		std::sort(hiding_.begin(), hiding_.end());
+		if (!links)
+			return;
+		for (const Walk::Hidden &one : hidden_) {
+			names.push_back({ one.directory, one.inode, one.before, false });
+			numbers.push_back(one.inode);
+		}
+		/* As images are made: inodes in the order of their names, breadth first. */
+		std::stable_sort(names.begin() + 1, names.end(), [](const Name &a, const Name &b) {
+			return std::tie(a.directory, a.index, a.visible) <
+			       std::tie(b.directory, b.index, b.visible);
+		});
+		std::sort(numbers.begin(), numbers.end());
+		for (const Name &name : names) {
+			if (next < numbers.size() && name.inode == numbers[next]) {
+				homes_.push_back({ name.inode, name.index });
+				next++;
+			}
+		}
+		if (next < numbers.size()) /* somebody else's, in another order */
+			homes_.clear();
+	}
+
+	/* Is the name that the other walk is at another one of its inode? */
+	bool again(const Walk &walk) const
+	{
+		const Home *home = find(walk);
+
+		return home ? home->name != walk.name() : walk.again();
+	}
+	std::string path(const Walk &walk) const
+	{
+		const Home *home = find(walk);
+
+		return home ? walk_.path_of(home->name) : walk.first_path();
+	}
+
+	/* Are there whiteouts in it? */
+	bool hides(const Inode &directory) const
+	{
+		return std::binary_search(hiding_.begin(), hiding_.end(), directory.nid);
+	}
+
+    private:
+	struct Name {
+		uint64_t directory;
+		uint64_t inode;
+		uint32_t index;
+		bool visible; /* else it stands before the name of that index */
+	};
+	struct Home {
+		uint64_t inode;
+		uint32_t name;
+	};
+
+	const Home *find(const Walk &walk) const
+	{
+		auto found = std::lower_bound(
+			homes_.begin(), homes_.end(), walk.inode().nid,
+			[](const Home &home, uint64_t inode) { return home.inode < inode; });
+
+		return found == homes_.end() ? nullptr : &*found;
+	}
+
+	std::vector<Walk::Hidden> hidden_;
+	Walk walk_;
+	std::vector<Home> homes_;      /* of all inodes, in order; or none */
+	std::vector<uint64_t> hiding_; /* directories */
+};
+
+/* An xattr that the writer gives again. */
+bool is_given(const Xattr &xattr, const Inode &inode, const Attributes &about, const Homes &homes)
+{
+	if (!xattr.mark)
+		return false;
+	return inode.is_directory() ? xattr.name.ends_with('s') && homes.hides(inode) :
+				      !xattr.name.ends_with('s') && is_whiteout(about);
+}
+
+void dump_line(const Image &image, const Walk &walk, const Homes &homes, Attributes &about,
+	       std::string &out)
 {
 	const Inode &inode = walk.inode();
+	bool again = homes.again(walk);
 
 	image.attributes(inode, true, about);
 	escape(out, walk.path().empty() ? "/" : walk.path(), 0);
 	out += ' ';
 	number(out, inode.size);
 	out += ' ';
-	if (walk.again())
+	if (again)
 		out += '@';
-	number(out, about.whiteout ? (inode.mode & ~S_IFMT) | WHITEOUT_MODE : inode.mode, 8);
+	number(out, is_whiteout(about) ? (inode.mode & ~S_IFMT) | WHITEOUT_MODE : inode.mode, 8);
 	for (uint32_t value : { inode.nlink, inode.uid, inode.gid, inode.rdev }) {
 		out += ' ';
 		number(out, value);
@@ -92,8 +205,8 @@ void dump_line(const Image &image, const Walk &walk, Attributes &about, std::str
 	out += '.';
 	number(out, inode.mtime_nsec);
 	out += ' ';
-	if (walk.again())
-		escape(out, walk.first_path(), ESCAPE_LONE_DASH);
+	if (again)
+		escape(out, homes.path(walk), ESCAPE_LONE_DASH);
 	else if (inode.is_link())
 		escape(out, image.content(inode), ESCAPE_LONE_DASH);
 	else if (!about.payload.empty())
@@ -111,6 +224,8 @@ void dump_line(const Image &image, const Walk &walk, Attributes &about, std::str
 	else
 		hexadecimal(out, about.digest);
 	for (const Xattr &xattr : about.others) {
+		if (is_given(xattr, inode, about, homes))
+			continue;
 		out += ' ';
 		escape(out, xattr.name, ESCAPE_EQUAL);
 		out += '=';
@@ -153,12 +268,13 @@ uint64_t key_of(std::string_view text)
 
 void dump(const Image &image, const Sink &sink)
 {
+	Homes homes(image);
 	Walk walk(image);
 	Attributes about;
 	std::string out;
 
 	while (walk.next()) {
-		dump_line(image, walk, about, out);
+		dump_line(image, walk, homes, about, out);
 		if (out.size() >= PIECE) {
 			sink(out);
 			out.clear();

@@ -15,7 +15,10 @@ namespace cfs
 /* Takes text, a piece after the other. */
 using Sink = std::function<void(std::string_view)>;
 
-/* composefs-dump(5): a line for each name. */
+/* composefs-dump(5): a line for each name. Of several names of an inode one stands for it, and the
+ * writer puts the inode where that name is: so it is the one that has it there, and the same image
+ * is made of the text. composefs-info takes the first one, which is the same unless somebody wrote
+ * a text by hand. */
 void dump(const Image &image, const Sink &sink);
 
 /* A line for each name at and below `path` ("" is the root, which itself has none), with where a
