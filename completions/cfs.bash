@@ -38,8 +38,8 @@ _cfs_options() { # COMMAND VERB: the options there
 		echo "-h --help -q --quiet --uki --no-uki --except --keep --dry-run --grace --now"
 		;;
 	"cfs-store image")
-		echo "-h --help -q --quiet -o --output --print-digest --digest-only --min-version " \
-			"--max-version"
+		echo "-h --help -q --quiet --object-store --create --verity --name -o --output " \
+			"--print-digest --digest-only --min-version --max-version"
 		;;
 	"cfs-store dump") echo "-h --help -q --quiet" ;;
 	"cfs-init-config ") echo "-h --help --version" ;;
@@ -114,6 +114,9 @@ _cfs_values() {
 	"cfs-store gc --keep") echo "NONE" ;;
 	"cfs-store gc --grace") echo "NONE" ;;
 	"cfs-store gc ") echo "DIR" ;;
+	"cfs-store image --object-store") echo "DIR" ;;
+	"cfs-store image --verity") echo "auto require off" ;;
+	"cfs-store image --name") echo "NONE" ;;
 	"cfs-store image -o" | "cfs-store image --output") echo "FILE" ;;
 	"cfs-store image --min-version") echo "0 1" ;;
 	"cfs-store image --max-version") echo "0 1" ;;

@@ -10,7 +10,8 @@ class Unfit(ValueError):
     """What no image can be made of: (the rule, in which line of the source; 0: in none)."""
 
 class Unreadable(ValueError):
-    """What of a directory no image can be made of: (path below it, errno, the rule or "")."""
+    """What of a directory no image can be made of: (path below it, errno or 0, the rule, or of what
+    the errno is; "" where it is the file itself)."""
 
 class Image:
     """A composefs image in memory. Malformed: its headers are not those of one."""
@@ -98,6 +99,26 @@ def image_of_tree(
 ) -> bytes:
     """The same of a directory, as mkcomposefs makes it. `progress`: as for measure(), while files
     are hashed; before that with zeros. Unreadable. Unfit."""
+
+Stored = tuple[bytes, int, str, bytes, int]
+
+def store_tree(
+    directory: int,
+    target: int,
+    threads: int,
+    least: int,
+    most: int,
+    named: bool,
+    prefix: str,
+    limit: int,
+    progress: Callable[[int, int], object],
+    take: Callable[[list[Stored]], object],
+) -> bytes:
+    """The same, and each content that is not in the image is copied, as by copy().
+
+    `take(copies)`, from this thread, when there are `limit` of them, and in the end before the
+    image is made. Of each: path below the directory; a descriptor, the caller's to close; the name,
+    if it had to have one, the caller's to take away; digest; size. ValueError: the limit is 0."""
 
 def verity_digest(data: bytes, algorithm: int) -> bytes:
     """The fs-verity digest of data in memory. ValueError: an unknown algorithm."""

@@ -3,7 +3,6 @@
 #include "verity.h"
 
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <linux/fsverity.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -62,9 +61,10 @@ class Opener {
 	}
 
 	/* Fills `out` in where it is no regular file. */
-	int open(const std::string &name, Measured &out, struct statx &status)
+	int open(const File &file, Measured &out, struct statx &status)
 	{
-		Descriptor fd(open_beside(name));
+		Descriptor fd(file.fd < 0 ? open_beside(file.name) :
+					    fcntl(file.fd, F_DUPFD_CLOEXEC, 0));
 
 		status = {};
 		if (fd.get() < 0) {
@@ -202,7 +202,7 @@ class Measuring {
 	{
 		Measured &out = found[index];
 		struct statx status;
-		Descriptor fd(opener.open(files_[index].name, out, status));
+		Descriptor fd(opener.open(files_[index], out, status));
 		Verity &verity = verities.of(files_[index].algorithm);
 
 		if (fd.get() >= 0 && threads_ > 1 && status.stx_size >= LARGE) {
@@ -257,7 +257,7 @@ class Measuring {
 
 		std::call_once(large.opened, [&] {
 			struct statx status;
-			int fd = opener.open(file.name, out, status);
+			int fd = opener.open(file, out, status);
 
 			large.fd = std::make_unique<Descriptor>(fd);
 			large.verity = std::make_unique<Verity>(file.algorithm);
@@ -335,10 +335,8 @@ class Measuring {
 
 class Copying {
     public:
-	Copying(int target, const std::vector<File> &files, bool follow, bool named,
-		const std::string &prefix)
-		: found(files.size()), target_(target), files_(files), follow_(follow),
-		  named_(named), prefix_(prefix)
+	Copying(NewFiles &where, const std::vector<File> &files, bool follow)
+		: found(files.size()), where_(where), files_(files), follow_(follow)
 	{
 	}
 
@@ -358,12 +356,6 @@ class Copying {
 		}
 	}
 
-	void undo()
-	{
-		for (Copied &one : found)
-			drop(one);
-	}
-
 	Pool pool;
 	std::vector<Copied> found;
 
@@ -373,19 +365,19 @@ class Copying {
 		Copied &out = found[index];
 		Measured source;
 		struct statx status;
-		Descriptor fd(opener.open(files_[index].name, source, status));
+		Descriptor fd(opener.open(files_[index], source, status));
 
 		out.error = source.error;
 		out.regular = source.regular;
 		if (fd.get() < 0)
 			return;
 		out.ours = true;
-		make(out, index);
+		out.error = where_.make(out.file);
 		if (out.error)
 			return;
-		if (shared(fd.get(), out.fd)) {
+		if (where_.share(fd.get(), out.file)) {
 			/* What was taken, whatever the source becomes meanwhile. */
-			out.error = read_all(out.fd, status.stx_size, pool, buffer,
+			out.error = read_all(out.file.fd(), status.stx_size, pool, buffer,
 					     [&](const uint8_t *data, size_t size, uint64_t) {
 						     verity.add(data, size);
 						     out.size += size;
@@ -397,80 +389,20 @@ class Copying {
 					     [&](const uint8_t *data, size_t size, uint64_t at) {
 						     verity.add(data, size);
 						     out.size += size;
-						     return put(out, data, size, at);
+						     int error = out.file.put(data, size, at);
+
+						     out.ours = error != 0;
+						     return error;
 					     });
 		}
 		out.digest = verity.finish();
 		if (out.error)
-			drop(out);
+			out.file = {};
 	}
 
-	void make(Copied &out, size_t index)
-	{
-		if (!named_) {
-			out.fd = openat(target_, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0644);
-			if (out.fd >= 0)
-				return;
-			if (errno != EOPNOTSUPP && errno != EISDIR) {
-				out.error = errno;
-				return;
-			}
-			named_ = true;
-		}
-		out.name = "." + prefix_ + "." + std::to_string(index) + ".tmp";
-		out.fd = openat(target_, out.name.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC,
-				0644);
-		if (out.fd < 0) {
-			out.error = errno;
-			out.name.clear();
-		}
-	}
-
-	bool shared(int source, int copy)
-	{
-		if (!sharing_)
-			return false;
-		if (ioctl(copy, FICLONE, source) == 0)
-			return true;
-		if (errno == EOPNOTSUPP || errno == ENOTTY)
-			sharing_ = false;
-		return false;
-	}
-
-	static int put(Copied &out, const uint8_t *data, size_t size, uint64_t at)
-	{
-		while (size) {
-			ssize_t put = pwrite(out.fd, data, size, static_cast<off_t>(at));
-
-			if (put < 0 && errno == EINTR)
-				continue;
-			if (put < 0) {
-				out.ours = true;
-				return errno;
-			}
-			data += put;
-			size -= static_cast<size_t>(put);
-			at += static_cast<uint64_t>(put);
-		}
-		return 0;
-	}
-
-	void drop(Copied &one) const
-	{
-		if (one.fd >= 0)
-			close(one.fd);
-		if (!one.name.empty())
-			unlinkat(target_, one.name.c_str(), 0);
-		one.fd = -1;
-		one.name.clear();
-	}
-
-	int target_;
+	NewFiles &where_;
 	const std::vector<File> &files_;
 	bool follow_;
-	std::atomic<bool> named_;
-	std::string prefix_;
-	std::atomic<bool> sharing_ = true;
 	std::atomic<size_t> next_ = 0;
 };
 
@@ -485,17 +417,12 @@ std::vector<Measured> measure(int directory, const std::vector<File> &files, uns
 	return std::move(work.found);
 }
 
-std::vector<Copied> copy(int target, const std::vector<File> &files, unsigned threads, bool follow,
-			 bool named, const std::string &prefix, const Progress &progress)
+std::vector<Copied> copy(NewFiles &where, const std::vector<File> &files, unsigned threads,
+			 bool follow, const Progress &progress)
 {
-	Copying work(target, files, follow, named, prefix);
+	Copying work(where, files, follow);
 
-	try {
-		work.pool.run(threads, progress, [&work] { work.work(); });
-	} catch (...) {
-		work.undo();
-		throw;
-	}
+	work.pool.run(threads, progress, [&work] { work.work(); });
 	return std::move(work.found);
 }
 

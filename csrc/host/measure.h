@@ -3,6 +3,7 @@
 #ifndef CFS_HOST_MEASURE_H
 #define CFS_HOST_MEASURE_H
 
+#include "newfile.h"
 #include "pool.h"
 
 #include <cstddef>
@@ -16,6 +17,7 @@ namespace cfs
 struct File {
 	std::string name; /* below the directory that is given with it; a link is not followed */
 	int algorithm;    /* of fs-verity */
+	int fd = -1;	  /* where it is open already; the caller's */
 };
 
 /* What is read and hashed at a time: it stays in the cache in between. */
@@ -39,17 +41,14 @@ struct Copied {
 	int error = 0;
 	bool ours = false; /* the error is that of the copy */
 	bool regular = true;
-	int fd = -1;	  /* of the copy, open for reading and writing; the caller's */
-	std::string name; /* of the copy, where the file system has only those with one */
+	NewFile file;
 	std::string digest;
 	uint64_t size = 0;
 };
 
-/* The copies lie in the file system of `target`, and share blocks with their sources if that can
- * be. Where it has no O_TMPFILE (EOPNOTSUPP, EISDIR), or with `named`, a copy lies in `target`,
- * as `.PREFIX.NUMBER.tmp`. An exception leaves neither names nor descriptors. */
-std::vector<Copied> copy(int target, const std::vector<File> &files, unsigned threads, bool follow,
-			 bool named, const std::string &prefix, const Progress &progress);
+/* The copies share blocks with their sources if that can be. */
+std::vector<Copied> copy(NewFiles &where, const std::vector<File> &files, unsigned threads,
+			 bool follow, const Progress &progress);
 
 } // namespace cfs
 

@@ -172,7 +172,7 @@ std::vector<cfs::File> files_of(const Named &named)
 	std::vector<cfs::File> files;
 
 	for (const auto &[name, algorithm] : named)
-		files.push_back({ name, algorithm });
+		files.push_back({ name, algorithm, -1 });
 	return files;
 }
 
@@ -214,17 +214,20 @@ py::list copy(int target, const Named &named, unsigned threads, bool follow, boo
 {
 	std::vector<cfs::File> files = files_of(named);
 	std::vector<cfs::Copied> found;
+	cfs::NewFiles where(target, with_names, prefix);
 	py::list out;
 
 	{
 		cfs::Progress told = progress_of(progress);
 		py::gil_scoped_release free;
 
-		found = cfs::copy(target, files, threads, follow, with_names, prefix, told);
+		found = cfs::copy(where, files, threads, follow, told);
 	}
-	for (const cfs::Copied &one : found)
-		out.append(py::make_tuple(one.error, one.ours, one.regular, one.fd, one.name,
-					  py::bytes(one.digest), one.size));
+	for (cfs::Copied &one : found)
+		out.append(py::make_tuple(one.error, one.ours, one.regular, one.file.fd(),
+					  one.file.name(), py::bytes(one.digest), one.size));
+	for (cfs::Copied &one : found)
+		one.file.take();
 	return out;
 }
 
@@ -341,7 +344,37 @@ py::bytes image_of_tree(int directory, unsigned threads, unsigned least, unsigne
 {
 	cfs::Progress told = progress_of(progress);
 
-	return image_of([&] { return cfs::scan_tree(directory, threads, told); }, least, most);
+	return image_of([&] { return cfs::scan_tree(directory, threads, told, nullptr); }, least, most);
+}
+
+/* (path, fd, name, digest, size) of each; the descriptors and names are the list's. */
+py::list list_of(std::vector<cfs::Stored> &copies)
+{
+	py::list out;
+
+	for (const cfs::Stored &one : copies)
+		out.append(py::make_tuple(py::bytes(one.path), one.file.fd(), one.file.name(),
+					  py::bytes(one.digest), one.size));
+	for (cfs::Stored &one : copies)
+		one.file.take();
+	return out;
+}
+
+py::bytes store_tree(int directory, int target, unsigned threads, unsigned least, unsigned most,
+		     bool with_names, const std::string &prefix, size_t limit,
+		     const py::function &progress, const py::function &take)
+{
+	cfs::Progress told = progress_of(progress);
+	cfs::NewFiles files(target, with_names, prefix);
+	cfs::Target to = { files, limit, [&take](std::vector<cfs::Stored> &copies) {
+				  py::gil_scoped_acquire lock;
+
+				  take(list_of(copies));
+			  } };
+
+	if (limit == 0)
+		throw std::invalid_argument("no copy at a time");
+	return image_of([&] { return cfs::scan_tree(directory, threads, told, &to); }, least, most);
 }
 
 } // namespace
@@ -405,6 +438,9 @@ PYBIND11_MODULE(_cfshost, module)
 	module.def("scan", &scan, py::arg("directory"), py::arg("prefix"), py::arg("live"));
 	module.def("image_of_tree", &image_of_tree, py::arg("directory"), py::arg("threads"),
 		   py::arg("least"), py::arg("most"), py::arg("progress"));
+	module.def("store_tree", &store_tree, py::arg("directory"), py::arg("target"),
+		   py::arg("threads"), py::arg("least"), py::arg("most"), py::arg("named"),
+		   py::arg("prefix"), py::arg("limit"), py::arg("progress"), py::arg("take"));
 	module.def("make_image", &make_image, py::arg("text"), py::arg("least"), py::arg("most"));
 	module.def("verity_digest", &verity_digest, py::arg("data"), py::arg("algorithm"));
 }

@@ -41,7 +41,11 @@ void Pool::watch(const Progress &progress)
 {
 	std::unique_lock<std::mutex> lock(mutex_);
 
-	while (!changed_.wait_for(lock, BETWEEN, [this] { return running_ == 0; })) {
+	for (;;) {
+		changed_.wait_for(lock, BETWEEN, [this] { return running_ == 0 || hurried_; });
+		if (running_ == 0)
+			return;
+		hurried_ = false;
 		lock.unlock();
 		bool on = progress(files, bytes);
 		lock.lock();

@@ -31,6 +31,12 @@ class Pool {
 	bool wait(const std::function<bool()> &ready);
 	/* `change` what others wait for. */
 	void wake(const std::function<void()> &change);
+	/* Inside of both: `progress` is to be asked now. */
+	void hurry()
+	{
+		hurried_ = true;
+		changed_.notify_all();
+	}
 
 	std::atomic<bool> stop = false;
 	std::atomic<uint64_t> files = 0;
@@ -46,6 +52,7 @@ class Pool {
 	size_t running_ = 0; /* all that have been started and have not ended */
 	size_t met_ = 0;     /* of those, who came to meet() */
 	std::exception_ptr failure_;
+	bool hurried_ = false;
 };
 
 /* Closes it in the end. */

@@ -14,9 +14,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -30,10 +32,13 @@ namespace
 constexpr uint64_t SMALL = 64;
 /* A file of this size is hashed by all threads at once. */
 constexpr uint64_t LARGE = uint64_t{ 8 } << 20;
+/* And so many of them are kept open until then. */
+constexpr unsigned LARGE_LIMIT = 64;
 /* How many files a thread takes at a time. */
 constexpr size_t BATCH = 64;
 /* What the kernel has at most: XATTR_LIST_MAX, XATTR_SIZE_MAX. */
 constexpr size_t XATTRS_MAX = 65536;
+constexpr char COPY[] = "its copy in the store";
 constexpr char CHANGED[] = "it changed while it was read";
 constexpr int OPEN = O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
 
@@ -60,13 +65,15 @@ struct Found {
 	std::string_view name;
 	Node node;
 	struct stat status;
-	bool is_large;
+	std::unique_ptr<Descriptor> large; /* what is not hashed yet */
+	Stored copy;			   /* with a digest, or none */
 };
 
 struct Large {
 	Node *node;
 	std::string path;
 	struct stat status;
+	std::unique_ptr<Descriptor> fd;
 };
 
 bool same(const struct stat &a, const struct stat &b)
@@ -127,8 +134,9 @@ void set_digest(const std::string &digest, Arena &arena, Node &node)
 /* What one thread needs. */
 class Worker {
     public:
-	Worker(int directory, unsigned threads, Pool &pool)
-		: directory_(directory), threads_(threads), pool_(pool)
+	/* `large`: how many more files may be left to all threads. */
+	Worker(int directory, std::atomic<unsigned> &large, const Target *target, Pool &pool)
+		: directory_(directory), large_(large), target_(target), pool_(pool)
 	{
 	}
 
@@ -151,11 +159,13 @@ class Worker {
 	}
 	void one(int directory, const Entry &entry, const Node &parent);
 	void link(int fd, Node &node);
-	void content(int fd, const struct stat &status, Node &node);
+	void content(int fd, Found &file);
 	uint64_t read_some(int fd, uint64_t size);
+	bool leave();
 
 	int directory_;
-	unsigned threads_;
+	std::atomic<unsigned> &large_;
+	const Target *target_;
 	Pool &pool_;
 	std::string path_;
 	Verity verity_{ SHA256 };
@@ -224,17 +234,18 @@ void Worker::one(int directory, const Entry &entry, const Node &parent)
 	xattrs(fd.get(), !entry.is_regular, node);
 	if (node.is(S_IFLNK)) {
 		link(fd.get(), node);
-	} else if (node.is(S_IFREG) && node.size >= LARGE && threads_ > 1) {
-		file.is_large = true;
 	} else if (node.is(S_IFREG) && node.size) {
-		Descriptor readable(entry.is_regular ?
-					    -1 :
-					    open(place_of(fd.get()).c_str(),
-						 (OPEN & ~O_NOFOLLOW) | O_RDONLY));
+		auto readable = std::make_unique<Descriptor>(
+			entry.is_regular ? fd.take() :
+					   open(place_of(fd.get()).c_str(),
+						(OPEN & ~O_NOFOLLOW) | O_RDONLY));
 
-		if (!entry.is_regular && readable.get() < 0)
+		if (readable->get() < 0)
 			fail(errno);
-		content(entry.is_regular ? fd.get() : readable.get(), file.status, node);
+		if (node.size >= LARGE && leave())
+			file.large = std::move(readable);
+		else
+			content(readable->get(), file);
 	}
 	if (const char *rule = node.fault())
 		throw Unreadable(path_, 0, rule);
@@ -301,17 +312,40 @@ uint64_t Worker::read_some(int fd, uint64_t size)
 	return used;
 }
 
-/* Then it has to be what it was before. */
-void Worker::content(int fd, const struct stat &status, Node &node)
+/* May it be hashed later, by all threads? */
+bool Worker::leave()
 {
+	unsigned left = large_;
+
+	while (left && !large_.compare_exchange_weak(left, left - 1))
+		;
+	return left != 0;
+}
+
+/* Then it has to be what it was before. */
+void Worker::content(int fd, Found &file)
+{
+	Node &node = file.node;
+	NewFile copy;
 	struct stat after;
 	uint64_t left = node.size;
+	bool copied = target_ && node.size > SMALL, shared = false;
 
+	if (copied) {
+		if (int error = target_->files.make(copy))
+			throw Unreadable(path_, error, COPY);
+		shared = target_->files.share(fd, copy);
+	}
 	while (left && !pool_.stop) {
-		uint64_t got = read_some(fd, left);
+		/* Of what it shares: what was taken, whatever the file becomes meanwhile. */
+		uint64_t got = read_some(shared ? copy.fd() : fd, left);
 
 		if (got == 0)
 			changed();
+		if (copied && !shared) {
+			if (int error = copy.put(buffer_.data(), got, node.size - left))
+				throw Unreadable(path_, error, COPY);
+		}
 		left -= got;
 		pool_.bytes += got;
 		if (node.size <= SMALL)
@@ -322,25 +356,41 @@ void Worker::content(int fd, const struct stat &status, Node &node)
 	}
 	if (fstat(fd, &after) != 0)
 		fail(errno);
-	if (!same(status, after))
+	if (!same(file.status, after))
 		changed();
-	if (node.size > SMALL)
-		set_digest(verity_.finish(), arena, node);
+	if (node.size <= SMALL)
+		return;
+	std::string digest = verity_.finish();
+
+	set_digest(digest, arena, node);
+	if (copied)
+		file.copy = { path_, std::move(copy), std::move(digest), node.size };
 }
 
 class Scanner {
     public:
-	Scanner(int directory, unsigned threads, const Progress &progress)
-		: directory_(directory), threads_(threads), progress_(progress)
+	Scanner(int directory, unsigned threads, const Progress &progress, const Target *target)
+		: directory_(directory), threads_(std::max(threads, 1U)), progress_(progress),
+		  target_(target), large_left_(threads > 1 && !target ? LARGE_LIMIT : 0)
 	{
+		/* All threads together have half of the copies at most. */
+		if (target)
+			batch_ = std::clamp<size_t>(target->limit / (2 * threads_), 1, BATCH);
 	}
 
 	Tree scan()
 	{
 		root();
-		pool_.run(threads_, progress_, [this] { work(); });
+		pool_.run(
+			threads_,
+			[this](uint64_t files, uint64_t bytes) {
+				hand_over(false);
+				return progress_(files, bytes);
+			},
+			[this] { work(); });
 		if (pool_.stop) /* progress wanted that */
 			throw Unreadable({}, ECANCELED);
+		hand_over(true);
 		measure_large();
 		return std::move(tree_);
 	}
@@ -348,7 +398,7 @@ class Scanner {
     private:
 	void root()
 	{
-		Worker worker(directory_, threads_, pool_);
+		Worker worker(directory_, large_left_, target_, pool_);
 		Descriptor fd(open_below(directory_, {}));
 		struct stat status;
 		Node node;
@@ -365,7 +415,7 @@ class Scanner {
 
 	void work()
 	{
-		Worker worker(directory_, threads_, pool_);
+		Worker worker(directory_, large_left_, target_, pool_);
 		Batch batch;
 
 		while (take(batch)) {
@@ -387,6 +437,12 @@ class Scanner {
 		bool on = pool_.wait([&] {
 			if (todo_.empty())
 				return busy_ == 0;
+			if (target_ && copies_.size() + (busy_ + 1) * batch_ > target_->limit) {
+				full_ = !copies_.empty();
+				if (full_)
+					pool_.hurry();
+				return false;
+			}
 			batch = std::move(todo_.back());
 			todo_.pop_back();
 			busy_++;
@@ -398,10 +454,10 @@ class Scanner {
 
 	void share(const Batch &listed, std::vector<Entry> &files)
 	{
-		for (size_t i = 0; i < files.size(); i += BATCH) {
+		for (size_t i = 0; i < files.size(); i += batch_) {
 			Batch batch = { listed.directory, listed.path, {} };
 
-			for (size_t j = i; j < std::min(i + BATCH, files.size()); j++)
+			for (size_t j = i; j < std::min(i + batch_, files.size()); j++)
 				batch.entries.push_back(std::move(files[j]));
 			todo_.push_back(std::move(batch));
 		}
@@ -416,12 +472,30 @@ class Scanner {
 
 			if (!node) /* a directory that was written to gave it twice */
 				throw Unreadable(path, 0, CHANGED);
-			if (file.is_large)
-				large_.push_back({ node, std::move(path), file.status });
+			if (file.large)
+				large_.push_back({ node, std::move(path), file.status,
+						   std::move(file.large) });
 			else if (node->is(S_IFDIR))
 				todo_.push_back({ node, std::move(path), {} });
+			if (!file.copy.digest.empty() && digests_.insert(file.copy.digest).second)
+				copies_.push_back(std::move(file.copy));
 		}
+		found.clear();
 		busy_--;
+	}
+
+	/* Copies, when there are as many as there may be. */
+	void hand_over(bool all)
+	{
+		std::vector<Stored> copies;
+
+		pool_.wake([&] {
+			if (target_ && (full_ || all))
+				copies.swap(copies_);
+			full_ = false;
+		});
+		if (!copies.empty())
+			target_->take(copies);
 	}
 
 	void measure_large()
@@ -431,7 +505,7 @@ class Scanner {
 		uint64_t count = pool_.files, bytes = pool_.bytes;
 
 		for (const Large &large : large_)
-			files.push_back({ large.path.substr(1), SHA256 });
+			files.push_back({ {}, SHA256, large.fd->get() });
 		found = measure(directory_, files, threads_, false,
 				[this, count, bytes](uint64_t more_files, uint64_t more_bytes) {
 					return progress_(count + more_files, bytes + more_bytes);
@@ -444,8 +518,7 @@ class Scanner {
 				throw Unreadable(large.path, 0, CHANGED);
 			if (found[i].error)
 				throw Unreadable(large.path, found[i].error);
-			if (fstatat(directory_, files[i].name.c_str(), &status,
-				    AT_SYMLINK_NOFOLLOW) != 0)
+			if (fstat(large.fd->get(), &status) != 0)
 				throw Unreadable(large.path, errno);
 			if (!found[i].regular || found[i].digest.size() != DIGEST_SIZE ||
 			    !same(status, large.status))
@@ -457,19 +530,25 @@ class Scanner {
 	int directory_;
 	unsigned threads_;
 	const Progress &progress_;
+	const Target *target_;
+	size_t batch_ = BATCH;
+	std::atomic<unsigned> large_left_;
 	Pool pool_;
 	/* The pool's lock is on these. */
 	Tree tree_;
 	std::vector<Batch> todo_;
 	std::vector<Large> large_;
+	std::vector<Stored> copies_;
+	std::unordered_set<std::string> digests_; /* of all copies */
+	bool full_ = false;
 	size_t busy_ = 0;
 };
 
 } // namespace
 
-Tree scan_tree(int directory, unsigned threads, const Progress &progress)
+Tree scan_tree(int directory, unsigned threads, const Progress &progress, const Target *target)
 {
-	return Scanner(directory, threads, progress).scan();
+	return Scanner(directory, threads, progress, target).scan();
 }
 
 } // namespace cfs

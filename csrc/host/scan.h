@@ -3,16 +3,21 @@
  * A directory, read into a tree as mkcomposefs does it: each name is a file of its own with one
  * link, small files are in the image, and others are known by the digest of their content.
  *
- * No link is followed. A file that changes meanwhile is an error.
+ * No link is followed. A file is opened and read once. If it changes meanwhile, that is an error.
  */
 #ifndef CFS_HOST_SCAN_H
 #define CFS_HOST_SCAN_H
 
+#include "newfile.h"
 #include "pool.h"
 #include "tree.h"
 
+#include <cstddef>
+#include <cstdint>
 #include <exception>
+#include <functional>
 #include <string>
+#include <vector>
 
 namespace cfs
 {
@@ -24,7 +29,7 @@ class Unreadable : public std::exception {
 		: path_(std::move(path)), error_(error), rule_(rule)
 	{
 	}
-	/* The broken rule; empty: `error` says more. */
+	/* The broken rule. With an error: what that is said of, empty where it is the file. */
 	const char *what() const noexcept override
 	{
 		return rule_;
@@ -44,8 +49,24 @@ class Unreadable : public std::exception {
 	const char *rule_;
 };
 
-/* Hashed by `threads` threads. */
-Tree scan_tree(int directory, unsigned threads, const Progress &progress);
+/* A copy of a file, complete. */
+struct Stored {
+	std::string path; /* below the directory */
+	NewFile file;
+	std::string digest; /* raw */
+	uint64_t size;
+};
+
+/* Where files are copied to while they are hashed, each content once. */
+struct Target {
+	NewFiles &files;
+	size_t limit; /* how many copies there may be at a time that nobody has taken */
+	/* By the thread that called: takes what is there when there are so many, and in the end. */
+	std::function<void(std::vector<Stored> &)> take;
+};
+
+/* Hashed by `threads` threads. With `target`, which may be null, copied too. */
+Tree scan_tree(int directory, unsigned threads, const Progress &progress, const Target *target);
 
 } // namespace cfs
 

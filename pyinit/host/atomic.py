@@ -93,7 +93,7 @@ def create_file(path: Path, data: bytes, mode: int, check: Callable[[int], None]
     """
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fd, temporary = _open_new(directory, path, mode)
+        fd, temporary = open_new(directory, path, mode)
         try:
             with open(fd, "wb", closefd=False) as file:
                 file.write(data)
@@ -122,9 +122,9 @@ def create_file(path: Path, data: bytes, mode: int, check: Callable[[int], None]
 _READ = os.O_RDONLY | os.O_CLOEXEC
 
 
-def _open_new(directory: int, path: Path, mode: int) -> tuple[int, Path | None]:
-    """One without a name; with a temporary one only where the file system has no others, which it
-    says by EOPNOTSUPP, and a kernel that does not know O_TMPFILE by EISDIR."""
+def open_new(directory: int, path: Path, mode: int) -> tuple[int, Path | None]:
+    """A new file, without a name; with a temporary one only where the file system has no others,
+    which it says by EOPNOTSUPP, and a kernel that does not know O_TMPFILE by EISDIR."""
     flags = os.O_RDWR | os.O_CLOEXEC
     try:
         if has_procfs():

@@ -42,18 +42,13 @@ def _parser() -> VerbParser:
         "compared with its name.",
     )
     _add_object_store(verb)
-    verb.add_argument("--create", action="store_true", help="make a repository if there is none")
+    _add_create(verb)
     verb.add_argument(
         "--hash",
         choices=sorted(ALGORITHMS.values()),
         help="algorithm of the names (default: as the store says)",
     )
-    verb.add_argument(
-        "--verity",
-        choices=["auto", "require", "off"],
-        default="auto",
-        help="enable fs-verity where the file system has it (auto, the default), always, or never",
-    )
+    _add_verity(verb)
     verb.add_argument(
         "--image",
         dest="images",
@@ -219,12 +214,21 @@ def _add_image(parser: VerbParser) -> None:
         "make an image of a directory, or from a text: composefs-dump(5)",
         description="Makes an image of a directory, or from a text in the format of "
         "composefs-dump(5), byte for byte as mkcomposefs 1.0.8 makes it. It is read back before it "
-        "gets its name.",
+        "gets its name. With --object-store the contents of a directory and the image go into a "
+        "store, each file read once.",
     )
+    verb.add_argument(
+        "--object-store", metavar="DIR", type=_path, help="put objects and image into this store"
+    )
+    _add_create(verb)
+    _add_verity(verb)
+    verb.add_argument("--name", metavar="NAME", help="name the image so in images/refs/cfs/")
     verb.add_argument(
         "-o", "--output", dest="output", metavar="OUT", type=_path, help="where the image goes"
     )
-    verb.add_argument("--print-digest", action="store_true", help="print the image's digest too")
+    verb.add_argument(
+        "--print-digest", action="store_true", help="with -o, print the image's digest too"
+    )
     verb.add_argument("--digest-only", action="store_true", help="print it, and write no image")
     for name, word in (("--min-version", "lowest"), ("--max-version", "highest")):
         verb.add_argument(
@@ -241,6 +245,19 @@ def _add_store(verb: Parser) -> None:
 
 def _add_object_store(verb: Parser) -> None:
     verb.add_argument("--object-store", metavar="DIR", type=_path, required=True, help="the store")
+
+
+def _add_create(verb: Parser) -> None:
+    verb.add_argument("--create", action="store_true", help="make a repository if there is none")
+
+
+def _add_verity(verb: Parser) -> None:
+    verb.add_argument(
+        "--verity",
+        choices=["auto", "require", "off"],
+        default="auto",
+        help="enable fs-verity where the file system has it (auto, the default), always, or never",
+    )
 
 
 def _add_json(verb: Parser) -> None:

@@ -54,8 +54,7 @@ def add(options: argparse.Namespace) -> int:
             adder.finish()
     for digest in digests:
         say(digest)
-    if adder.unsealed:
-        warn(NAME, f"{store.path}: not sealed: {adder.unsealed}; `cfs-store seal` does it later")
+    _warn_unsealed(adder.unsealed, str(store.path))
     return EXIT_OK
 
 
@@ -139,9 +138,15 @@ def dump(options: argparse.Namespace) -> int:
 
 
 def image(options: argparse.Namespace) -> int:
-    """An image is made."""
+    """An image is made, and goes to a file, or to a store with all that it needs."""
+    if options.object_store is not None:
+        return _image_into_store(options)
     if options.digest_only == (options.output is not None):
-        raise UsageError("usage", "image", "one of -o and --digest-only is needed")
+        wanted = "one of -o, --object-store and --digest-only is needed"
+        raise UsageError("usage", "image", wanted)
+    for option in ("name", "create"):
+        if getattr(options, option):
+            raise UsageError("usage", f"--{option}", "no store", "--object-store DIR too")
     from pathlib import Path
 
     from pyinit.host.store import labels, make_image
@@ -158,6 +163,53 @@ def image(options: argparse.Namespace) -> int:
     if options.digest_only or options.print_digest:
         say(digest)
     return EXIT_OK
+
+
+def _image_into_store(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from pyinit.host.store import add, labels, lock, make_image
+    from pyinit.host.store.add_tree import TreeAdder
+    from pyinit.host.store.create import create
+    from pyinit.host.store.layout import ALGORITHM_NAMES, Store
+    from pyinit.host.store.sweep import sweep
+
+    if options.digest_only:
+        raise UsageError("usage", "--digest-only", "it writes nothing", "no --object-store")
+    if options.name is not None:
+        add.check_name(options.name)
+    versions = (options.min_version, options.max_version)
+    made = None
+    if not make_image.is_tree(options.source):  # before anything is made of the store
+        made = make_image.make(options.source, *versions)
+    if options.create:
+        create(options.object_store, ALGORITHM_NAMES["sha256"], options.verity)
+    store = Store(options.object_store)
+    sweep(store, lock.place(store))
+    with lock.shared(store, _tell), rates(NAME, "adding", quiet=options.quiet) as progress:
+        adder = TreeAdder(store, options.verity, progress)
+        try:
+            of_tree = made is None
+            if made is None:
+                made = make_image.add(adder, options.source, *versions)
+            parsed = make_image.read(made, options.source)
+            if not of_tree:
+                add.check_images([parsed], store, allow_missing=False, tell=_tell)
+            _warn_of_labels(parsed, lambda name: labels.read(store.objects / name))
+            digest = adder.add_image(made, Path(options.source), options.name)
+        finally:
+            adder.finish()
+    if options.output is not None:
+        make_image.write(made, options.output)
+    if options.output is None or options.print_digest:
+        say(digest)
+    _warn_unsealed(adder.unsealed, str(store.path))
+    return EXIT_OK
+
+
+def _warn_unsealed(why: str, store: str) -> None:
+    if why:
+        warn(NAME, f"{store}: not sealed: {why}; `cfs-store seal` does it later")
 
 
 def check(options: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from pyinit.host.atomic import has_procfs, procfs, reopen, sync_directory
@@ -50,7 +51,9 @@ class Job:
 
 
 @dataclass
-class _Copy:
+class Copy:
+    """A copy of a file, complete and without its name in the store."""
+
     job: Job
     digest: Digest
     fd: int
@@ -98,33 +101,32 @@ class Adder:
             if digest is not None and os.path.lexists(self.store.object_path(digest))
         }
         digests: dict[int, Digest] = {}
-        directory = os.open(self.store.objects, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with self._objects() as directory:
             rest = [index for index in range(len(jobs)) if index not in there]
-            with _descriptors() as room, ThreadPoolExecutor(1) as beside:
-                size = min(_BATCH, room)
-                naming: Future[list[Digest]] | None = None
-                for start in range(0, len(rest), size):
-                    batch = rest[start : start + size]
+            with descriptors() as room, ThreadPoolExecutor(1) as beside:
+                naming = self._naming(directory, beside)
+                for start in range(0, len(rest), room):
+                    batch = rest[start : start + room]
                     copies = self._copy(directory, [jobs[index] for index in batch])
                     digests.update(zip(batch, (copy.digest for copy in copies), strict=True))
-                    try:
-                        if naming is not None:
-                            self._check_present(directory, naming.result())
-                    except BaseException:
-                        self._close(directory, copies)
-                        raise
-                    naming = beside.submit(self._name, directory, copies)
-                if naming is not None:
-                    self._check_present(directory, naming.result())
+                    naming.put(copies)
+                naming.settle()
             again = [jobs[index] for index in sorted(there)]
             digests.update(zip(sorted(there), self._compare(again), strict=True))
             self._check_present(directory, [digests[index] for index in sorted(there)])
+        return [digests[index] for index in range(len(jobs))]
+
+    @contextmanager
+    def _objects(self) -> Iterator[int]:
+        """The directory of objects, open."""
+        try:
+            directory = os.open(self.store.objects, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                yield directory
+            finally:
+                os.close(directory)
         except OSError as error:
             raise system_failure(error, str(self.store.objects), "store") from None
-        finally:
-            os.close(directory)
-        return [digests[index] for index in range(len(jobs))]
 
     def link_image(self, digest: Digest, name: str | None = None) -> None:
         """images/<hex>, in a repository, and a name for it in images/refs/cfs/, which keeps it from
@@ -166,13 +168,21 @@ class Adder:
                 sync_directory(path)
         self._directories.clear()
 
-    def _copy(self, directory: int, jobs: Sequence[Job]) -> list[_Copy]:
+    def _naming(self, directory: int, beside: ThreadPoolExecutor) -> _Naming:
+        return _Naming(
+            beside,
+            partial(self._name, directory),
+            partial(self._check_present, directory),
+            partial(self._close, directory),
+        )
+
+    def _copy(self, directory: int, jobs: Sequence[Job]) -> list[Copy]:
         files = [(os.fsencode(job.path), job.algorithm) for job in jobs]
         prefix = os.urandom(8).hex()
         objects, size = self._done
         found = _cfshost.copy(directory, files, cores(), True, not has_procfs(), prefix, self._more)
         copies = [
-            _Copy(job, Digest(job.algorithm, one[5]), one[3], one[4])
+            Copy(job, Digest(job.algorithm, one[5]), one[3], one[4])
             for job, one in zip(jobs, found, strict=True)
             if one[3] >= 0
         ]
@@ -212,11 +222,11 @@ class Adder:
         place = self.store.objects if known is None else self.store.object_path(known)
         return SystemFailure("store", str(place), f"{os_error(error)}, for {job.path}")
 
-    def _name(self, directory: int, copies: list[_Copy]) -> list[Digest]:
+    def _name(self, directory: int, copies: list[Copy]) -> list[Digest]:
         """Gives each its name, and returns those that were there. It closes them."""
         try:
-            new: list[_Copy] = []
-            there: list[_Copy] = []
+            new: list[Copy] = []
+            there: list[Copy] = []
             for copy in copies:
                 known = os.path.lexists(self.store.object_path(copy.digest))
                 (there if known else new).append(copy)
@@ -235,7 +245,7 @@ class Adder:
         finally:
             self._close(directory, copies)
 
-    def _seal_copy(self, directory: int, copy: _Copy) -> None:
+    def _seal_copy(self, directory: int, copy: Copy) -> None:
         with _fault_of(self.store.object_path(copy.digest), f"for {copy.job.path}"):
             named = copy.name
             reader = os.open(named, _READ, dir_fd=directory) if named else reopen(copy.fd)
@@ -246,7 +256,7 @@ class Adder:
         if found != copy.digest:
             raise Refused("measure", str(copy.job.path), str(found), str(copy.digest))
 
-    def _link_copy(self, directory: int, copy: _Copy) -> bool:
+    def _link_copy(self, directory: int, copy: Copy) -> bool:
         """False: there is something of its name already."""
         target = self.store.object_path(copy.digest)
         name = f"{target.parent.name}/{target.name}"
@@ -264,7 +274,7 @@ class Adder:
                 return False
         return True
 
-    def _close(self, directory: int, copies: list[_Copy]) -> None:
+    def _close(self, directory: int, copies: list[Copy]) -> None:
         for copy in copies:
             with suppress(OSError):
                 os.close(copy.fd)
@@ -340,8 +350,40 @@ class Adder:
             return digest
 
 
+class _Naming:
+    """A batch of copies is named beside, while the next one is read."""
+
+    def __init__(
+        self,
+        beside: ThreadPoolExecutor,
+        name: Callable[[list[Copy]], list[Digest]],
+        check: Callable[[list[Digest]], None],
+        close: Callable[[list[Copy]], None],
+    ) -> None:
+        self._beside = beside
+        self._name = name
+        self._check = check
+        self._close = close
+        self._future: Future[list[Digest]] | None = None
+
+    def put(self, copies: list[Copy]) -> None:
+        """Takes one over, when the last one is done."""
+        try:
+            self.settle()
+        except BaseException:
+            self._close(copies)
+            raise
+        self._future = self._beside.submit(self._name, copies)
+
+    def settle(self) -> None:
+        """Waits for the last one. Whatever was wrong with it is raised."""
+        future, self._future = self._future, None
+        if future is not None:
+            self._check(future.result())
+
+
 @contextmanager
-def _descriptors() -> Iterator[int]:
+def descriptors() -> Iterator[int]:
     """How many copies there may be in a batch. The limit is raised meanwhile, as far as it may."""
     import resource
 
@@ -354,7 +396,8 @@ def _descriptors() -> Iterator[int]:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     try:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        yield _BATCH if limit == resource.RLIM_INFINITY else max(1, (limit - _RESERVED) // 2)
+        room = (limit - _RESERVED) // 2
+        yield _BATCH if limit == resource.RLIM_INFINITY else min(_BATCH, max(1, room))
     finally:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, before)

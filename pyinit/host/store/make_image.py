@@ -18,8 +18,9 @@ from pathlib import Path
 from pyinit.host import atomic
 from pyinit.host.failure import system_failure
 from pyinit.host.store import image
+from pyinit.host.store.add_tree import TreeAdder
 from pyinit.host.store.check import cores
-from pyinit.initrd.report.errors import Refused
+from pyinit.initrd.report.errors import Refused, SystemFailure
 from pyinit.initrd.root.digest import Digest
 
 # A million files are 300 MB.
@@ -47,18 +48,39 @@ def make(
     while a directory is read. SystemFailure: something cannot be read. Refused: no image can be
     made of it.
     """
-    if least is None and most is None:
-        least, most = VERSIONS[0], VERSIONS[-1]
-    least = least or 0
-    most = max(least, most or 0)
+    versions = _versions(least, most)
     with _told(source):
-        if source != STDIN and os.path.isdir(source):
-            fd = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                return _cfshost.image_of_tree(fd, cores(), least, most, progress)
-            finally:
-                os.close(fd)
-        return _cfshost.make_image(_read(source), least, most)
+        if not is_tree(source):
+            return _cfshost.make_image(_read(source), *versions)
+        with _opened(source) as fd:
+            return _cfshost.image_of_tree(fd, cores(), *versions, progress)
+
+
+def add(adder: TreeAdder, source: str, least: int | None = None, most: int | None = None) -> bytes:
+    """The image of the directory `source`, whose contents have been added to a store then. As for
+    make(), and what TreeAdder.add_tree() has."""
+    with _told(source), _opened(source) as fd:
+        return adder.add_tree(fd, Path(source), _versions(least, most))
+
+
+def is_tree(source: str) -> bool:
+    """Is it a directory, and no text?"""
+    return source != STDIN and os.path.isdir(source)
+
+
+def _versions(least: int | None, most: int | None) -> tuple[int, int]:
+    if least is None and most is None:
+        return VERSIONS
+    return least or 0, max(least or 0, most or 0)
+
+
+@contextmanager
+def _opened(source: str) -> Iterator[int]:
+    fd = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 @contextmanager
@@ -71,7 +93,10 @@ def _told(source: str) -> Iterator[None]:
         below, number, rule = broken.args
         path = source.rstrip("/") + os.fsdecode(below) if below else source
         if number:
-            raise system_failure(OSError(number, os.strerror(number)), path) from None
+            failure = system_failure(OSError(number, os.strerror(number)), path)
+            if rule:
+                failure = SystemFailure("store", path, f"{failure.found}, of its copy in the store")
+            raise failure from None
         raise Refused("source", path, f"no image can be made: {rule}") from None
     except _cfshost.Unfit as broken:
         rule, line = broken.args

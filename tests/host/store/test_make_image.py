@@ -71,7 +71,7 @@ def test_stdin(text: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> N
 
 
 def test_wrong_use(text: Path, tmp_path: Path, capfd: Capture) -> None:
-    one = "usage: image: one of -o and --digest-only is needed"
+    one = "usage: image: one of -o, --object-store and --digest-only is needed"
     for arguments, code, said in (
         ((text,), 1, one),
         ((text, "--digest-only", "-o", tmp_path / "out"), 1, one),

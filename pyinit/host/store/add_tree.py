@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Adding a directory and its image to a store in one pass: each file is hashed and copied while it
+is read. What is named in the store, and when, is as for files that are added one by one."""
+
+from __future__ import annotations
+
+import _cfs
+import _cfshost
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pyinit.host.atomic import has_procfs, open_new, procfs
+from pyinit.host.store.add import Adder, Copy, Job, descriptors
+from pyinit.host.store.check import cores
+from pyinit.initrd.report.errors import Refused
+from pyinit.initrd.root.digest import ALGORITHMS, Digest
+
+
+class TreeAdder(Adder):
+    """An Adder of directories and of images in memory."""
+
+    def add_tree(self, fd: int, source: Path, versions: tuple[int, int]) -> bytes:
+        """Adds the contents of a directory, as its image needs them, and makes that image, which is
+        not added. Each file is read once. Of one that changes meanwhile nothing is left; other
+        objects may be there then, and nothing that needs them.
+
+        _cfshost.Unreadable, Unfit. Refused: the store has SHA-512 names, or is in the directory.
+        """
+        if self.store.algorithm not in (None, _cfs.SHA256):
+            found = f"a repository of {ALGORITHMS[self.store.algorithm or 0]}"
+            raise Refused("store", str(self.store.path), found, "sha256, as these images have it")
+        if Path(os.path.realpath(self.store.objects)).is_relative_to(os.path.realpath(source)):
+            found = f"the store {self.store.path} is in it"
+            raise Refused("source", str(source), found, "a store elsewhere")
+        with self._objects() as directory, descriptors() as room, ThreadPoolExecutor(1) as beside:
+            naming = self._naming(directory, beside)
+
+            def take(stored: list[_cfshost.Stored]) -> None:
+                naming.put(
+                    [
+                        Copy(
+                            Job(source / os.fsdecode(path)[1:], _cfs.SHA256),
+                            Digest(_cfs.SHA256, raw),
+                            copy,
+                            name,
+                        )
+                        for path, copy, name, raw, _ in stored
+                    ]
+                )
+
+            # Each thread has a directory and a file open too.
+            limit = max(1, room - 4 * cores())
+            prefix = os.urandom(8).hex()
+            made = _cfshost.store_tree(
+                fd, directory, cores(), *versions, not has_procfs(), prefix, limit, self.progress,
+                take,
+            )  # fmt: skip
+            naming.settle()
+        return made
+
+    def add_image(self, made: bytes, source: Path, name: str | None = None) -> Digest:
+        """Adds an image from memory, and names it, when all that was added before is on the disk.
+        It is read back before. Refused: what was read is something else."""
+        digest = Digest(_cfs.SHA256, _cfshost.verity_digest(made, _cfs.SHA256))
+        target = self.store.object_path(digest)
+        self.finish()
+        with self._objects() as directory:
+            fd, temporary = open_new(directory, self.store.objects / digest.hex, 0o644)
+            place = "" if temporary is None else temporary.name
+            copies = [Copy(Job(source, _cfs.SHA256), digest, fd, place)]
+            try:
+                with open(fd, "wb", closefd=False) as file:
+                    file.write(made)
+                with open(procfs(fd) if temporary is None else temporary, "rb") as back:
+                    _compare_image(back.read(), made, target)
+            except BaseException:
+                self._close(directory, copies)
+                raise
+            self._check_present(directory, self._name(directory, copies))
+        self.finish()
+        self.link_image(digest, name)
+        return digest
+
+
+def _compare_image(read: bytes, made: bytes, path: Path) -> None:
+    if read != made:
+        raise Refused("erofs", str(path), "not what was written", "a disk that works")
+    _cfshost.Image(read).dump(lambda _: None)
