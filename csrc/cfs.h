@@ -206,16 +206,17 @@ enum { CFS_NAMES_MAX = 32768 };
  * Returns 1, and 0 at the end. */
 int cfs_directory_names(int fd, char *names, size_t capacity, size_t *length);
 
-enum { CFS_FEW = 16, CFS_NAME_SIZE = 256 };
+enum { CFS_FEW = 8, CFS_NAME_SIZE = 256 };
 
 struct cfs_names {
 	char name[CFS_FEW][CFS_NAME_SIZE];
 	size_t count;
-	bool more; /* that sort behind these */
+	bool more; /* there may be others, which sort behind these */
 };
 
 /* The first names of each kind, sorted by their bytes: who looks for one need not have all. The
- * descriptor is read from where it is to the end. -ENAMETOOLONG: a name that Linux cannot have. */
+ * descriptor is read from its start: to the end, or to the first few files where the names come
+ * sorted. -ENAMETOOLONG: a name that Linux cannot have. */
 int cfs_directory_first(int fd, struct cfs_names *directories, struct cfs_names *files);
 
 /* ---- namespace.c: where a root is composed unseen ------------------------------------------- */

@@ -10,8 +10,8 @@
 #include <Python.h>
 #include <structmember.h>
 
+#include "objects.h"
 #include "prune.h"
-#include "snapshot.h"
 
 #include <stdbool.h>
 #include <string.h>
@@ -224,7 +224,7 @@ int prune_names(void)
 		 PyDict_DelItemString(PyEval_GetBuiltins(), "exec") < 0;
 	if (!failed) {
 		PyGC_Collect();
-		snapshot_each(still_used, entries);
+		objects_each(still_used, entries);
 		for (size_t index = 0; index < entries->count; index++)
 			if (!entries->entry[index].used)
 				memset(entries->entry[index].start, 0, entries->entry[index].size);

@@ -21,6 +21,7 @@
 #include <internal/pycore_runtime.h>
 
 #include "heap.h"
+#include "objects.h"
 #include "prune.h"
 #include "snapshot.h"
 
@@ -97,14 +98,18 @@ bool snapshot_restore(void)
 	const uint64_t *odd = (const uint64_t *)(void *)(__ehdr_start + header.odd_at);
 	const uint64_t base = (uint64_t)(uintptr_t)__ehdr_start;
 	size_t size = (size_t)(cfs_heap_end - cfs_window_start);
+	const struct run *last;
 
 	if (!header.runs)
 		return false;
-	/* Advice: where the kernel does not take it, the pages come one by one. */
+	last = run + header.runs - 1;
+	/* Advice: where the kernel does not take it, the pages come one by one. In the file, all runs
+	 * are side by side. */
 	madvise(cfs_window_start, size, MADV_HUGEPAGE);
+	madvise(__ehdr_start + run->template,
+		last->template + last->pages * PAGE - run->template, MADV_POPULATE_READ);
 	for (uint64_t index = 0; index < header.runs; index++, run++) {
 		madvise(__ehdr_start + run->window, run->pages * PAGE, MADV_POPULATE_WRITE);
-		madvise(__ehdr_start + run->template, run->pages * PAGE, MADV_POPULATE_READ);
 		fill(run, map, base);
 		map += run->pages * MAPS;
 	}
@@ -120,11 +125,9 @@ bool snapshot_restore(void)
 
 #if PY_VERSION_HEX >= 0x030d0000
 #define THREAD_KEY _PyRuntime.autoTSSkey
-#define NEXT(head) ((PyGC_Head *)((head)->_gc_next & ~(uintptr_t)3))
 #define IMMORTAL _Py_IMMORTAL_REFCNT
 #else
 #define THREAD_KEY _PyRuntime.gilstate.autoTSSkey
-#define NEXT(head) ((PyGC_Head *)(head)->_gc_next)
 #define IMMORTAL ((Py_ssize_t)1 << 60)
 #endif
 
@@ -195,21 +198,6 @@ static int by_number(PyObject *dict)
 	return failed ? -1 : 0;
 }
 
-void snapshot_each(void (*visit)(PyObject *object, void *context), void *context)
-{
-	struct _gc_runtime_state *gc = &PyInterpreterState_Get()->gc;
-
-	/* The oldest list first: new objects go to the end of the youngest. */
-	for (int age = NUM_GENERATIONS - 1; age >= 0; age--) {
-		PyGC_Head *head = &gc->generations[age].head;
-
-		for (PyGC_Head *at = NEXT(head), *next; at != head; at = next) {
-			next = NEXT(at);
-			visit((PyObject *)(at + 1), context);
-		}
-	}
-}
-
 static void visit_subclasses(PyObject *object, void *failed)
 {
 	if (PyDict_CheckExact(object) && by_number(object) < 0)
@@ -220,7 +208,7 @@ static int subclasses_by_number(void)
 {
 	int failed = 0;
 
-	snapshot_each(visit_subclasses, &failed);
+	objects_each(visit_subclasses, &failed);
 	return failed;
 }
 
@@ -330,7 +318,7 @@ const char *snapshot_take(void)
 	PyGC_Disable();
 	if (subclasses_by_number() < 0)
 		return "subclasses";
-	snapshot_each(settle, NULL);
+	objects_each(settle, NULL);
 	/* Its slots are chosen by the addresses of names. */
 	PyType_ClearCache();
 

@@ -19,7 +19,4 @@ const char *snapshot_resume(char **environment);
  * address and the window to standard output. Returns NULL, or what failed. */
 const char *snapshot_take(void);
 
-/* Calls it with each object that the garbage collector knows. */
-void snapshot_each(void (*visit)(PyObject *object, void *context), void *context);
-
 #endif

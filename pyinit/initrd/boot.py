@@ -123,7 +123,7 @@ def build(
         "etc": over.etc(),
         "var": over.var(),
         "state": over.places,
-        "stackable": list(stacking.places(root.mount, root.objects)),
+        "stackable": list(stacking.places(root.mount, root.objects, root.is_free)),
         "sysroot": layers.show_disk(stage, root, settings.sysroot_readonly),
     }
     return stage.take_out(root.mount), image, built

@@ -120,6 +120,8 @@ def _costs(toolbox: Toolbox, role: str, peak: Path) -> Costs:
             ),
         },
         append=f"composefs={whole}",
+        # With less than 512 MiB Linux gives no huge pages unless it is told to.
+        memory=1024,
         icount=True,
         limit=3600,
     )

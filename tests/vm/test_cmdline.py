@@ -30,13 +30,8 @@ BY_HAND = (
 
 def _arguments(line: bytes) -> list[str]:
     """What stands after a `--`, up to another one."""
-    at = 0
-    for word in cmdline.parse(line).words:
-        at = line.index(word, at) + len(word)
-    rest = line[at:].lstrip(cmdline._SPACE)
-    if not rest:
-        return []
-    after = cmdline.parse(rest[cmdline._next(rest, 0)[2] :])
+    words = list(cmdline._words(line))
+    after = cmdline.parse(b" ".join(words[len(cmdline.parse(line).words) + 1 :]))
     return [key if value is None else f"{key}={value}" for key, value in after.parameters]
 
 

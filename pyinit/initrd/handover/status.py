@@ -45,7 +45,8 @@ def _json(value: "Value") -> str:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, str):
-        return '"' + "".join(map(_character, value)) + '"'
+        plain = value.isascii() and value.isprintable() and not {'"', "\\"} & set(value)
+        return '"' + (value if plain else "".join(map(_character, value))) + '"'
     if isinstance(value, list):
         return "[" + ", ".join(map(_json, value)) + "]"
     return "{" + ", ".join(f"{_json(key)}: {_json(item)}" for key, item in value.items()) + "}"
@@ -55,7 +56,7 @@ def _is_bytes(value: "Value") -> bool:
     """Is there a string that is no text? Half of a surrogate pair stands for a byte (os.fsdecode),
     or for what an EFI variable has."""
     if isinstance(value, str):
-        return any("\ud800" <= character <= "\udfff" for character in value)
+        return not value.isascii() and any("\ud800" <= part <= "\udfff" for part in value)
     if isinstance(value, list):
         return any(map(_is_bytes, value))
     if isinstance(value, dict):

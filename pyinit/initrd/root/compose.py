@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 class Root:
     """A composed root that lies in the stage, checked."""
 
-    __slots__ = ("canary", "image", "lower", "mount", "objects", "used_loop")
+    __slots__ = ("canary", "image", "is_free", "lower", "mount", "objects", "used_loop")
 
     image: VerifiedImage
     lower: int
     objects: int
     mount: int
     used_loop: bool
+    is_free: bool  # of overlays above it, as far as was tried
     canary: str | None
 
 
@@ -69,7 +70,9 @@ def compose(
         stage.attach(root.mount)
 
     mount(*_mount_erofs(image, stacked))
-    if spare and not root.used_loop and not stacking.is_free(root.mount, objects):
+    wanted = spare and not root.used_loop
+    root.is_free = wanted and stacking.is_free(root.mount, objects)
+    if wanted and not root.is_free:
         looped = _over_loop(image)
         if looped >= 0:
             detach(root.mount, stage.target)

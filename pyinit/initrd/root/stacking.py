@@ -27,11 +27,11 @@ def is_free(directory: int, objects: int) -> bool:
     return True
 
 
-def places(root: int, objects: int) -> list[str]:
+def places(root: int, objects: int, root_is_free: bool) -> list[str]:
     """Those of PLACES where one is, in the root that lies in the stage, with all that is laid over.
 
     What cannot be found out is left out: it is no reason for a root to be refused. A file system is
-    tried once.
+    tried once, and the root not again where it was found to be free.
     """
     found = []
     known: dict[int, bool] = {}
@@ -42,7 +42,8 @@ def places(root: int, objects: int) -> list[str]:
         except OSError:
             continue  # the image has no such directory
         if device not in known:
-            known[device] = is_free(directory, objects)
+            tried = root_is_free and path == "/"
+            known[device] = tried or is_free(directory, objects)
         if known[device]:
             found.append(path)
         _forget(directory)

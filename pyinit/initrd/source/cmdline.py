@@ -10,13 +10,15 @@ from pyinit.initrd.kernel import files
 from pyinit.initrd.report.errors import Refused, UsageError
 from pyinit.initrd.root.digest import Digest
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 PATH = "/proc/cmdline"
 MAX = 1 << 20
 """Bytes read; the kernel's own limit is 2 KiB to 64 KiB, by architecture."""
 
-_SPACE = b" \t\n\v\f\r\xa0"
-_QUOTE = 0x22
-_EQUALS = 0x3D
+_SPACES = (b"\t", b"\n", b"\v", b"\f", b"\r", b"\xa0")  # beside the space itself
 _NO_NAME = b'".= \t\n\v\f\r\xa0'  # neither in the name of a module nor in that of a parameter
 _WHERE = "kernel command line"
 
@@ -67,20 +69,14 @@ def parse(data: bytes) -> CommandLine:
 
     What stands after a `--` is for init, and in the arguments that the kernel gives to PID 1.
     """
-    data = data.partition(b"\0")[0]
     line = CommandLine([])
-    at = 0
-    while True:
-        while at < len(data) and data[at] in _SPACE:
-            at += 1
-        if at == len(data):
-            return line
-        name, value, end = _next(data, at)
+    for word in _words(data.partition(b"\0")[0]):
+        name, value = _parameter(word)
         if name == "--" and value is None:
-            return line
+            break
         line.parameters.append((name, value))
-        line.words.append(data[at:end])
-        at = end
+        line.words.append(word)
+    return line
 
 
 def load(path: str = PATH) -> CommandLine:
@@ -125,30 +121,39 @@ def _digest(key: str, value: str | None) -> Digest:
         raise Refused("source", f"{_WHERE}: {key}", error.found, error.expected) from None
 
 
-def _next(data: bytes, at: int) -> tuple[str, str | None, int]:
-    """The parameter that starts at `at`, its value, and the offset after both."""
-    quoted = in_quotes = data[at] == _QUOTE
-    start = end = at + quoted
-    equals = 0  # relative to start; one in the first place is part of the name
-    while end < len(data) and (in_quotes or data[end] not in _SPACE):
-        if data[end] == _EQUALS and not equals:
-            equals = end - start
-        elif data[end] == _QUOTE:
-            in_quotes = not in_quotes
-        end += 1
-    stop = end
-    # One quote at the end goes, for the one in front of the value or of the whole.
-    if not equals:
-        if quoted and data[end - 1] == _QUOTE:
-            stop -= 1
-        return _text(data[start:stop]), None, end
-    value = start + equals + 1
-    if data[value : value + 1] == b'"':
-        value += 1
+def _words(data: bytes) -> "Iterator[bytes]":
+    """What white space outside of quotes separates."""
+    spaced = data
+    for space in _SPACES:
+        spaced = spaced.replace(space, b" ")
+    start = looked = 0
+    in_quotes = False
+    while start < len(data):
+        end = spaced.find(b" ", looked)
+        if end < 0:
+            end = len(data)
+        in_quotes ^= data.count(b'"', looked, end) % 2 == 1
+        looked = end + 1
+        if not in_quotes or end == len(data):
+            if end > start:
+                yield data[start:end]
+            start = looked
+
+
+def _parameter(word: bytes) -> tuple[str, str | None]:
+    """Its name, and its value."""
+    quoted = word.startswith(b'"')
+    if quoted:
+        word = word[1:]
+    equals = word.find(b"=", 1)  # one in the first place is part of the name
+    if equals < 0:
+        return _text(word.removesuffix(b'"') if quoted else word), None
+    value = word[equals + 1 :]
+    if value.startswith(b'"'):
+        value = value[1:]
         quoted = True
-    if quoted and data[end - 1] == _QUOTE:
-        stop -= 1
-    return _text(data[start : start + equals]), _text(data[value:stop]), end
+    # One quote at the end goes, for the one in front of the value or of the whole.
+    return _text(word[:equals]), _text(value.removesuffix(b'"') if quoted else value)
 
 
 def _text(data: bytes) -> str:

@@ -19,10 +19,11 @@ def pairs(
 
     if not data:
         raise fail("it is empty", f"the line {first!r}")
-    for position, byte in enumerate(data):
-        if not (0x20 <= byte <= 0x7E or byte == 0x0A):
-            raise fail(f"byte 0x{byte:02x} at offset {position}", "printable ASCII and LF")
-    lines = data.decode("ascii").split("\n")
+    lines = data.decode("latin-1").split("\n")
+    if not all(line.isascii() and line.isprintable() for line in lines):
+        for position, byte in enumerate(data):
+            if not (0x20 <= byte <= 0x7E or byte == 0x0A):
+                raise fail(f"byte 0x{byte:02x} at offset {position}", "printable ASCII and LF")
     if lines.pop() != "":
         raise fail("the last line has no LF: it may have been cut")
     if lines[0] != first:

@@ -119,7 +119,7 @@ def test_all_names_of_a_directory(cfs: ModuleType, tmp_path: Path) -> None:
 
 def test_the_first_names_of_a_directory(cfs: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
-    names = sorted(os.fsencode(f"{number:02}") for number in range(16))
+    names = sorted(os.fsencode(f"{number:02}") for number in range(8))
     for name in (*names[1:], b"\xff\n"):
         Path(tmp_path, os.fsdecode(name)).touch()
     found = []

@@ -117,14 +117,14 @@ def test_behind_the_first_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert find(tmp_path) == "d39/z"
     write(tmp_path, "d38/z")
     assert find(tmp_path) == "d38/z"
-    write(tmp_path, "d15/z")
-    assert find(tmp_path) == "d15/z"
+    write(tmp_path, "d07/z")
+    assert find(tmp_path) == "d07/z"
     write(tmp_path, "file39")
-    write(tmp_path, "file16")
-    assert find(tmp_path) == "file16"
-    write(tmp_path, "file15")
+    write(tmp_path, "file08")
+    assert find(tmp_path) == "file08"
+    write(tmp_path, "file07")
     monkeypatch.setattr(_cfs, "directory_names", None)
-    assert find(tmp_path) == "file15"
+    assert find(tmp_path) == "file07"
 
 
 @needs_root

@@ -55,21 +55,27 @@ def test_each_place_is_tried_and_nothing_stays(
     monkeypatch.setattr(os, "fstat", os.stat)
     root = os.open(kernel.root, os.O_RDONLY)
     before = descriptors()
-    assert stacking.places(root, 7) == ["/", "/usr", "/etc", "/var"]
+    assert stacking.places(root, 7, False) == ["/", "/usr", "/etc", "/var"]
     assert len(kernel.made) == 4
     kernel.full = ["etc"]
-    assert stacking.places(root, 7) == ["/", "/usr", "/var"]
+    assert stacking.places(root, 7, False) == ["/", "/usr", "/var"]
     kernel.full, kernel.error = ["", "var"], errno.ENOMEM
-    assert stacking.places(root, 7) == ["/usr", "/etc"]
+    assert stacking.places(root, 7, False) == ["/usr", "/etc"]
     assert descriptors() == before
 
 
 def test_a_file_system_is_tried_once(kernel: Kernel) -> None:
     root = os.open(kernel.root, os.O_RDONLY)
-    assert stacking.places(root, 7) == ["/", "/usr", "/etc", "/var"]
+    assert stacking.places(root, 7, False) == ["/", "/usr", "/etc", "/var"]
     assert len(kernel.made) == 1
     kernel.full = [""]
-    assert stacking.places(root, 7) == []
+    assert stacking.places(root, 7, False) == []
+
+
+def test_a_root_that_was_tried_is_not_tried_again(kernel: Kernel) -> None:
+    root = os.open(kernel.root, os.O_RDONLY)
+    assert stacking.places(root, 7, True) == ["/", "/usr", "/etc", "/var"]
+    assert kernel.made == []
 
 
 def test_what_close_says_is_no_matter(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +88,7 @@ def test_what_close_says_is_no_matter(kernel: Kernel, monkeypatch: pytest.Monkey
 
     root = os.open(kernel.root, os.O_RDONLY)
     monkeypatch.setattr(posix, "close", close)
-    assert stacking.places(root, 7) == ["/", "/usr", "/etc", "/var"]
+    assert stacking.places(root, 7, False) == ["/", "/usr", "/etc", "/var"]
 
 
 def test_what_is_no_directory_of_the_image_is_left_out(kernel: Kernel) -> None:
@@ -90,4 +96,4 @@ def test_what_is_no_directory_of_the_image_is_left_out(kernel: Kernel) -> None:
     (kernel.root / "usr").rmdir()
     (kernel.root / "usr").symlink_to("etc")
     root = os.open(kernel.root, os.O_RDONLY)
-    assert stacking.places(root, 7) == ["/", "/etc"]
+    assert stacking.places(root, 7, False) == ["/", "/etc"]
