@@ -124,7 +124,7 @@ def test_what_parses_has_a_fuzzer_of_its_name() -> None:
     ("tests", "tops", "helpers"),
     [
         ("initrd", ("pyinit/initrd",), set()),
-        ("host", ("pyinit/host",), {"test_seal_faults", "test_add_faults"}),
+        ("host", ("pyinit/host",), {"test_seal_faults", "test_add_faults", "test_gc_faults"}),
         ("core", ("csrc",), {"test_harness", "test_pe_readers"}),
     ],
 )

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""A store, and the kernel of played.py."""
+"""A store, the kernel of played.py, and what kills a program at a system call."""
 
 import _cfs
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,19 @@ import pytest
 from pyinit.host.store import mounts, records
 from pyinit.initrd.handover import status
 from tests.host.store.played import HELLO, Kernel
+
+KILLED = 99
+"""The exit code of kill_at.c where the program was killed."""
+
+
+@pytest.fixture(scope="session")
+def killer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = tmp_path_factory.mktemp("kill") / "kill_at"
+    source = Path(__file__).with_name("kill_at.c")
+    flags = ("-std=gnu17", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror")
+    command = ["gcc", *flags, "-o", str(program), str(source)]
+    subprocess.run(command, check=True, timeout=600)
+    return program
 
 
 @pytest.fixture

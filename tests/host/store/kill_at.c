@@ -1,68 +1,136 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /*
- * LD_PRELOAD: SIGKILL at the KILL_ATth call of this process that changes a file system or waits for
- * its disk, of all threads together, before it is made.
+ * kill_at NUMBER PROGRAM [ARGUMENT]...: the program, killed with SIGKILL before its system call of
+ * that number is made, of all its threads together. Only those count that may change a file system
+ * or wait for its disk: all but the ones that are named below. Ends as the program does, or with 99
+ * where it was killed.
  */
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <linux/ptrace.h>
 #include <unistd.h>
 
-static atomic_int calls;
+enum { KILLED = 99, FAILED = 98 };
 
-static void count(void)
+static const uint64_t harmless[] = {
+#ifdef SYS_arch_prctl
+	SYS_access,	SYS_arch_prctl, SYS_lstat,	SYS_open,	SYS_poll,
+	SYS_readlink,	SYS_stat,
+#endif
+	SYS_brk,	SYS_clock_gettime, SYS_clock_nanosleep, SYS_clone, SYS_clone3,
+	SYS_close,	SYS_dup,	SYS_dup3,	SYS_execve,	SYS_exit,
+	SYS_exit_group, SYS_faccessat,	SYS_faccessat2, SYS_fadvise64,	SYS_fcntl,
+	SYS_fgetxattr,	SYS_flock,	SYS_fstat,	SYS_fstatfs,	SYS_futex,
+	SYS_getcwd,	SYS_getdents64, SYS_getegid,	SYS_geteuid,	SYS_getgid,
+	SYS_getpid,	SYS_getppid,	SYS_getrandom,	SYS_gettid,	SYS_getuid,
+	SYS_lseek,	SYS_madvise,	SYS_mmap,	SYS_mprotect,	SYS_mremap,
+	SYS_munmap,	SYS_newfstatat, SYS_prctl,	SYS_pread64,	SYS_prlimit64,
+	SYS_read,	SYS_readlinkat, SYS_rseq,	SYS_rt_sigaction, SYS_rt_sigprocmask,
+	SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_yield, SYS_set_robust_list,
+	SYS_set_tid_address, SYS_sigaltstack, SYS_statfs, SYS_statx,	SYS_sysinfo,
+	SYS_umask,	SYS_uname,
+};
+
+static bool makes_a_file(uint64_t flags)
 {
-	const char *at = getenv("KILL_AT");
-
-	if (at && atomic_fetch_add(&calls, 1) + 1 == atoi(at))
-		kill(getpid(), SIGKILL);
+	return flags & (O_CREAT | O_TRUNC | __O_TMPFILE);
 }
 
-#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
-#define COUNTED(type, name, parameters, ...)         \
-	type name parameters                         \
-	{                                            \
-		count();                             \
-		return REAL(name)(__VA_ARGS__);      \
+static bool counts(uint64_t number, const uint64_t *arguments)
+{
+	if (number == SYS_openat)
+		return makes_a_file(arguments[2]);
+#ifdef SYS_open
+	if (number == SYS_open)
+		return makes_a_file(arguments[1]);
+#endif
+	if (number == SYS_ioctl)
+		return arguments[1] == FICLONE || arguments[1] == FS_IOC_SETFLAGS;
+	for (size_t i = 0; i < sizeof(harmless) / sizeof(harmless[0]); i++) {
+		if (harmless[i] == number)
+			return false;
 	}
+	return true;
+}
 
-COUNTED(int, mkdir, (const char *path, mode_t mode), path, mode)
-COUNTED(int, mkdirat, (int fd, const char *path, mode_t mode), fd, path, mode)
-COUNTED(int, link, (const char *from, const char *to), from, to)
-COUNTED(int, linkat, (int fd, const char *from, int other, const char *to, int flags), fd, from,
-	other, to, flags)
-COUNTED(int, symlink, (const char *target, const char *path), target, path)
-COUNTED(int, symlinkat, (const char *target, int fd, const char *path), target, fd, path)
-COUNTED(int, rename, (const char *from, const char *to), from, to)
-COUNTED(int, unlink, (const char *path), path)
-COUNTED(int, unlinkat, (int fd, const char *path, int flags), fd, path, flags)
-COUNTED(int, fsync, (int fd), fd)
-COUNTED(int, syncfs, (int fd), fd)
-COUNTED(ssize_t, write, (int fd, const void *data, size_t size), fd, data, size)
-COUNTED(ssize_t, pwrite, (int fd, const void *data, size_t size, off_t at), fd, data, size, at)
-COUNTED(ssize_t, pwrite64, (int fd, const void *data, size_t size, off64_t at), fd, data, size, at)
+static void fail(const char *what)
+{
+	perror(what);
+	exit(FAILED);
+}
 
-/* Those that make a file. */
-#define OPENED(name, parameters, flags, ...)                       \
-	int name parameters                                        \
-	{                                                          \
-		va_list more;                                      \
-		mode_t mode;                                       \
-                                                                   \
-		va_start(more, flags);                             \
-		mode = (mode_t)va_arg(more, unsigned);             \
-		va_end(more);                                      \
-		if (flags & (O_CREAT | __O_TMPFILE))               \
-			count();                                   \
-		return REAL(name)(__VA_ARGS__, mode);              \
+/* Waits until nothing of it is left: what dies must not write any more. The first thread is told
+ * of as the last. */
+static int stop(pid_t program)
+{
+	int status;
+	pid_t who;
+
+	kill(program, SIGKILL);
+	do
+		who = waitpid(-1, &status, __WALL);
+	while (who > 0 && (who != program || WIFSTOPPED(status)));
+	return KILLED;
+}
+
+static int trace(pid_t program, long at)
+{
+	const long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL;
+	struct __ptrace_syscall_info info;
+	long seen = 0;
+	int status;
+	pid_t who;
+
+	if (waitpid(program, &status, 0) != program || !WIFSTOPPED(status) ||
+	    ptrace(PTRACE_SETOPTIONS, program, 0, options) != 0)
+		fail("ptrace");
+	ptrace(PTRACE_SYSCALL, program, 0, 0);
+	while ((who = waitpid(-1, &status, __WALL)) > 0) {
+		long deliver = 0;
+
+		if (WIFEXITED(status) || WIFSIGNALED(status)) {
+			if (who == program)
+				return WIFEXITED(status) ? WEXITSTATUS(status) : FAILED;
+			continue;
+		}
+		if (WSTOPSIG(status) == (SIGTRAP | 0x80)) {
+			if (ptrace(PTRACE_GET_SYSCALL_INFO, who, sizeof(info), &info) > 0 &&
+			    info.op == PTRACE_SYSCALL_INFO_ENTRY &&
+			    counts(info.entry.nr, (const uint64_t *)info.entry.args) &&
+			    ++seen == at)
+				return stop(program);
+		} else if (WSTOPSIG(status) != SIGTRAP && WSTOPSIG(status) != SIGSTOP) {
+			deliver = WSTOPSIG(status);
+		}
+		ptrace(PTRACE_SYSCALL, who, 0, deliver);
 	}
+	fail("waitpid");
+	return FAILED;
+}
 
-OPENED(open, (const char *path, int flags, ...), flags, path, flags)
-OPENED(open64, (const char *path, int flags, ...), flags, path, flags)
-OPENED(openat, (int fd, const char *path, int flags, ...), flags, fd, path, flags)
-OPENED(openat64, (int fd, const char *path, int flags, ...), flags, fd, path, flags)
+int main(int count, char **arguments)
+{
+	pid_t program;
+
+	if (count < 3)
+		return FAILED;
+	program = fork();
+	if (program < 0)
+		fail("fork");
+	if (program == 0) {
+		if (ptrace(PTRACE_TRACEME, 0, 0, 0) != 0)
+			_exit(FAILED);
+		execv(arguments[2], arguments + 2);
+		_exit(FAILED);
+	}
+	return trace(program, atol(arguments[1]));
+}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""`cfs-store add` killed at each step that changes the disk: every image that has a name is whole,
-every object is what its name says, nothing half-made has a name, and the next run completes it."""
+"""`cfs-store add` killed at each system call that changes the disk: every image that has a name is
+whole, every object is what its name says, nothing half-made has a name, and the next run completes
+it."""
 
 import os
 import shutil
@@ -13,6 +14,7 @@ import pytest
 from pyinit.host.store.check import check
 from pyinit.host.store.layout import Store
 from tests.host.store import written
+from tests.host.store.conftest import KILLED
 from tests.host.store.played import digits_of
 from tests.vm.once import REPOSITORY
 
@@ -26,16 +28,6 @@ _SECONDS = 600
 _CONTENTS = (b"one", b"two", b"three" * 100_000)
 
 
-@pytest.fixture(scope="module")
-def killer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    library = tmp_path_factory.mktemp("kill") / "kill_at.so"
-    source = Path(__file__).with_name("kill_at.c")
-    flags = ("-std=gnu17", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-shared", "-fPIC")
-    command = ["gcc", *flags, "-o", str(library), str(source)]
-    subprocess.run(command, check=True, timeout=_SECONDS)
-    return library
-
-
 def image_of(contents: tuple[bytes, ...]) -> bytes:
     files = [
         (b"%d" % at, written.stored(digits_of(content), size=len(content)))
@@ -44,15 +36,16 @@ def image_of(contents: tuple[bytes, ...]) -> bytes:
     return written.image(written.directory(*files))
 
 
-def execute(directory: Path, how: str, image: str, count: int, **environment: str) -> int:
+def execute(directory: Path, how: str, image: str, count: int, *before: str) -> int:
     paths = [str(REPOSITORY), str(REPOSITORY / "build" / "lib")]
     done = subprocess.run(
         [
+            *before,
             sys.executable, "-B", "-S", "-c", _CODE, how, "add", "--quiet", "--verity", "off",
             "--create", "--object-store", str(directory / "store"),
             "--image", str(directory / image), *(str(directory / f"{at}") for at in range(count)),
         ],
-        env={"PYTHONPATH": os.pathsep.join(paths), "PATH": "/usr/bin:/bin", **environment},
+        env={"PYTHONPATH": os.pathsep.join(paths), "PATH": "/usr/bin:/bin"},
         capture_output=True, timeout=_SECONDS, check=False,
     )  # fmt: skip
     return done.returncode
@@ -112,11 +105,10 @@ def test_killed_anywhere(how: str, filled: bool, tmp_path: Path, killer: Path) -
     for n in range(1, 200):
         directory = tmp_path / f"{n}"
         prepare(directory, how, filled=filled)
-        kill = {"LD_PRELOAD": str(killer), "KILL_AT": str(n)}
-        code = execute(directory, how, "image", len(_CONTENTS), **kill)
+        code = execute(directory, how, "image", len(_CONTENTS), str(killer), f"{n}")
         if code == 0:
             break
-        assert code == -9
+        assert code == KILLED
         found, new = problems_of(directory, int(filled), how)
         problems += [f"{n}: {problem}" for problem in found]
         there.append(new)
