@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """A root with Debian's SELinux policy, enforcing: it comes up whole, whatever of it is in memory,
-and its fstab mounts another.
+in an initrd of ours and in one with systemd, and again by soft reboot; and fstab mounts another.
 
-cfs-init is PID 1 of the initrd. No policy is loaded there: what it mounts has no labels, and the
-systemd of the root gives them, by the list that it is left.
+No policy is loaded in the initrd: what is mounted there has no labels, and the systemd of the root
+gives them, by the list that it is left.
 """
 
 import os
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from . import dracut
 from .guest import Console, Disk, boot
 from .initrd import BOOT_MODULES, CONFIG, boot_initrd, configuration
 from .product import cfs_init
@@ -24,7 +25,8 @@ from .toolbox import Toolbox
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mmdebstrap and chroot need root")
 
-LIMIT = 480
+LIMIT = 900
+UNIT = "cfs-soft-reboot.service"
 APPEND = "root=/dev/vda security=selinux selinux=1 enforcing=1 rw"
 # What restorecon would change is labelled wrong. It says so on two lines of each.
 REPORT = """
@@ -68,15 +70,17 @@ def root(toolbox: Toolbox) -> SelinuxRoot:
 
 def come_up(
     toolbox: Toolbox, root: SelinuxRoot, work: Path, role: str, settings: Mapping[str, str],
-    script: str = REPORT,
+    script: str = REPORT, initrd: bytes | None = None,
 ) -> Report:  # fmt: skip
+    """Boots with our program as /init, or with the `initrd`."""
     kernel = toolbox.kernel(role)
-    initrd = boot_initrd(
-        kernel, cfs_init(), modules=BOOT_MODULES,
-        files={CONFIG: configuration(**settings), CARRIED: root.carried()},
-    )  # fmt: skip
-    script = script.replace("DIGEST", root.image.digest)
-    archive = script_disk(work / "script.tar", script, {"cfs-init": cfs_init()})
+    if initrd is None:
+        initrd = boot_initrd(
+            kernel, cfs_init(), modules=BOOT_MODULES,
+            files={CONFIG: configuration(**settings), CARRIED: root.carried()},
+        )  # fmt: skip
+    files = {"cfs-init": cfs_init(), UNIT: dracut.MODULE / UNIT}
+    archive = script_disk(work / "script.tar", script.replace("DIGEST", root.image.digest), files)
     console = boot(
         toolbox, kernel=kernel.vmlinuz, initrd=initrd, append=APPEND, memory=1024, limit=LIMIT,
         disks=[Disk(root.disk, discard_writes=True), Disk(archive, read_only=True)],
@@ -91,18 +95,17 @@ def come_up(
 # What is asked for, by name.
 MODES: dict[str, dict[str, str]] = {
     "in-memory": {},
+    "overlays": {"etc": "overlay", "var": "overlay"},
+    "on-disk": {"etc": "bind", "var": "transient-disk"},
     "transient-root": {"root": "transient", "etc": "overlay", "var": "bind"},
     "transient-root-in-memory": {"root": "transient"},
-    "on-disk": {"etc": "bind", "var": "transient-disk"},
+    "transient-root-alone": {"root": "transient", "etc": "none", "var": "none"},
 }
 _LATER = pytest.mark.all_only
 CASES = [
-    pytest.param("stable", "in-memory"),
-    pytest.param("stable", "transient-root"),
-    pytest.param("stable", "transient-root-in-memory", marks=_LATER),
-    pytest.param("stable", "on-disk", marks=_LATER),
-    pytest.param("newest", "in-memory", marks=_LATER),
-    pytest.param("newest", "transient-root", marks=_LATER),
+    pytest.param(role, mode, marks=[] if (role, mode) == ("stable", "in-memory") else _LATER)
+    for role in ("stable", "newest")
+    for mode in MODES
 ]
 LABELS = {
     "/": "root_t",
@@ -119,6 +122,11 @@ LABELS = {
 NO_LABEL = re.compile(r":(tmpfs_t|unlabeled_t|kernel_t):")
 # systemd's own: the directory of credentials that it mounts for a service.
 CREDENTIALS = re.compile(r'{ search } .*comm="systemd-journal" name="/" dev="tmpfs" ino=1 ')
+# What dracut and the systemd in its initrd leave in /run for those of the root.
+OF_DRACUT = re.compile(
+    r'{ read } .*comm="systemd-modules" name="modprobe.d" dev="tmpfs" '
+    r'|{ search } .*comm="systemd-journal" name="credentials" dev="tmpfs" '
+)
 
 
 @pytest.mark.parametrize(("role", "mode"), CASES)
@@ -136,8 +144,9 @@ def test_it_comes_up_enforcing_with_every_label(
     assert not writable or report.one("usr").startswith("/usr rw,")
 
 
-def check(report: Report) -> None:
-    """What each root says that is up, with every label and nothing denied on our account."""
+def check(report: Report, others: re.Pattern[str] = CREDENTIALS) -> None:
+    """What each root says that is up, with every label and nothing denied on our account, but on
+    that of `others`."""
     assert report.one("state") == "running", report
     assert report.all("failed") == []
     assert report.one("enforce") == "1"
@@ -146,7 +155,62 @@ def check(report: Report) -> None:
         assert report.one(f"label {path}") == f"system_u:object_r:{label}:s0"
     # What the policy denies others, in an empty /var for instance, it denies them everywhere.
     for line in (*report.all("wrong"), *report.all("denied")):
-        assert not NO_LABEL.search(line) or CREDENTIALS.search(line), line
+        known = CREDENTIALS.search(line) or others.search(line)
+        assert not NO_LABEL.search(line) or known, line
+
+
+@pytest.mark.all_only
+@pytest.mark.parametrize("mode", ["in-memory", "transient-root-in-memory"])
+def test_by_an_initrd_with_systemd(
+    toolbox: Toolbox, root: SelinuxRoot, tmp_path: Path, mode: str
+) -> None:
+    settings = MODES[mode]
+    toml = "[root]\ntransient = true\n" if settings else ""
+    files: dict[str, bytes | str] = {dracut.TOML: toml, dracut.CARRIED: root.carried()}
+    made = dracut.initrd(dracut.STABLE, toolbox.kernel("stable"), files, add=("cfs",))
+    report = come_up(toolbox, root, tmp_path, "stable", settings, initrd=made.data)
+    assert "cfs-setup-root.service" in report.console.text
+    check(report, OF_DRACUT)
+
+
+# Each root says it all again.
+AGAIN = """
+phase=$(cat /run/phase 2>/dev/null || echo 0)
+echo $((phase + 1)) >/run/phase
+echo "phase: $phase"
+REPORT
+dmesg -C
+echo "source: $(grep -o '"source": "[^"]*"' /run/cfs/root.json)"
+units=/run/systemd/system
+mkdir -p $units/soft-reboot.target.wants
+cp /run/test/UNIT $units
+ln -sf ../UNIT $units/soft-reboot.target.wants
+systemctl daemon-reload
+chcon -t lib_t /run/test/cfs-init  # as where it is installed
+case $phase in
+0)
+    systemd-run -q --wait -p Type=oneshot /run/test/cfs-init cfs-setup-root --soft-reboot DIGEST
+    echo "prepared: $?" ;;
+2) return ;;
+esac
+systemctl soft-reboot
+sleep infinity
+""".replace("REPORT", REPORT).replace("UNIT", UNIT)
+
+
+@pytest.mark.all_only
+@pytest.mark.parametrize("mode", ["in-memory", "transient-root-in-memory", "overlays"])
+def test_soft_reboots(toolbox: Toolbox, root: SelinuxRoot, tmp_path: Path, mode: str) -> None:
+    """Into a root that was composed under the policy, and a bare one."""
+    report = come_up(toolbox, root, tmp_path, "stable", MODES[mode], AGAIN)
+    starts = [index for index, line in enumerate(report.lines) if line.startswith("phase: ")]
+    assert len(starts) == 3, report
+    for number, start in enumerate(starts):
+        end = starts[number + 1] if number < 2 else None
+        phase = Report(report.console, report.lines[start:end])
+        check(phase)
+        assert ("soft-reboot" in phase.one("source")) == (number > 0)
+    assert report.one("prepared") == "0"
 
 
 # Lines of fstab, in the /etc of a transient root: as Debian's policy is, and with our module.
