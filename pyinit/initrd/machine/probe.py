@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _NOT_LOOKED_AT = ("loop", "ram", "zram", "nbd", "fd")
 # Drives without a medium, and what went away between two looks.
 _EMPTY = (errno.ENOMEDIUM, errno.ENXIO, errno.ENODEV, errno.ENOENT)
+# Of those that are meant alike, in the line that says so.
+_SHOWN = 4
 
 
 class Superblocks:
@@ -73,7 +75,10 @@ def booted_one(
     `booted` gives the name in sysfs of the disk that the machine was booted from, or why it is not
     known.
     """
-    nodes = " and ".join(f"{devices.DEV}/{node}" for _, node in found)
+    named = [f"{devices.DEV}/{node}" for _, node in found[:_SHOWN]]
+    if len(found) > _SHOWN:
+        named.append(f"{len(found) - _SHOWN} more")
+    nodes = " and ".join(named)
     disk, why_not = booted()
     if not disk:
         text = f"on {nodes}, and it is not known which disk was booted from: {why_not}"

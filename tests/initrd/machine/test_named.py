@@ -120,6 +120,16 @@ def test_of_two_none_is_guessed(machine: Machine) -> None:
     assert "2 of them on vda, which was booted from, expected one of that name" in text
 
 
+def test_a_hundred_of_one_name_are_told_in_one_bounded_line(machine: Machine) -> None:
+    for number in range(3, 102):
+        machine.partition("vda", f"vda{number}", number, 2048 * number)
+        event = machine.devices / "vda" / f"vda{number}" / "uevent"
+        event.write_text(event.read_text() + f"PARTNAME=root\nMINOR={number}\n")
+    text = refusal("PARTLABEL=root", "vda")
+    assert " and 96 more, 100 of them on vda, which was booted from" in text
+    assert text.count("vda1") == 4
+
+
 def test_where_one_has_the_name_nobody_asks_for_the_booted_disk(machine: Machine) -> None:
     found = named.find("LABEL=root", 0, None, lambda: pytest.fail("asked"))
     assert found == str(machine.dev / "vda2")
