@@ -39,7 +39,8 @@ _cfs_options() { # COMMAND VERB: the options there
 		;;
 	"cfs-store image")
 		echo "-h --help -q --quiet --object-store --create --verity --name -o --output " \
-			"--print-digest --digest-only --min-version --max-version"
+			"--print-digest --digest-only --exclude --bootable --owner --clamp-mtime " \
+			"--min-version --max-version"
 		;;
 	"cfs-store dump") echo "-h --help -q --quiet" ;;
 	"cfs-init-config ") echo "-h --help --version" ;;
@@ -118,6 +119,8 @@ _cfs_values() {
 	"cfs-store image --verity") echo "auto require off" ;;
 	"cfs-store image --name") echo "NONE" ;;
 	"cfs-store image -o" | "cfs-store image --output") echo "FILE" ;;
+	"cfs-store image --exclude") echo "NONE" ;;
+	"cfs-store image --owner") echo "root" ;;
 	"cfs-store image --min-version") echo "0 1" ;;
 	"cfs-store image --max-version") echo "0 1" ;;
 	"cfs-store image ") echo "FILE" ;;

@@ -94,8 +94,26 @@ def make_image(text: bytes, least: int, most: int) -> bytes:
     """The image of a composefs-dump(5), in the lowest of these versions that fits: byte for byte
     what mkcomposefs 1.0.8 makes. ValueError: no such versions. Unfit."""
 
+class Adjustment:
+    """What the files of a directory are changed to: as composefs-rs has a tree that boots; all
+    root's; no later than `latest`, seconds; `excluded`, glob(7) of paths with a slash before them,
+    are left out with what is in them."""
+
+    def __init__(
+        self,
+        bootable: bool = False,
+        by_root: bool = False,
+        latest: int | None = None,
+        excluded: Sequence[bytes | str] = (),
+    ) -> None: ...
+
 def image_of_tree(
-    directory: int, threads: int, least: int, most: int, progress: Callable[[int, int], object]
+    directory: int,
+    threads: int,
+    least: int,
+    most: int,
+    how: Adjustment,
+    progress: Callable[[int, int], object],
 ) -> bytes:
     """The same of a directory, as mkcomposefs makes it. `progress`: as for measure(), while files
     are hashed; before that with zeros. Unreadable. Unfit."""
@@ -108,6 +126,7 @@ def store_tree(
     threads: int,
     least: int,
     most: int,
+    how: Adjustment,
     named: bool,
     prefix: str,
     limit: int,

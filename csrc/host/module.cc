@@ -340,11 +340,12 @@ py::bytes make_image(const py::bytes &text, unsigned least, unsigned most)
 }
 
 py::bytes image_of_tree(int directory, unsigned threads, unsigned least, unsigned most,
-			const py::function &progress)
+			const cfs::Adjustment &how, const py::function &progress)
 {
 	cfs::Progress told = progress_of(progress);
 
-	return image_of([&] { return cfs::scan_tree(directory, threads, told, nullptr); }, least, most);
+	return image_of([&] { return cfs::scan_tree(directory, threads, how, told, nullptr); },
+			least, most);
 }
 
 /* (path, fd, name, digest, size) of each; the descriptors and names are the list's. */
@@ -361,8 +362,8 @@ py::list list_of(std::vector<cfs::Stored> &copies)
 }
 
 py::bytes store_tree(int directory, int target, unsigned threads, unsigned least, unsigned most,
-		     bool with_names, const std::string &prefix, size_t limit,
-		     const py::function &progress, const py::function &take)
+		     const cfs::Adjustment &how, bool with_names, const std::string &prefix,
+		     size_t limit, const py::function &progress, const py::function &take)
 {
 	cfs::Progress told = progress_of(progress);
 	cfs::NewFiles files(target, with_names, prefix);
@@ -374,7 +375,8 @@ py::bytes store_tree(int directory, int target, unsigned threads, unsigned least
 
 	if (limit == 0)
 		throw std::invalid_argument("no copy at a time");
-	return image_of([&] { return cfs::scan_tree(directory, threads, told, &to); }, least, most);
+	return image_of([&] { return cfs::scan_tree(directory, threads, how, told, &to); }, least,
+			most);
 }
 
 } // namespace
@@ -436,11 +438,19 @@ PYBIND11_MODULE(_cfshost, module)
 		     })
 		.def("__len__", &cfs::Live::count);
 	module.def("scan", &scan, py::arg("directory"), py::arg("prefix"), py::arg("live"));
+	py::class_<cfs::Adjustment>(module, "Adjustment")
+		.def(py::init([](bool bootable, bool by_root, std::optional<int64_t> latest,
+				 std::vector<std::string> excluded) {
+			     return cfs::Adjustment{ bootable, by_root, latest.has_value(),
+						     latest.value_or(0), std::move(excluded) };
+		     }),
+		     py::arg("bootable") = false, py::arg("by_root") = false,
+		     py::arg("latest") = py::none(), py::arg("excluded") = py::list());
 	module.def("image_of_tree", &image_of_tree, py::arg("directory"), py::arg("threads"),
-		   py::arg("least"), py::arg("most"), py::arg("progress"));
+		   py::arg("least"), py::arg("most"), py::arg("how"), py::arg("progress"));
 	module.def("store_tree", &store_tree, py::arg("directory"), py::arg("target"),
-		   py::arg("threads"), py::arg("least"), py::arg("most"), py::arg("named"),
-		   py::arg("prefix"), py::arg("limit"), py::arg("progress"), py::arg("take"));
+		   py::arg("threads"), py::arg("least"), py::arg("most"), py::arg("how"),
+		   py::arg("named"), py::arg("prefix"), py::arg("limit"), py::arg("progress"), py::arg("take"));
 	module.def("make_image", &make_image, py::arg("text"), py::arg("least"), py::arg("most"));
 	module.def("verity_digest", &verity_digest, py::arg("data"), py::arg("algorithm"));
 }

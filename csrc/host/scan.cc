@@ -135,8 +135,9 @@ void set_digest(const std::string &digest, Arena &arena, Node &node)
 class Worker {
     public:
 	/* `large`: how many more files may be left to all threads. */
-	Worker(int directory, std::atomic<unsigned> &large, const Target *target, Pool &pool)
-		: directory_(directory), large_(large), target_(target), pool_(pool)
+	Worker(int directory, const Adjustment &how, std::atomic<unsigned> &large,
+	       const Target *target, Pool &pool)
+		: directory_(directory), how_(how), large_(large), target_(target), pool_(pool)
 	{
 	}
 
@@ -164,6 +165,7 @@ class Worker {
 	bool leave();
 
 	int directory_;
+	const Adjustment &how_;
 	std::atomic<unsigned> &large_;
 	const Target *target_;
 	Pool &pool_;
@@ -193,7 +195,8 @@ void Worker::list(const Batch &batch)
 			fail(errno);
 		if (!entry)
 			break;
-		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+		    !how_.excludes(batch.path + '/' + entry->d_name))
 			files.push_back({ entry->d_name, entry->d_type == DT_REG });
 	}
 }
@@ -369,9 +372,11 @@ void Worker::content(int fd, Found &file)
 
 class Scanner {
     public:
-	Scanner(int directory, unsigned threads, const Progress &progress, const Target *target)
-		: directory_(directory), threads_(std::max(threads, 1U)), progress_(progress),
-		  target_(target), large_left_(threads > 1 && !target ? LARGE_LIMIT : 0)
+	Scanner(int directory, unsigned threads, const Adjustment &how, const Progress &progress,
+		const Target *target)
+		: directory_(directory), threads_(std::max(threads, 1U)), how_(how),
+		  progress_(progress), target_(target),
+		  large_left_(threads > 1 && !target ? LARGE_LIMIT : 0)
 	{
 		/* All threads together have half of the copies at most. */
 		if (target)
@@ -392,13 +397,14 @@ class Scanner {
 			throw Unreadable({}, ECANCELED);
 		hand_over(true);
 		measure_large();
+		adjust(tree_, linked_, how_);
 		return std::move(tree_);
 	}
 
     private:
 	void root()
 	{
-		Worker worker(directory_, large_left_, target_, pool_);
+		Worker worker(directory_, how_, large_left_, target_, pool_);
 		Descriptor fd(open_below(directory_, {}));
 		struct stat status;
 		Node node;
@@ -415,7 +421,7 @@ class Scanner {
 
 	void work()
 	{
-		Worker worker(directory_, large_left_, target_, pool_);
+		Worker worker(directory_, how_, large_left_, target_, pool_);
 		Batch batch;
 
 		while (take(batch)) {
@@ -472,6 +478,9 @@ class Scanner {
 
 			if (!node) /* a directory that was written to gave it twice */
 				throw Unreadable(path, 0, CHANGED);
+			if (how_.bootable && !node->names && file.status.st_nlink > 1)
+				linked_.push_back({ file.status.st_dev, file.status.st_ino, path,
+						    batch.directory, file.name });
 			if (file.large)
 				large_.push_back({ node, std::move(path), file.status,
 						   std::move(file.large) });
@@ -529,6 +538,7 @@ class Scanner {
 
 	int directory_;
 	unsigned threads_;
+	const Adjustment &how_;
 	const Progress &progress_;
 	const Target *target_;
 	size_t batch_ = BATCH;
@@ -538,6 +548,7 @@ class Scanner {
 	Tree tree_;
 	std::vector<Batch> todo_;
 	std::vector<Large> large_;
+	std::vector<Linked> linked_;
 	std::vector<Stored> copies_;
 	std::unordered_set<std::string> digests_; /* of all copies */
 	bool full_ = false;
@@ -546,9 +557,10 @@ class Scanner {
 
 } // namespace
 
-Tree scan_tree(int directory, unsigned threads, const Progress &progress, const Target *target)
+Tree scan_tree(int directory, unsigned threads, const Adjustment &how, const Progress &progress,
+	       const Target *target)
 {
-	return Scanner(directory, threads, progress, target).scan();
+	return Scanner(directory, threads, how, progress, target).scan();
 }
 
 } // namespace cfs

@@ -8,6 +8,7 @@
 #ifndef CFS_HOST_SCAN_H
 #define CFS_HOST_SCAN_H
 
+#include "adjust.h"
 #include "newfile.h"
 #include "pool.h"
 #include "tree.h"
@@ -65,8 +66,10 @@ struct Target {
 	std::function<void(std::vector<Stored> &)> take;
 };
 
-/* Hashed by `threads` threads. With `target`, which may be null, copied too. */
-Tree scan_tree(int directory, unsigned threads, const Progress &progress, const Target *target);
+/* Hashed by `threads` threads. With `target`, which may be null, copied too. What `how` leaves out
+ * is not read. */
+Tree scan_tree(int directory, unsigned threads, const Adjustment &how, const Progress &progress,
+	       const Target *target);
 
 } // namespace cfs
 

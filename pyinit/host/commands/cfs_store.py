@@ -230,6 +230,24 @@ def _add_image(parser: VerbParser) -> None:
         "--print-digest", action="store_true", help="with -o, print the image's digest too"
     )
     verb.add_argument("--digest-only", action="store_true", help="print it, and write no image")
+    verb.add_argument(
+        "--exclude",
+        metavar="GLOB",
+        action="append",
+        default=[],
+        help="leave these files out, and what is in them: paths that begin with a slash",
+    )
+    verb.add_argument(
+        "--bootable",
+        action="store_true",
+        help="as composefs-rs has a tree that boots: without what is in /boot, /sysroot and /run",
+    )
+    verb.add_argument("--owner", choices=["root"], help="all files are root's")
+    verb.add_argument(
+        "--clamp-mtime",
+        action="store_true",
+        help="no file is younger than SOURCE_DATE_EPOCH, a variable of the environment",
+    )
     for name, word in (("--min-version", "lowest"), ("--max-version", "highest")):
         verb.add_argument(
             name, type=int, choices=(0, 1), help=f"the {word} version of the format, of 0 and 1"

@@ -15,6 +15,7 @@ from pyinit.host.commands.progress import rates, tenths
 from pyinit.initrd.report.errors import EXIT_OK, Refused, UsageError, printable
 
 if TYPE_CHECKING:
+    from pyinit.host.store.changes import Changes
     from pyinit.host.store.image import Image
 
 NAME = "cfs-store"
@@ -151,8 +152,11 @@ def image(options: argparse.Namespace) -> int:
 
     from pyinit.host.store import labels, make_image
 
+    changes = _changes(options)
     with rates(NAME, "reading", quiet=options.quiet) as progress:
-        made = make_image.make(options.source, options.min_version, options.max_version, progress)
+        made = make_image.make(
+            options.source, options.min_version, options.max_version, progress, changes
+        )
     digest = make_image.digest(made)
     if options.digest_only:
         make_image.check(made)
@@ -179,6 +183,7 @@ def _image_into_store(options: argparse.Namespace) -> int:
     if options.name is not None:
         add.check_name(options.name)
     versions = (options.min_version, options.max_version)
+    changes = _changes(options)
     made = None
     if not make_image.is_tree(options.source):  # before anything is made of the store
         made = make_image.make(options.source, *versions)
@@ -191,7 +196,7 @@ def _image_into_store(options: argparse.Namespace) -> int:
         try:
             of_tree = made is None
             if made is None:
-                made = make_image.add(adder, options.source, *versions)
+                made = make_image.add(adder, options.source, *versions, changes)
             parsed = make_image.read(made, options.source)
             if not of_tree:
                 add.check_images([parsed], store, allow_missing=False, tell=_tell)
@@ -205,6 +210,24 @@ def _image_into_store(options: argparse.Namespace) -> int:
         say(digest)
     _warn_unsealed(adder.unsealed, str(store.path))
     return EXIT_OK
+
+
+def _changes(options: argparse.Namespace) -> Changes:
+    """Of files of a directory. A text says itself what each file is."""
+    import os
+
+    from pyinit.host.store import changes, make_image
+
+    wanted = changes.Changes(
+        tuple(options.exclude),
+        options.bootable,
+        options.owner is not None,
+        changes.latest(os.environ) if options.clamp_mtime else None,
+    )
+    if wanted != changes.AS_IT_IS and not make_image.is_tree(options.source):
+        what = "--exclude, --bootable, --owner or --clamp-mtime of a text"
+        raise UsageError("usage", options.source, what, "a directory")
+    return wanted
 
 
 def _warn_unsealed(why: str, store: str) -> None:

@@ -20,7 +20,9 @@ from pyinit.initrd.root.digest import ALGORITHMS, Digest
 class TreeAdder(Adder):
     """An Adder of directories and of images in memory."""
 
-    def add_tree(self, fd: int, source: Path, versions: tuple[int, int]) -> bytes:
+    def add_tree(
+        self, fd: int, source: Path, versions: tuple[int, int], how: _cfshost.Adjustment
+    ) -> bytes:
         """Adds the contents of a directory, as its image needs them, and makes that image, which is
         not added. Each file is read once. Of one that changes meanwhile nothing is left; other
         objects may be there then, and nothing that needs them.
@@ -53,8 +55,8 @@ class TreeAdder(Adder):
             limit = max(1, room - 4 * cores())
             prefix = os.urandom(8).hex()
             made = _cfshost.store_tree(
-                fd, directory, cores(), *versions, not has_procfs(), prefix, limit, self.progress,
-                take,
+                fd, directory, cores(), *versions, how, not has_procfs(), prefix, limit,
+                self.progress, take,
             )  # fmt: skip
             naming.settle()
         return made

@@ -19,6 +19,7 @@ from pyinit.host import atomic
 from pyinit.host.failure import system_failure
 from pyinit.host.store import image
 from pyinit.host.store.add_tree import TreeAdder
+from pyinit.host.store.changes import AS_IT_IS, Changes
 from pyinit.host.store.check import cores
 from pyinit.initrd.report.errors import Refused, SystemFailure
 from pyinit.initrd.root.digest import Digest
@@ -40,6 +41,7 @@ def make(
     least: int | None = None,
     most: int | None = None,
     progress: Progress = lambda _, __: None,
+    changes: Changes = AS_IT_IS,
 ) -> bytes:
     """The image of the directory `source`, or of the text in that file or on stdin ("-").
 
@@ -48,19 +50,27 @@ def make(
     while a directory is read. SystemFailure: something cannot be read. Refused: no image can be
     made of it.
     """
-    versions = _versions(least, most)
+    versions = _versions(least, most, changes)
     with _told(source):
         if not is_tree(source):
             return _cfshost.make_image(_read(source), *versions)
         with _opened(source) as fd:
-            return _cfshost.image_of_tree(fd, cores(), *versions, progress)
+            adjustment = changes.adjustment()
+            return _cfshost.image_of_tree(fd, cores(), *versions, adjustment, progress)
 
 
-def add(adder: TreeAdder, source: str, least: int | None = None, most: int | None = None) -> bytes:
+def add(
+    adder: TreeAdder,
+    source: str,
+    least: int | None = None,
+    most: int | None = None,
+    changes: Changes = AS_IT_IS,
+) -> bytes:
     """The image of the directory `source`, whose contents have been added to a store then. As for
     make(), and what TreeAdder.add_tree() has."""
     with _told(source), _opened(source) as fd:
-        return adder.add_tree(fd, Path(source), _versions(least, most))
+        versions = _versions(least, most, changes)
+        return adder.add_tree(fd, Path(source), versions, changes.adjustment())
 
 
 def is_tree(source: str) -> bool:
@@ -68,9 +78,10 @@ def is_tree(source: str) -> bool:
     return source != STDIN and os.path.isdir(source)
 
 
-def _versions(least: int | None, most: int | None) -> tuple[int, int]:
+def _versions(least: int | None, most: int | None, changes: Changes = AS_IT_IS) -> tuple[int, int]:
     if least is None and most is None:
-        return VERSIONS
+        # composefs-rs says 1 of all its images in this format.
+        return (VERSIONS[-1], VERSIONS[-1]) if changes.bootable else VERSIONS
     return least or 0, max(least or 0, most or 0)
 
 

@@ -230,7 +230,7 @@ HUGE = 1 << 36  # without a block: it takes long to read, unless it is cut
 def _tree(path: Path, threads: int, progress: Callable[[int, int], object]) -> bytes:
     fd = os.open(path, os.O_PATH)
     try:
-        return _cfshost.image_of_tree(fd, threads, 0, 1, progress)
+        return _cfshost.image_of_tree(fd, threads, 0, 1, _cfshost.Adjustment(), progress)
     finally:
         os.close(fd)
 

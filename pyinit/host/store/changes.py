@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""What an image has otherwise than the directory that it is made of (csrc/host/adjust.h)."""
+
+from __future__ import annotations
+
+import _cfshost
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyinit.initrd.report.errors import UsageError
+
+EPOCH = "SOURCE_DATE_EPOCH"
+_LIMIT = 1 << 63
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What of a directory is left out or changed: `excluded` by glob(7) of paths, which begin with
+    a slash; `bootable` as composefs-rs does it; `by_root`: all is root's; `latest`: no
+    time is later, in seconds."""
+
+    excluded: tuple[str, ...] = ()
+    bootable: bool = False
+    by_root: bool = False
+    latest: int | None = None
+
+    def adjustment(self) -> _cfshost.Adjustment:
+        """The same for the engine."""
+        excluded = [os.fsencode(pattern) for pattern in self.excluded]
+        return _cfshost.Adjustment(self.bootable, self.by_root, self.latest, excluded)
+
+
+AS_IT_IS = Changes()
+
+
+def latest(environment: Mapping[str, str]) -> int:
+    """SOURCE_DATE_EPOCH. UsageError: it has no seconds."""
+    text = environment.get(EPOCH, "")
+    if not (text.isascii() and text.isdigit()) or int(text) >= _LIMIT:
+        raise UsageError("usage", "--clamp-mtime", f"{EPOCH}={text}", "a time there, in seconds")
+    return int(text)
