@@ -35,7 +35,7 @@ PACKAGES = (
 )
 # What a package is made of.
 _SOURCES = (
-    "completions", "csrc", "debian", "docs", "dracut-module", "man", "packaging", "pyinit",
+    "completions", "csrc", "debian", "docs", "dracut-module", "man", "packaging", "pyinit", "selinux",
     "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "MANIFEST.in", "README.md", "SECURITY.md",
     "pyproject.toml", "setup.py",
 )  # fmt: skip
