@@ -35,8 +35,9 @@ PACKAGES = (
 )
 # What a package is made of.
 _SOURCES = (
-    "completions", "csrc", "debian", "docs", "dracut-module", "man", "packaging", "pyinit", "selinux",
-    "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "MANIFEST.in", "README.md", "SECURITY.md",
+    "completions", "csrc", "debian", "docs", "dracut-module", "man", "packaging", "pyinit",
+    "selinux", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "MANIFEST.in", "README.md",
+    "SECURITY.md",
     "pyproject.toml", "setup.py",
 )  # fmt: skip
 _CACHE = BUILD / "vm-cache"
