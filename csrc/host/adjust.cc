@@ -25,7 +25,8 @@ Node *directory_of(Tree &tree, std::string_view name)
 	return found != names.end() && found->second.node->names ? found->second.node : nullptr;
 }
 
-/* Names of one file stand for one inode, whose place is that of the first: depth first, by bytes. */
+/* Names of one file stand for one inode. Its place is that of the first name: depth first, by
+ * bytes. */
 void link(std::vector<Linked> &linked)
 {
 	for (Linked &one : linked)

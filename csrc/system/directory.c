@@ -11,8 +11,8 @@
 /* struct linux_dirent64 of getdents64(2): 8 bytes each of inode and offset, then these. */
 enum { RECORD_LENGTH = 16, RECORD_TYPE = 18, RECORD_NAME = 19 };
 
-/* For cfs_directory_first(): some twenty names at first, since a few files are often enough. Each page
- * of a larger buffer on the stack would be a page fault, which costs more than another call. */
+/* For cfs_directory_first(): some twenty names at first, since a few files are often enough. Each
+ * page of a larger buffer on the stack is a page fault, which costs more than another call. */
 enum { FIRST_PORTION = 512, PORTION = 4096 };
 
 /* 'd', 'f', or 0 for what is neither. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-/* core-confined FILE FAULTS: reads .cfsdig of FILE once for each fault below FAULTS (fault.c), which
- * the parser has then, and prints fault, result and why. */
+/* core-confined FILE FAULTS: reads .cfsdig of FILE once for each fault below FAULTS (fault.c).
+ * The parser has that fault then. It prints fault, result and why. */
 #include "cfs.h"
 
 #include <fcntl.h>
