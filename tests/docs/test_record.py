@@ -53,7 +53,9 @@ def record(monkeypatch: pytest.MonkeyPatch, settings: Config, command_line: bool
     image = SimpleNamespace(
         digest=SECOND, path=f"/sysroot/composefs/images/{SECOND.hex}", verity="require"
     )
-    root = SimpleNamespace(mount=3, used_loop=False, objects=4, canary="etc/hosts")
+    root = SimpleNamespace(
+        mount=3, used_loop=False, objects=4, canary="etc/hosts", is_free=False
+    )  # fmt: skip
     place = {"path": "/state/deploy/d/etc", "kind": "directory", "created": True}
     state = SimpleNamespace(
         look=lambda: None, etc=lambda: settings.etc, var=lambda: "tmpfs", places={"etc": place}
