@@ -33,7 +33,7 @@ _EDGES = (0, 1, 0x7F, 0xFF)
 
 def erofs() -> list[bytes]:
     """Whole images, broken fields of one, and files too short."""
-    found = [*_whole(), *_nodes(), *_xattrs(), *_directories()]
+    found = [*_whole(), *_nodes(), *_xattrs(), *_directories(), *_as_writers_do()]
     found += _fields()
     found += [found[0][:size] for size in (0, 1, 16, 1023, 1024, 1100, 1152, 1160, 1200, 1300)]
     return [data.rstrip(b"\0") for data in found]
@@ -83,6 +83,22 @@ def _whole() -> Iterator[bytes]:
     for _ in range(40):
         node = directory((b"d", node))
     yield image(node)
+
+
+def _as_writers_do() -> Iterator[bytes]:
+    """What a text leaves out, since whoever makes the image gives it again: the order of inodes, by
+    which one name of a hard link stands for it, and the marks of whiteouts."""
+    hidden, file = Node(stat.S_IFCHR | 0o644, nlink=2), stored(_A, nlink=2)
+    yield image(directory((b"a", file), (b"b", file)))
+    yield image(directory((b"00", hidden), (b"01", hidden), (b"a", file), (b"b", file)))
+    yield image(directory((b"00", hidden), (b"a", inline(b"x")), (b"b", file), (b"c", file)))
+    gone = inline(
+        b"", xattrs=[(TRUSTED, b"overlay.overlay.whiteout", b""), (USER, b"overlay.whiteout", b"")]
+    )
+    marks = [(TRUSTED, b"overlay.overlay.whiteouts", b""), (USER, b"overlay.whiteouts", b"")]
+    marked = directory((b"gone", gone), (b"kept", inline(b"x")), xattrs=marks)
+    yield image(marked)
+    yield image(directory((b"d", marked), (b"e", directory(xattrs=marks)), (b"f", gone)))
 
 
 def _one(node: Node, *shared: Xattr) -> bytes:

@@ -74,6 +74,7 @@ def config() -> list[bytes]:
         lines += [f"{key}\n", f"{key}=yes\n{key}=yes\n", f"{key}=/a\n{key}=/a\n"]
         lines += [f"{key.upper()}=yes\n", f"{key.replace('-', '_')}=no\n"]
         found += [first + line.encode() for line in lines]
+    found += [first + b"store=" + byte + b"\n" for byte in (b"\t", b"\x7f", b"\xe9")]
     return found
 
 
