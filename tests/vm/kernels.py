@@ -4,6 +4,7 @@
 Which series plays a role today is found in the suites when it is fetched, and printed then.
 """
 
+import os
 import re
 from collections.abc import Callable
 
@@ -20,6 +21,10 @@ NEWEST = "newest"
 """The first one that is newer than stable's."""
 MOUNTS = (STABLE, NEWEST)
 ROLES = (*MOUNTS, REFUSES)
+
+# CFS_KERNEL=newest in the environment: the newest kernel plays the part of stable's too, so that
+# all guests are seen on it.
+PLAYED = {"stable": {}, "newest": {STABLE: NEWEST}}[os.environ.get("CFS_KERNEL", "stable")]
 
 # Where each is looked for, in this order.
 SUITES = {

@@ -11,15 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from pyinit.host.uki.cpio import write_cpio
 from pyinit.initrd.machine import superblock
 from tests.demo.command import product
 
 from .disks import MIB, ROOT_TYPE, partitioned, sparse_file
 from .guest import COMMAND_LINE, Disk, Firmware, boot
-from .initrd import CONFIG, boot_initrd, configuration
+from .initrd import CONFIG, boot_initrd, configuration, directory_entry, file_entry
 from .product import cfs_init
 from .rootdisk import CARRIED, RootDisk
 from .toolbox import Toolbox
+from .tools import crash_first
 from .uki import boot_disk, build_uki
 
 pytestmark = pytest.mark.vm
@@ -97,4 +99,40 @@ def test_the_disk_that_was_booted_from_and_what_counts_after_kexec(
     assert refused == (
         "on /dev/vda2 and /dev/vdb, and it is not known which disk was booted from: "
         f"{why}, expected one of that name; PARTUUID= names one"
+    )
+
+
+def test_what_counts_after_a_crash(toolbox: Toolbox, rootdisk: RootDisk, tmp_path: Path) -> None:
+    """kdump: the variables and the UKI are those of the kernel that crashed."""
+    kernel = toolbox.kernel("stable")
+    words = f"{COMMAND_LINE} root=PARTUUID={ROOT}\n"
+    settings = {CARRIED: rootdisk.carried("whole"), CONFIG: configuration()}
+    next_initrd = tmp_path / "initrd"
+    next_initrd.write_bytes(boot_initrd(kernel, cfs_init(), files=settings))
+    plain, uki, disk = tmp_path / "plain.efi", tmp_path / "sealed.efi", tmp_path / "disk"
+    initrd = write_cpio(
+        [
+            *(directory_entry(name) for name in ("dev", "next", "proc")),
+            file_entry("init", crash_first(), 0o755),
+            file_entry("next/linux", kernel.vmlinuz),
+            file_entry("next/initrd", next_initrd),
+            file_entry("next/words", words),
+        ]
+    )
+    build_uki(toolbox, kernel, plain, initrd=initrd, cmdline=f"{COMMAND_LINE} crashkernel=320M")
+    product("cfs-uki", "seal", "--digest", rootdisk.digests["no-var"], str(plain), "-o", str(uki))
+    root = rootdisk.disk("ext4")
+    boot_disk(toolbox, disk, uki, root, esp_partuuid=ESP, root_partuuid=ROOT)
+    console = boot(
+        toolbox, disks=[Disk(disk, discard_writes=True)],
+        memory=1024, limit=LIMIT, log=tmp_path / "log", firmware=Firmware(),
+    )  # fmt: skip
+    assert not console.timed_out, console.tail
+    text = console.text.replace("\r", "")
+    [said] = re.findall(r"^/run/cfs/root.json: (.*)$", text, re.MULTILINE)
+    record = json.loads(said)
+    assert record["digest"] == f"sha256:{rootdisk.digests['whole']}"
+    assert record["uki"] == (
+        "not compared: this kernel was started by kexec, after a crash; "
+        "the EFI variables are of the boot before"
     )

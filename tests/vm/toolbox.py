@@ -164,6 +164,7 @@ class Toolbox:
 
     def kernel(self, role: str) -> Kernel:
         """The kernel that plays `role`, one of kernels.ROLES."""
+        role = kernels.PLAYED.get(role, role)
         _ = self.tree  # depmod, before this thread holds a kernel's lock
         key = f"{_FORMAT} {kernels.META} {' '.join(kernels.SUITES[role])}"
         name = "-".join(("kernel", *TARGET.pages.split(), role))

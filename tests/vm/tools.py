@@ -20,6 +20,7 @@ PROGRAMS = {
     "fileattr.c": ("fileattr",),
     "nanoseconds.c": ("nanoseconds",),
     "disk-watch.c": (),  # for disk_watch.py
+    "crash-first.c": (),  # for the guest that has crashed
     "root-init.c": (),  # for root images, not for guests
 }
 
@@ -44,6 +45,11 @@ def root_init() -> Path:
 def disk_watch() -> Path:
     """Lists who touches a disk: see disk_watch.py."""
     return _compiled() / "disk-watch"
+
+
+def crash_first() -> Path:
+    """An /init that crashes, and has another kernel started then (kdump)."""
+    return _compiled() / "crash-first"
 
 
 def _compiled() -> Path:
