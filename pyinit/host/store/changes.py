@@ -37,6 +37,7 @@ AS_IT_IS = Changes()
 def latest(environment: Mapping[str, str]) -> int:
     """SOURCE_DATE_EPOCH. UsageError: it has no seconds."""
     text = environment.get(EPOCH, "")
-    if not (text.isascii() and text.isdigit()) or int(text) >= _LIMIT:
+    # The length bounds the work: Python converts no number of thousands of digits.
+    if not (text.isascii() and text.isdigit()) or len(text) > 19 or int(text) >= _LIMIT:
         raise UsageError("usage", "--clamp-mtime", f"{EPOCH}={text}", "a time there, in seconds")
     return int(text)

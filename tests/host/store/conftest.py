@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""A store, the kernel of played.py, and what kills a program at a system call."""
+"""A store, the kernel of played.py, tools, and what kills a program at a system call."""
 
 import _cfs
 import subprocess
@@ -10,6 +10,7 @@ import pytest
 from pyinit.host.store import mounts, records
 from pyinit.initrd.handover import status
 from tests.host.store.played import HELLO, Kernel
+from tests.vm.toolbox import Toolbox
 
 KILLED = 99
 """The exit code of kill_at.c where the program was killed."""
@@ -23,6 +24,12 @@ def killer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = ["gcc", *flags, "-o", str(program), str(source)]
     subprocess.run(command, check=True, timeout=600)
     return program
+
+
+@pytest.fixture(scope="session")
+def toolbox() -> Toolbox:
+    """Tools of peers."""
+    return Toolbox()
 
 
 @pytest.fixture

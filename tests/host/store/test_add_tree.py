@@ -25,11 +25,6 @@ Capture = pytest.CaptureFixture[str]
 HUGE = 1 << 36  # without a block: it takes long to read, unless it is cut
 
 
-@pytest.fixture(scope="module")
-def toolbox() -> Toolbox:
-    return Toolbox()
-
-
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """Small and large files, and some of the same content."""

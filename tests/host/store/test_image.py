@@ -336,11 +336,6 @@ def test_every_rule_of_the_reader_is_broken_by_a_seed() -> None:
 # ---- the peer
 
 
-@pytest.fixture(scope="module")
-def toolbox() -> Toolbox:
-    return Toolbox()
-
-
 def peer(toolbox: Toolbox, verb: str, path: Path) -> bytes:
     done = subprocess.run(
         [*toolbox.command("composefs-info"), verb, path],

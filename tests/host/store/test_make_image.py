@@ -310,11 +310,6 @@ def test_a_file_that_cannot_be_read_is_named(
 # ---- the peer
 
 
-@pytest.fixture(scope="module")
-def toolbox() -> Toolbox:
-    return Toolbox()
-
-
 def peer(toolbox: Toolbox, data: bytes, least: int, most: int) -> bytes:
     """What it makes, or why it does not."""
     done = subprocess.run(
