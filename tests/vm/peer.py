@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""composefs-setup-root of composefs-rs, built by cargo: what boots such disks where we do not."""
+"""Programs of composefs-rs, built by cargo: what boots such disks, and what looks after their
+repositories, where we do not."""
 
 import shutil
 import subprocess
@@ -18,12 +19,23 @@ def cargo() -> str | None:
 
 def setup_root() -> Path:
     """The executable; built once, which takes minutes and fetches 200 crates."""
+    return _built("composefs-setup-root", "composefs-setup-root")
 
+
+def cfsctl() -> Path:
+    """The one in PATH; else built once, which takes half an hour and fetches 300 crates."""
+    if found := shutil.which("cfsctl"):
+        return Path(found)
+    # Without what needs another machine than this: FUSE, the storage of podman.
+    return _built("composefs-ctl", "cfsctl", "--no-default-features", "--features=oci,pre-6.15")
+
+
+def _built(crate: str, program: str, *options: str) -> Path:
     def make(directory: Path) -> None:
         done = subprocess.run(
             [
                 cargo() or "cargo", "install", "--locked", "--quiet", "--root", str(directory),
-                "--target-dir", str(directory / "target"), f"composefs-setup-root@{VERSION}",
+                "--target-dir", str(directory / "target"), *options, f"{crate}@{VERSION}",
             ],
             capture_output=True, text=True, timeout=_LIMIT_SECONDS, check=False,
         )  # fmt: skip
@@ -31,5 +43,4 @@ def setup_root() -> Path:
             raise RuntimeError(f"cargo: exit {done.returncode}: {done.stderr[-2000:]}")
         shutil.rmtree(directory / "target")
 
-    place = made_once(BUILD / "vm-cache" / "composefs-setup-root", VERSION, make)
-    return place / "bin/composefs-setup-root"
+    return made_once(BUILD / "vm-cache" / crate, VERSION, make) / "bin" / program

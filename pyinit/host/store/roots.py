@@ -15,7 +15,8 @@ import posixpath
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from stat import S_ISDIR
 
@@ -63,7 +64,7 @@ class Needed:
         self.store = store
         self.live: _cfshost.Live = _cfshost.Live() if known is None else known.live
         self.images: dict[Digest, list[tuple[str, str]]] = {}
-        self.links: set[str] = set()
+        self.links: set[str] = set() if known is None else known.links
         self.unread: list[CfsError] = []
         self.seen: set[Digest] = set() if known is None else known.seen
         aside = store.path / ASIDE
@@ -133,7 +134,9 @@ class Needed:
             for name, path in self._names(top, "streams"):
                 self.links.add(f"streams/{name}")
                 try:
-                    self.keep_stream(_object_of(top, "streams", name), path)
+                    with top.open("streams") as directory:
+                        digest = _object_of(directory, "streams", name)
+                    self.keep_stream(digest, path)
                 except (OSError, ValueError) as error:
                     self.unread.append(
                         Refused(
@@ -206,10 +209,30 @@ class Needed:
             raise Refused("store", self._shown(digest), found) from None
         self.live.add(objects, size)
         self.live.add(others, size)
+        self.links.update(self._stream_links.get(digest, ()))
         algorithm = _cfs.SHA256 if size == 32 else _cfs.SHA512
         return [
             Digest(algorithm, others[place : place + size]) for place in range(0, len(others), size)
         ]
+
+    @cached_property
+    def _stream_links(self) -> dict[Digest, list[str]]:
+        """The entries of streams/, here and aside, by the object that each leads to. composefs-rs
+        finds a stream that another one refers to by them alone."""
+        found: dict[Digest, list[str]] = {}
+        for place in (os.fspath(self.store.path), *self._runs):
+            try:
+                with Directory(place) as top, top.open("streams") as directory:
+                    for name in directory.names():
+                        # What leads to no object is for who moves it.
+                        with suppress(ValueError):
+                            digest = _object_of(directory, "streams", name)
+                            found.setdefault(digest, []).append(f"streams/{name}")
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise system_failure(error, step="store") from None
+        return found
 
     @contextmanager
     def _opened(self, digest: Digest, why: str) -> Iterator[tuple[int, Path]]:
@@ -274,10 +297,9 @@ def _check(digest: Digest, data: bytes, found: Digest | None, path: str) -> None
         raise Refused("measure", path, str(found), str(digest))
 
 
-def _object_of(top: Directory, kind: str, name: str) -> Digest:
-    """What the link <kind>/<name> leads to. OSError; ValueError: not to an object."""
-    with top.open(kind) as directory:
-        target = directory.link(name)
+def _object_of(directory: Directory, kind: str, name: str) -> Digest:
+    """What a link in <kind>/ leads to. OSError; ValueError: not to an object."""
+    target = directory.link(name)
     parts = posixpath.normpath(posixpath.join(kind, target or "")).split("/")
     digest = digest_of_hex("".join(parts[1:])) if len(parts) == 3 else None
     if target is None or parts[0] != "objects" or len(parts[1]) != 2 or digest is None:

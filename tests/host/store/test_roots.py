@@ -51,9 +51,22 @@ def test_an_image_of_a_container(store: Path) -> None:
     found = {name[8:].replace("/", "") for name in tree(store) if name.startswith("objects/")}
     assert found == reached
     assert whole(store, image)
-    # The link of the stream that no name needs went with it. Those between are found by digest.
-    assert "streams/oci-manifest-sha256:3" in tree(store)
-    assert "streams/oci-layer-sha256:4" not in tree(store)
+    # Only by these does cfsctl find a stream that another one refers to.
+    kept = {"oci-layer-sha256:1", "oci-config-sha256:2", "oci-manifest-sha256:3"}
+    links = {name[8:] for name in tree(store) if name.startswith("streams/")}
+    assert links == kept | {"refs/oci/x%2Fy:latest"}
+
+
+def test_the_links_of_streams_come_back(store: Path) -> None:
+    layer = put_stream(store, "layer", [], [])
+    put_stream(store, "manifest", [layer], [])
+    before = tree(store)
+    assert collect(store) == 0
+    [run] = (store / "gc").iterdir()
+    (run / "streams/manifest").rename(store / "streams/manifest")
+    add_ref(store, "streams", "name", "manifest")
+    assert collect(store) == 0
+    assert set(tree(store)) == {*before, "streams/refs/name"}
 
 
 def test_streams_that_refer_to_each_other_end(store: Path) -> None:
