@@ -120,11 +120,17 @@ def test_what_parses_has_a_fuzzer_of_its_name() -> None:
     assert {path.stem for path in (ROOT / "fuzz" / "harness").glob("[a-z]*.py")} <= names
 
 
+# Of several sources, by what is done to them.
+BY_KIND = {
+    f"test_{name}" for name in ("seal_faults", "add_faults", "gc_faults", "gc_beside", "cfsctl")
+}
+
+
 @pytest.mark.parametrize(
     ("tests", "tops", "helpers"),
     [
         ("initrd", ("pyinit/initrd",), set()),
-        ("host", ("pyinit/host",), {"test_seal_faults", "test_add_faults", "test_gc_faults"}),
+        ("host", ("pyinit/host",), BY_KIND),
         ("core", ("csrc",), {"test_harness", "test_pe_readers"}),
     ],
 )

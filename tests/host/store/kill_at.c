@@ -4,6 +4,9 @@
  * that number is made, of all its threads together. Only those count that may change a file system
  * or wait for its disk: all but the ones that are named below. Ends as the program does, or with 99
  * where it was killed.
+ *
+ * NUMBER:OUT:IN: it is held there, and not killed: a byte is written to descriptor OUT, and it goes
+ * on when one comes from IN, or its end.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -42,7 +45,8 @@ static const uint64_t harmless[] = {
 
 static bool makes_a_file(uint64_t flags)
 {
-	return flags & (O_CREAT | O_TRUNC | __O_TMPFILE);
+	/* That one has the bit of O_DIRECTORY in it. */
+	return flags & (O_CREAT | O_TRUNC) || (flags & O_TMPFILE) == O_TMPFILE;
 }
 
 static bool counts(uint64_t number, const uint64_t *arguments)
@@ -82,7 +86,15 @@ static int stop(pid_t program)
 	return KILLED;
 }
 
-static int trace(pid_t program, long at)
+static void hold(int out, int in)
+{
+	char byte = 0;
+
+	if (write(out, &byte, 1) != 1 || read(in, &byte, 1) < 0)
+		fail("hold");
+}
+
+static int trace(pid_t program, long at, int out, int in)
 {
 	const long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL;
 	struct __ptrace_syscall_info info;
@@ -106,8 +118,11 @@ static int trace(pid_t program, long at)
 			if (ptrace(PTRACE_GET_SYSCALL_INFO, who, sizeof(info), &info) > 0 &&
 			    info.op == PTRACE_SYSCALL_INFO_ENTRY &&
 			    counts(info.entry.nr, (const uint64_t *)info.entry.args) &&
-			    ++seen == at)
-				return stop(program);
+			    ++seen == at) {
+				if (out < 0)
+					return stop(program);
+				hold(out, in);
+			}
 		} else if (WSTOPSIG(status) != SIGTRAP && WSTOPSIG(status) != SIGSTOP) {
 			deliver = WSTOPSIG(status);
 		}
@@ -119,9 +134,11 @@ static int trace(pid_t program, long at)
 
 int main(int count, char **arguments)
 {
+	int out = -1, in = -1;
 	pid_t program;
+	long at;
 
-	if (count < 3)
+	if (count < 3 || sscanf(arguments[1], "%ld:%d:%d", &at, &out, &in) < 1)
 		return FAILED;
 	program = fork();
 	if (program < 0)
@@ -132,5 +149,5 @@ int main(int count, char **arguments)
 		execv(arguments[2], arguments + 2);
 		_exit(FAILED);
 	}
-	return trace(program, atol(arguments[1]));
+	return trace(program, at, out, in);
 }
