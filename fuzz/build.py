@@ -17,7 +17,8 @@ PYTHON_PATH = f"{ROOT}:{ROOT / 'build' / 'lib'}"
 
 # Of the engine what reads and writes images: it needs neither Python nor libcrypto.
 ENGINE = tuple(
-    CSRC / "host" / f"{name}.cc" for name in ("dump", "erofs", "report", "tree", "writer")
+    CSRC / "host" / f"{name}.cc"
+    for name in ("adjust", "dump", "erofs", "layers", "report", "tar", "tree", "writer")
 )
 
 _COMMON = ("-g", "-fno-omit-frame-pointer", "-Wall", "-Wextra", f"-I{CSRC}")

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from . import binary_seeds, dump_seeds, erofs_seeds, pe_seeds, text_seeds
+from . import binary_seeds, dump_seeds, erofs_seeds, pe_seeds, tar_seeds, text_seeds
 from .parsers import HERE, PARSERS
 
 SEEDS = HERE / "seeds"
@@ -22,6 +22,7 @@ MAKERS: dict[str, Callable[[], list[bytes]]] = {
     "pe": pe_seeds.pe,
     "erofs": erofs_seeds.erofs,
     "dump": dump_seeds.dump,
+    "tar": tar_seeds.tar,
     "payload": text_seeds.payload,
     "config": text_seeds.config,
     "cmdline": text_seeds.cmdline,

@@ -55,6 +55,7 @@ PARSERS = {
         Parser("pe", ("csrc/parse/pe.c", "csrc/system/pe_file.c"), 200, 1 << 18, ("pe_mutator.c",)),
         Parser("erofs", ("csrc/host/erofs.cc", "csrc/host/report.cc"), 200, 1 << 16),
         Parser("dump", tuple(f"csrc/host/{name}.cc" for name in ("dump", "tree", "writer")), 150),
+        Parser("tar", ("csrc/host/layers.cc", "csrc/host/tar.cc"), 150, 1 << 16),
         Parser("payload", _python("source/payload", "source/keylines"), max_length=5000),
         Parser("config", _python("source/config", "source/keylines")),
         Parser("cmdline", _python("source/cmdline")),

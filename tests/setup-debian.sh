@@ -15,6 +15,7 @@ packages="
 	libc6-dev
 	libpython3-dev
 	libssl-dev
+	libzstd-dev
 	linux-libc-dev
 	make
 	mmdebstrap
@@ -25,6 +26,7 @@ packages="
 	python3-pybind11
 	python3-pyelftools
 	python3-setuptools
+	zlib1g-dev
 	zstd
 "
 [ "${1-}" = demo ] || packages="$packages

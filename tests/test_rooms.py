@@ -113,7 +113,11 @@ def test_an_include_goes_down() -> None:
 
 
 def test_what_parses_has_a_fuzzer_of_its_name() -> None:
-    parsers = {path.stem for path in (ROOT / "csrc" / "parse").glob("*.c")} | {"dump", "erofs"}
+    parsers = {path.stem for path in (ROOT / "csrc" / "parse").glob("*.c")} | {
+        "dump",
+        "erofs",
+        "tar",
+    }
     fuzzers = {path.stem for path in (ROOT / "fuzz" / "c").glob("*.c*")}
     assert parsers == fuzzers - {"replay", "pe_mutator"}
     names = {path.stem for path in sources(ROOT / "pyinit" / "initrd")}
@@ -122,7 +126,8 @@ def test_what_parses_has_a_fuzzer_of_its_name() -> None:
 
 # Of several sources, by what is done to them.
 BY_KIND = {
-    f"test_{name}" for name in ("seal_faults", "add_faults", "gc_faults", "gc_beside", "cfsctl")
+    f"test_{name}"
+    for name in ("seal_faults", "add_faults", "gc_faults", "gc_beside", "cfsctl", "layers_peers")
 }
 
 

@@ -13,6 +13,10 @@ class Unreadable(ValueError):
     """What of a directory no image can be made of: (path below it, errno or 0, the rule, or of what
     the errno is; "" where it is the file itself)."""
 
+class BadLayer(ValueError):
+    """What of layers no image can be made of: (number of the layer, path in it or b"", errno or 0,
+    the rule, or of what the errno is; without both, at which byte)."""
+
 class Image:
     """A composefs image in memory. Malformed: its headers are not those of one."""
 
@@ -95,9 +99,9 @@ def make_image(text: bytes, least: int, most: int) -> bytes:
     what mkcomposefs 1.0.8 makes. ValueError: no such versions. Unfit."""
 
 class Adjustment:
-    """What the files of a directory are changed to: as composefs-rs has a tree that boots; all
-    root's; no later than `latest`, seconds; `excluded`, glob(7) of paths with a slash before them,
-    are left out with what is in them."""
+    """What the files of a directory, or of layers, are changed to: as composefs-rs has a tree that
+    boots; all root's; no later than `latest`, seconds; `excluded`, glob(7) of paths with a slash
+    before them, are left out with what is in them."""
 
     def __init__(
         self,
@@ -138,6 +142,32 @@ def store_tree(
     `take(copies)`, from this thread, when there are `limit` of them, and in the end before the
     image is made. Of each: path below the directory; a descriptor, the caller's to close; the name,
     if it had to have one, the caller's to take away; digest; size. ValueError: the limit is 0."""
+
+def image_of_layers(
+    layers: Sequence[int],
+    threads: int,
+    least: int,
+    most: int,
+    how: Adjustment,
+    progress: Callable[[int, int], object],
+) -> bytes:
+    """The same of the directory that layers unpack to: tar files that are open, plain or as gzip or
+    zstd makes them, the lowest one first. BadLayer. Unfit."""
+
+def store_layers(
+    layers: Sequence[int],
+    target: int,
+    threads: int,
+    least: int,
+    most: int,
+    how: Adjustment,
+    named: bool,
+    prefix: str,
+    limit: int,
+    progress: Callable[[int, int], object],
+    take: Callable[[list[Stored]], object],
+) -> bytes:
+    """The same, and copies, as of store_tree(): of all contents, whatever becomes of the files."""
 
 def verity_digest(data: bytes, algorithm: int) -> bytes:
     """The fs-verity digest of data in memory. ValueError: an unknown algorithm."""

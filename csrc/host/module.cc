@@ -4,13 +4,12 @@
  *
  * What takes long runs without the interpreter's lock, and looks for signals meanwhile.
  */
-#include "dump.h"
+#include "module.h"
+
 #include "live.h"
 #include "measure.h"
 #include "report.h"
-#include "scan.h"
 #include "verity.h"
-#include "writer.h"
 
 #include <pybind11/functional.h>
 #include <pybind11/pybind11.h>
@@ -24,11 +23,22 @@
 #include <cerrno>
 #include <iterator>
 #include <memory>
-#include <optional>
 #include <stdexcept>
 #include <utility>
 
 namespace py = pybind11;
+
+cfs::Progress progress_of(const py::function &progress)
+{
+	return [&progress](uint64_t done, uint64_t bytes) {
+		py::gil_scoped_acquire lock;
+
+		if (PyErr_CheckSignals() != 0)
+			throw py::error_already_set();
+		progress(done, bytes);
+		return true;
+	};
+}
 
 namespace
 {
@@ -176,18 +186,6 @@ std::vector<cfs::File> files_of(const Named &named)
 	return files;
 }
 
-cfs::Progress progress_of(const py::function &progress)
-{
-	return [&progress](uint64_t done, uint64_t bytes) {
-		py::gil_scoped_acquire lock;
-
-		if (PyErr_CheckSignals() != 0)
-			throw py::error_already_set();
-		progress(done, bytes);
-		return true;
-	};
-}
-
 /* (errno, regular, sealed, digest, the kernel's digest) of each (name, algorithm). */
 py::list measure(int directory, const Named &named, unsigned threads, bool follow,
 		 const py::function &progress)
@@ -301,84 +299,6 @@ py::bytes verity_digest(const py::bytes &data, int algorithm)
 	return py::bytes(digest);
 }
 
-/* An image of the tree that `make` gives; the tree goes before the bytes are Python's. */
-template <typename Make> py::bytes image_of(const Make &make, unsigned least, unsigned most)
-{
-	std::optional<cfs::Tree> tree;
-	std::optional<cfs::Writer> writer;
-	py::bytes made;
-
-	if (least > most || most > cfs::VERSION_LIMIT)
-		throw std::invalid_argument("no such version");
-	{
-		py::gil_scoped_release free;
-
-		tree.emplace(make());
-		writer.emplace(*tree, least, most);
-	}
-	/* Nobody has it yet, so it can be written to. */
-	made = py::reinterpret_steal<py::bytes>(
-		PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(writer->size())));
-	if (!made)
-		throw py::error_already_set();
-	{
-		char *out = PyBytes_AS_STRING(made.ptr());
-		py::gil_scoped_release free;
-
-		writer->write(out);
-		writer.reset();
-		tree.reset();
-	}
-	return made;
-}
-
-py::bytes make_image(const py::bytes &text, unsigned least, unsigned most)
-{
-	auto view = static_cast<std::string_view>(text);
-
-	return image_of([view] { return cfs::read_dump(view); }, least, most);
-}
-
-py::bytes image_of_tree(int directory, unsigned threads, unsigned least, unsigned most,
-			const cfs::Adjustment &how, const py::function &progress)
-{
-	cfs::Progress told = progress_of(progress);
-
-	return image_of([&] { return cfs::scan_tree(directory, threads, how, told, nullptr); },
-			least, most);
-}
-
-/* (path, fd, name, digest, size) of each; the descriptors and names are the list's. */
-py::list list_of(std::vector<cfs::Stored> &copies)
-{
-	py::list out;
-
-	for (const cfs::Stored &one : copies)
-		out.append(py::make_tuple(py::bytes(one.path), one.file.fd(), one.file.name(),
-					  py::bytes(one.digest), one.size));
-	for (cfs::Stored &one : copies)
-		one.file.take();
-	return out;
-}
-
-py::bytes store_tree(int directory, int target, unsigned threads, unsigned least, unsigned most,
-		     const cfs::Adjustment &how, bool with_names, const std::string &prefix,
-		     size_t limit, const py::function &progress, const py::function &take)
-{
-	cfs::Progress told = progress_of(progress);
-	cfs::NewFiles files(target, with_names, prefix);
-	cfs::Target to = { files, limit, [&take](std::vector<cfs::Stored> &copies) {
-				  py::gil_scoped_acquire lock;
-
-				  take(list_of(copies));
-			  } };
-
-	if (limit == 0)
-		throw std::invalid_argument("no copy at a time");
-	return image_of([&] { return cfs::scan_tree(directory, threads, how, told, &to); }, least,
-			most);
-}
-
 } // namespace
 
 PYBIND11_MODULE(_cfshost, module)
@@ -386,15 +306,9 @@ PYBIND11_MODULE(_cfshost, module)
 	/* Lives as long as the module, which nobody unloads. */
 	static PyObject *malformed =
 		PyErr_NewException("_cfshost.Malformed", PyExc_ValueError, nullptr);
-	static PyObject *unfit = PyErr_NewException("_cfshost.Unfit", PyExc_ValueError, nullptr);
-	static PyObject *unreadable =
-		PyErr_NewException("_cfshost.Unreadable", PyExc_ValueError, nullptr);
-
-	if (!malformed || !unfit || !unreadable)
+	if (!malformed)
 		throw py::error_already_set();
 	module.add_object("Malformed", py::reinterpret_borrow<py::object>(malformed));
-	module.add_object("Unfit", py::reinterpret_borrow<py::object>(unfit));
-	module.add_object("Unreadable", py::reinterpret_borrow<py::object>(unreadable));
 	py::register_exception_translator([](std::exception_ptr error) {
 		try {
 			if (error)
@@ -403,15 +317,6 @@ PYBIND11_MODULE(_cfshost, module)
 			py::tuple about = py::make_tuple(broken.what(), broken.offset());
 
 			PyErr_SetObject(malformed, about.ptr());
-		} catch (const cfs::Unfit &broken) {
-			py::tuple about = py::make_tuple(broken.what(), broken.line());
-
-			PyErr_SetObject(unfit, about.ptr());
-		} catch (const cfs::Unreadable &broken) {
-			py::tuple about = py::make_tuple(py::bytes(broken.path()), broken.error(),
-							 broken.what());
-
-			PyErr_SetObject(unreadable, about.ptr());
 		}
 	});
 
@@ -438,19 +343,6 @@ PYBIND11_MODULE(_cfshost, module)
 		     })
 		.def("__len__", &cfs::Live::count);
 	module.def("scan", &scan, py::arg("directory"), py::arg("prefix"), py::arg("live"));
-	py::class_<cfs::Adjustment>(module, "Adjustment")
-		.def(py::init([](bool bootable, bool by_root, std::optional<int64_t> latest,
-				 std::vector<std::string> excluded) {
-			     return cfs::Adjustment{ bootable, by_root, latest.has_value(),
-						     latest.value_or(0), std::move(excluded) };
-		     }),
-		     py::arg("bootable") = false, py::arg("by_root") = false,
-		     py::arg("latest") = py::none(), py::arg("excluded") = py::list());
-	module.def("image_of_tree", &image_of_tree, py::arg("directory"), py::arg("threads"),
-		   py::arg("least"), py::arg("most"), py::arg("how"), py::arg("progress"));
-	module.def("store_tree", &store_tree, py::arg("directory"), py::arg("target"),
-		   py::arg("threads"), py::arg("least"), py::arg("most"), py::arg("how"),
-		   py::arg("named"), py::arg("prefix"), py::arg("limit"), py::arg("progress"), py::arg("take"));
-	module.def("make_image", &make_image, py::arg("text"), py::arg("least"), py::arg("most"));
 	module.def("verity_digest", &verity_digest, py::arg("data"), py::arg("algorithm"));
+	add_images(module);
 }

@@ -28,8 +28,6 @@ namespace cfs
 namespace
 {
 
-/* What mkcomposefs puts into the image itself. */
-constexpr uint64_t SMALL = 64;
 /* A file of this size is hashed by all threads at once. */
 constexpr uint64_t LARGE = uint64_t{ 8 } << 20;
 /* And so many of them are kept open until then. */
@@ -38,7 +36,6 @@ constexpr unsigned LARGE_LIMIT = 64;
 constexpr size_t BATCH = 64;
 /* What the kernel has at most: XATTR_LIST_MAX, XATTR_SIZE_MAX. */
 constexpr size_t XATTRS_MAX = 65536;
-constexpr char COPY[] = "its copy in the store";
 constexpr char CHANGED[] = "it changed while it was read";
 constexpr int OPEN = O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
 
@@ -111,24 +108,6 @@ void describe(const struct stat &status, Node &node)
 	node.size = static_cast<uint64_t>(status.st_size);
 	if (node.is(S_IFCHR) || node.is(S_IFBLK))
 		node.rdev = static_cast<uint32_t>(status.st_rdev);
-}
-
-/* And it lies in the store under its digest. */
-void set_digest(const std::string &digest, Arena &arena, Node &node)
-{
-	static constexpr char digits[] = "0123456789abcdef";
-	char text[2 * DIGEST_SIZE + 1], *next = text, *raw = node.add_digest(arena);
-
-	for (size_t i = 0; i < DIGEST_SIZE; i++) {
-		auto byte = static_cast<uint8_t>(digest[i]);
-
-		raw[i] = digest[i];
-		*next++ = digits[byte >> 4];
-		*next++ = digits[byte & 15];
-		if (i == 0)
-			*next++ = '/';
-	}
-	node.target = arena.join({ { text, sizeof(text) } });
 }
 
 /* What one thread needs. */
@@ -556,6 +535,23 @@ class Scanner {
 };
 
 } // namespace
+
+void set_digest(const std::string &digest, Arena &arena, Node &node)
+{
+	static constexpr char digits[] = "0123456789abcdef";
+	char text[2 * DIGEST_SIZE + 1], *next = text, *raw = node.add_digest(arena);
+
+	for (size_t i = 0; i < DIGEST_SIZE; i++) {
+		auto byte = static_cast<uint8_t>(digest[i]);
+
+		raw[i] = digest[i];
+		*next++ = digits[byte >> 4];
+		*next++ = digits[byte & 15];
+		if (i == 0)
+			*next++ = '/';
+	}
+	node.target = arena.join({ { text, sizeof(text) } });
+}
 
 Tree scan_tree(int directory, unsigned threads, const Adjustment &how, const Progress &progress,
 	       const Target *target)

@@ -66,6 +66,14 @@ struct Target {
 	std::function<void(std::vector<Stored> &)> take;
 };
 
+/* What mkcomposefs puts into the image itself. */
+constexpr uint64_t SMALL = 64;
+/* What an error is said of. */
+constexpr char COPY[] = "its copy in the store";
+
+/* The content of a file, which lies in the store under its digest. */
+void set_digest(const std::string &digest, Arena &arena, Node &node);
+
 /* Hashed by `threads` threads. With `target`, which may be null, copied too. What `how` leaves out
  * is not read. */
 Tree scan_tree(int directory, unsigned threads, const Adjustment &how, const Progress &progress,

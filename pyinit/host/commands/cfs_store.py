@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from pyinit.host.commands import store_verbs
+from pyinit.host.commands import store_image, store_verbs
 from pyinit.host.commands.command import Parser, VerbParser, run
 from pyinit.initrd.root.digest import ALGORITHMS
 
@@ -210,12 +210,13 @@ def _seconds(text: str) -> int:
 def _add_image(parser: VerbParser) -> None:
     verb = parser.add_verb(
         "image",
-        store_verbs.image,
-        "make an image of a directory, or from a text: composefs-dump(5)",
-        description="Makes an image of a directory, or from a text in the format of "
+        store_image.image,
+        "make an image of a directory, of a container's layers, or from a text",
+        description="Makes an image of a directory, of tar files, which are the layers of a "
+        "container's root, the lowest one first, or from a text in the format of "
         "composefs-dump(5), byte for byte as mkcomposefs 1.0.8 makes it. It is read back before it "
-        "gets its name. With --object-store the contents of a directory and the image go into a "
-        "store, each file read once.",
+        "gets its name. With --object-store the contents and the image go into a store, each file "
+        "read once.",
     )
     verb.add_argument(
         "--object-store", metavar="DIR", type=_path, help="put objects and image into this store"
@@ -253,7 +254,10 @@ def _add_image(parser: VerbParser) -> None:
             name, type=int, choices=(0, 1), help=f"the {word} version of the format, of 0 and 1"
         )
     verb.add_argument(
-        "source", metavar="FILE|DIR", help="the directory or the text; - is standard input"
+        "sources",
+        metavar="FILE|DIR",
+        nargs="+",
+        help="the directory, the layers or the text; - is a text on standard input",
     )
 
 

@@ -7,16 +7,10 @@ What a verb needs is imported by the verb: `--version` and a typo are told at on
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from pyinit.host.commands.command import complain, say, warn, write
 from pyinit.host.commands.progress import rates, tenths
 from pyinit.initrd.report.errors import EXIT_OK, Refused, UsageError, printable
-
-if TYPE_CHECKING:
-    from pyinit.host.store.changes import Changes
-    from pyinit.host.store.image import Image
 
 NAME = "cfs-store"
 _SHOWN = 20  # of each kind of failure; the counts are always complete
@@ -42,28 +36,22 @@ def add(options: argparse.Namespace) -> int:
     store = Store(options.object_store)
     algorithm = store.choose_algorithm(options.hash)
     sweep(store, lock.place(store))
-    with lock.shared(store, _tell), rates(NAME, "adding", quiet=options.quiet) as progress:
+    with lock.shared(store, tell), rates(NAME, "adding", quiet=options.quiet) as progress:
         adder = add.Adder(store, options.verity, progress)
         try:
             jobs, count = add.jobs_of(options.paths, algorithm)
             digests = adder.add(jobs)[:count]
-            add.check_images(images, store, allow_missing=options.allow_missing, tell=_tell)
+            add.check_images(images, store, allow_missing=options.allow_missing, tell=tell)
             for one in images:
-                _warn_of_labels(one, lambda name: labels.read(store.objects / name))
+                if labels.missing(one, lambda name: labels.read(store.objects / name)):
+                    warn(NAME, f"{one.path}: {labels.WARNING}")
             digests += add.add_images(adder, images, algorithm, options.name)
         finally:
             adder.finish()
     for digest in digests:
         say(digest)
-    _warn_unsealed(adder.unsealed, str(store.path))
+    warn_unsealed(adder.unsealed, str(store.path))
     return EXIT_OK
-
-
-def _warn_of_labels(image: Image, read: Callable[[str], bytes]) -> None:
-    from pyinit.host.store import labels
-
-    if labels.missing(image, read):
-        warn(NAME, f"{image.path}: {labels.WARNING}")
 
 
 def seal(options: argparse.Namespace) -> int:
@@ -73,7 +61,7 @@ def seal(options: argparse.Namespace) -> int:
 
     store = Store(options.store)
     store.require_writable()
-    with lock.shared(store, _tell), tenths(NAME, "sealing", quiet=options.quiet) as progress:
+    with lock.shared(store, tell), tenths(NAME, "sealing", quiet=options.quiet) as progress:
         report = seal.seal_store(store, progress)
     for refused in report.wrong[:_SHOWN]:
         complain(NAME, refused)
@@ -94,7 +82,8 @@ def seal(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _tell(text: str) -> None:
+def tell(text: str) -> None:
+    """A line of what is wrong, before the one that ends it."""
     complain(NAME, printable(text))
 
 
@@ -112,7 +101,7 @@ def missing(options: argparse.Namespace) -> int:
     from pyinit.host.store.layout import Store
 
     store = Store(options.object_store)
-    with lock.shared(store, _tell):
+    with lock.shared(store, tell):
         lines, absent, total = image.missing(map(image.read, options.images), store.objects)
     write(lines)
     if absent:
@@ -138,99 +127,8 @@ def dump(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def image(options: argparse.Namespace) -> int:
-    """An image is made, and goes to a file, or to a store with all that it needs."""
-    if options.object_store is not None:
-        return _image_into_store(options)
-    if options.digest_only == (options.output is not None):
-        wanted = "one of -o, --object-store and --digest-only is needed"
-        raise UsageError("usage", "image", wanted)
-    for option in ("name", "create"):
-        if getattr(options, option):
-            raise UsageError("usage", f"--{option}", "no store", "--object-store DIR too")
-    from pathlib import Path
-
-    from pyinit.host.store import labels, make_image
-
-    changes = _changes(options)
-    with rates(NAME, "reading", quiet=options.quiet) as progress:
-        made = make_image.make(
-            options.source, options.min_version, options.max_version, progress, changes
-        )
-    digest = make_image.digest(made)
-    if options.digest_only:
-        make_image.check(made)
-    else:
-        make_image.write(made, options.output)
-    config = options.source + labels.CONFIG  # where it is no short one, which is in the image
-    _warn_of_labels(make_image.read(made, options.source), lambda _: labels.read(Path(config)))
-    if options.digest_only or options.print_digest:
-        say(digest)
-    return EXIT_OK
-
-
-def _image_into_store(options: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from pyinit.host.store import add, labels, lock, make_image
-    from pyinit.host.store.add_tree import TreeAdder
-    from pyinit.host.store.create import create
-    from pyinit.host.store.layout import ALGORITHM_NAMES, Store
-    from pyinit.host.store.sweep import sweep
-
-    if options.digest_only:
-        raise UsageError("usage", "--digest-only", "it writes nothing", "no --object-store")
-    if options.name is not None:
-        add.check_name(options.name)
-    versions = (options.min_version, options.max_version)
-    changes = _changes(options)
-    made = None
-    if not make_image.is_tree(options.source):  # before anything is made of the store
-        made = make_image.make(options.source, *versions)
-    if options.create:
-        create(options.object_store, ALGORITHM_NAMES["sha256"], options.verity)
-    store = Store(options.object_store)
-    sweep(store, lock.place(store))
-    with lock.shared(store, _tell), rates(NAME, "adding", quiet=options.quiet) as progress:
-        adder = TreeAdder(store, options.verity, progress)
-        try:
-            of_tree = made is None
-            if made is None:
-                made = make_image.add(adder, options.source, *versions, changes)
-            parsed = make_image.read(made, options.source)
-            if not of_tree:
-                add.check_images([parsed], store, allow_missing=False, tell=_tell)
-            _warn_of_labels(parsed, lambda name: labels.read(store.objects / name))
-            digest = adder.add_image(made, Path(options.source), options.name)
-        finally:
-            adder.finish()
-    if options.output is not None:
-        make_image.write(made, options.output)
-    if options.output is None or options.print_digest:
-        say(digest)
-    _warn_unsealed(adder.unsealed, str(store.path))
-    return EXIT_OK
-
-
-def _changes(options: argparse.Namespace) -> Changes:
-    """Of files of a directory. A text says itself what each file is."""
-    import os
-
-    from pyinit.host.store import changes, make_image
-
-    wanted = changes.Changes(
-        tuple(options.exclude),
-        options.bootable,
-        options.owner is not None,
-        changes.latest(os.environ) if options.clamp_mtime else None,
-    )
-    if wanted != changes.AS_IT_IS and not make_image.is_tree(options.source):
-        what = "--exclude, --bootable, --owner or --clamp-mtime of a text"
-        raise UsageError("usage", options.source, what, "a directory")
-    return wanted
-
-
-def _warn_unsealed(why: str, store: str) -> None:
+def warn_unsealed(why: str, store: str) -> None:
+    """Says why objects were not sealed."""
     if why:
         warn(NAME, f"{store}: not sealed: {why}; `cfs-store seal` does it later")
 
@@ -246,8 +144,8 @@ def check(options: argparse.Namespace) -> int:
 
     store = Store(options.store)
     if swept := sweep(store, lock.place(store)):
-        _tell(f"{store.path}: {swept} temporary files removed, which a killed `add` had left")
-    with lock.shared(store, _tell), rates(NAME, "reading", quiet=options.quiet) as progress:
+        tell(f"{store.path}: {swept} temporary files removed, which a killed `add` had left")
+    with lock.shared(store, tell), rates(NAME, "reading", quiet=options.quiet) as progress:
         report = check(store, sealed=options.sealed, progress=progress)
     if options.json:
         import json
@@ -287,7 +185,7 @@ def images(options: argparse.Namespace) -> int:
     from pyinit.host.store.layout import Store
 
     store = Store(options.store)
-    with lock.shared(store, _tell):
+    with lock.shared(store, tell):
         needed = look(store, options)
         images = names.listed(store, needed)
     for error in needed.unread:
@@ -317,7 +215,7 @@ def rm(options: argparse.Namespace) -> int:
     from pyinit.host.store.layout import Store
 
     store = Store(options.object_store)
-    with lock.exclusive(store, _tell):
+    with lock.exclusive(store, tell):
         done = names.remove(store, options.image, lambda: look(store, options))
     say(printable(done))
     return EXIT_OK
@@ -332,7 +230,7 @@ def gc(options: argparse.Namespace) -> int:
     store = Store(options.store)
     # Nothing is changed by a dry run: others may go on.
     hold = lock.shared if options.dry_run else lock.exclusive
-    with hold(store, _tell):
+    with hold(store, tell):
         report = gc.collect(
             store,
             lambda known: look(store, options, known),

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Adding a directory and its image to a store in one pass: each file is hashed and copied while it
-is read. What is named in the store, and when, is as for files that are added one by one."""
+"""Adding a directory, or layers, and the image to a store in one pass: each file is hashed and
+copied while it is read. What is named in the store, and when, is as for files that are added one by
+one."""
 
 from __future__ import annotations
 
 import _cfs
 import _cfshost
 import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from pyinit.host.atomic import has_procfs, open_new, procfs
@@ -17,8 +21,18 @@ from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.root.digest import ALGORITHMS, Digest
 
 
+@dataclass(frozen=True)
+class _Receiver:
+    """`take` gets copies that the engine makes in `directory`, `limit` of them at most."""
+
+    directory: int
+    prefix: str
+    limit: int
+    take: Callable[[list[_cfshost.Stored]], object]
+
+
 class TreeAdder(Adder):
-    """An Adder of directories and of images in memory."""
+    """An Adder of directories, of layers, and of images in memory."""
 
     def add_tree(
         self, fd: int, source: Path, versions: tuple[int, int], how: _cfshost.Adjustment
@@ -29,12 +43,31 @@ class TreeAdder(Adder):
 
         _cfshost.Unreadable, Unfit. Refused: the store has SHA-512 names, or is in the directory.
         """
-        if self.store.algorithm not in (None, _cfs.SHA256):
-            found = f"a repository of {ALGORITHMS[self.store.algorithm or 0]}"
-            raise Refused("store", str(self.store.path), found, "sha256, as these images have it")
         if Path(os.path.realpath(self.store.objects)).is_relative_to(os.path.realpath(source)):
             found = f"the store {self.store.path} is in it"
             raise Refused("source", str(source), found, "a store elsewhere")
+        with self._receiver(source) as to:
+            return _cfshost.store_tree(
+                fd, to.directory, cores(), *versions, how, not has_procfs(), to.prefix, to.limit,
+                self.progress, to.take,
+            )  # fmt: skip
+
+    def add_layers(
+        self, fds: list[int], versions: tuple[int, int], how: _cfshost.Adjustment
+    ) -> bytes:
+        """The same of tar files that are open, the lowest layer first. _cfshost.BadLayer."""
+        with self._receiver(Path()) as to:
+            return _cfshost.store_layers(
+                fds, to.directory, cores(), *versions, how, not has_procfs(), to.prefix, to.limit,
+                self.progress, to.take,
+            )  # fmt: skip
+
+    @contextmanager
+    def _receiver(self, source: Path) -> Iterator[_Receiver]:
+        """What takes the copies of the engine. All are named in the end."""
+        if self.store.algorithm not in (None, _cfs.SHA256):
+            found = f"a repository of {ALGORITHMS[self.store.algorithm or 0]}"
+            raise Refused("store", str(self.store.path), found, "sha256, as these images have it")
         with self._objects() as directory, descriptors() as room, ThreadPoolExecutor(1) as beside:
             naming = self._naming(directory, beside)
 
@@ -53,13 +86,8 @@ class TreeAdder(Adder):
 
             # Each thread has a directory and a file open too.
             limit = max(1, room - 4 * cores())
-            prefix = os.urandom(8).hex()
-            made = _cfshost.store_tree(
-                fd, directory, cores(), *versions, how, not has_procfs(), prefix, limit,
-                self.progress, take,
-            )  # fmt: skip
+            yield _Receiver(directory, os.urandom(8).hex(), limit, take)
             naming.settle()
-        return made
 
     def add_image(self, made: bytes, source: Path, name: str | None = None) -> Digest:
         """Adds an image from memory, and names it, when all that was added before is on the disk.

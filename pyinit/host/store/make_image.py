@@ -50,13 +50,13 @@ def make(
     while a directory is read. SystemFailure: something cannot be read. Refused: no image can be
     made of it.
     """
-    versions = _versions(least, most, changes)
+    chosen = versions(least, most, changes)
     with _told(source):
         if not is_tree(source):
-            return _cfshost.make_image(_read(source), *versions)
+            return _cfshost.make_image(_read(source), *chosen)
         with _opened(source) as fd:
             adjustment = changes.adjustment()
-            return _cfshost.image_of_tree(fd, cores(), *versions, adjustment, progress)
+            return _cfshost.image_of_tree(fd, cores(), *chosen, adjustment, progress)
 
 
 def add(
@@ -69,8 +69,8 @@ def add(
     """The image of the directory `source`, whose contents have been added to a store then. As for
     make(), and what TreeAdder.add_tree() has."""
     with _told(source), _opened(source) as fd:
-        versions = _versions(least, most, changes)
-        return adder.add_tree(fd, Path(source), versions, changes.adjustment())
+        chosen = versions(least, most, changes)
+        return adder.add_tree(fd, Path(source), chosen, changes.adjustment())
 
 
 def is_tree(source: str) -> bool:
@@ -78,7 +78,8 @@ def is_tree(source: str) -> bool:
     return source != STDIN and os.path.isdir(source)
 
 
-def _versions(least: int | None, most: int | None, changes: Changes = AS_IT_IS) -> tuple[int, int]:
+def versions(least: int | None, most: int | None, changes: Changes = AS_IT_IS) -> tuple[int, int]:
+    """The lowest and the highest, as make() has it."""
     if least is None and most is None:
         # composefs-rs says 1 of all its images in this format.
         return (VERSIONS[-1], VERSIONS[-1]) if changes.bootable else VERSIONS

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/* What the files of `_cfshost` share. */
+#ifndef CFS_HOST_MODULE_H
+#define CFS_HOST_MODULE_H
+
+#include "pool.h"
+
+#include <pybind11/pybind11.h>
+
+/* Calls the function, and handlers of signals. What they raise ends what runs. */
+cfs::Progress progress_of(const pybind11::function &progress);
+
+/* What makes images. */
+void add_images(pybind11::module_ &module);
+
+#endif

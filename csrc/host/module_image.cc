@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/* Images, made of texts, directories and layers. */
+#include "module.h"
+
+#include "dump.h"
+#include "scan.h"
+#include "unpack.h"
+#include "writer.h"
+
+#include <pybind11/functional.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <stdexcept>
+#include <string_view>
+#include <utility>
+
+namespace py = pybind11;
+
+namespace
+{
+
+/* An image of the tree that `make` gives; the tree goes before the bytes are Python's. */
+template <typename Make> py::bytes image_of(const Make &make, unsigned least, unsigned most)
+{
+	std::optional<cfs::Tree> tree;
+	std::optional<cfs::Writer> writer;
+	py::bytes made;
+
+	if (least > most || most > cfs::VERSION_LIMIT)
+		throw std::invalid_argument("no such version");
+	{
+		py::gil_scoped_release free;
+
+		tree.emplace(make());
+		writer.emplace(*tree, least, most);
+	}
+	/* Nobody has it yet, so it can be written to. */
+	made = py::reinterpret_steal<py::bytes>(
+		PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(writer->size())));
+	if (!made)
+		throw py::error_already_set();
+	{
+		char *out = PyBytes_AS_STRING(made.ptr());
+		py::gil_scoped_release free;
+
+		writer->write(out);
+		writer.reset();
+		tree.reset();
+	}
+	return made;
+}
+
+py::bytes make_image(const py::bytes &text, unsigned least, unsigned most)
+{
+	auto view = static_cast<std::string_view>(text);
+
+	return image_of([view] { return cfs::read_dump(view); }, least, most);
+}
+
+py::bytes image_of_tree(int directory, unsigned threads, unsigned least, unsigned most,
+			const cfs::Adjustment &how, const py::function &progress)
+{
+	cfs::Progress told = progress_of(progress);
+
+	return image_of([&] { return cfs::scan_tree(directory, threads, how, told, nullptr); },
+			least, most);
+}
+
+/* (path, fd, name, digest, size) of each; the descriptors and names are the list's. */
+py::list list_of(std::vector<cfs::Stored> &copies)
+{
+	py::list out;
+
+	for (const cfs::Stored &one : copies)
+		out.append(py::make_tuple(py::bytes(one.path), one.file.fd(), one.file.name(),
+					  py::bytes(one.digest), one.size));
+	for (cfs::Stored &one : copies)
+		one.file.take();
+	return out;
+}
+
+/* Copies go to the function `take`. */
+class Taker {
+    public:
+	Taker(int target, bool with_names, const std::string &prefix, size_t limit,
+	      const py::function &take)
+		: files_(target, with_names, prefix)
+	{
+		if (limit == 0)
+			throw std::invalid_argument("no copy at a time");
+		target_.emplace(cfs::Target{ files_, limit, [&take](std::vector<cfs::Stored> &all) {
+						    py::gil_scoped_acquire lock;
+
+						    take(list_of(all));
+					    } });
+	}
+	const cfs::Target *target() const
+	{
+		return &*target_;
+	}
+
+    private:
+	cfs::NewFiles files_;
+	std::optional<cfs::Target> target_;
+};
+
+py::bytes store_tree(int directory, int target, unsigned threads, unsigned least, unsigned most,
+		     const cfs::Adjustment &how, bool with_names, const std::string &prefix,
+		     size_t limit, const py::function &progress, const py::function &take)
+{
+	cfs::Progress told = progress_of(progress);
+	Taker taker(target, with_names, prefix, limit, take);
+
+	return image_of(
+		[&] { return cfs::scan_tree(directory, threads, how, told, taker.target()); },
+		least, most);
+}
+
+py::bytes image_of_layers(const std::vector<int> &layers, unsigned threads, unsigned least,
+			  unsigned most, const cfs::Adjustment &how, const py::function &progress)
+{
+	cfs::Progress told = progress_of(progress);
+
+	return image_of([&] { return cfs::unpack_layers(layers, threads, how, told, nullptr); },
+			least, most);
+}
+
+py::bytes store_layers(const std::vector<int> &layers, int target, unsigned threads,
+		       unsigned least, unsigned most, const cfs::Adjustment &how, bool with_names,
+		       const std::string &prefix, size_t limit, const py::function &progress,
+		       const py::function &take)
+{
+	cfs::Progress told = progress_of(progress);
+	Taker taker(target, with_names, prefix, limit, take);
+
+	return image_of(
+		[&] { return cfs::unpack_layers(layers, threads, how, told, taker.target()); },
+		least, most);
+}
+
+} // namespace
+
+void add_images(py::module_ &module)
+{
+	/* They live as long as the module, which nobody unloads. */
+	static PyObject *unfit = PyErr_NewException("_cfshost.Unfit", PyExc_ValueError, nullptr);
+	static PyObject *unreadable =
+		PyErr_NewException("_cfshost.Unreadable", PyExc_ValueError, nullptr);
+	static PyObject *bad_layer =
+		PyErr_NewException("_cfshost.BadLayer", PyExc_ValueError, nullptr);
+
+	if (!unfit || !unreadable || !bad_layer)
+		throw py::error_already_set();
+	module.add_object("Unfit", py::reinterpret_borrow<py::object>(unfit));
+	module.add_object("Unreadable", py::reinterpret_borrow<py::object>(unreadable));
+	module.add_object("BadLayer", py::reinterpret_borrow<py::object>(bad_layer));
+	py::register_exception_translator([](std::exception_ptr error) {
+		try {
+			if (error)
+				std::rethrow_exception(error);
+		} catch (const cfs::Unfit &broken) {
+			py::tuple about = py::make_tuple(broken.what(), broken.line());
+
+			PyErr_SetObject(unfit, about.ptr());
+		} catch (const cfs::Unreadable &broken) {
+			py::tuple about = py::make_tuple(py::bytes(broken.path()), broken.error(),
+							 broken.what());
+
+			PyErr_SetObject(unreadable, about.ptr());
+		} catch (const cfs::BadLayer &broken) {
+			py::tuple about = py::make_tuple(broken.layer(), py::bytes(broken.path()),
+							 broken.error(), broken.what(),
+							 broken.at());
+
+			PyErr_SetObject(bad_layer, about.ptr());
+		}
+	});
+
+	py::class_<cfs::Adjustment>(module, "Adjustment")
+		.def(py::init([](bool bootable, bool by_root, std::optional<int64_t> latest,
+				 std::vector<std::string> excluded) {
+			     return cfs::Adjustment{ bootable, by_root, latest.has_value(),
+						     latest.value_or(0), std::move(excluded) };
+		     }),
+		     py::arg("bootable") = false, py::arg("by_root") = false,
+		     py::arg("latest") = py::none(), py::arg("excluded") = py::list());
+	module.def("make_image", &make_image, py::arg("text"), py::arg("least"), py::arg("most"));
+	module.def("image_of_tree", &image_of_tree, py::arg("directory"), py::arg("threads"),
+		   py::arg("least"), py::arg("most"), py::arg("how"), py::arg("progress"));
+	module.def("store_tree", &store_tree, py::arg("directory"), py::arg("target"),
+		   py::arg("threads"), py::arg("least"), py::arg("most"), py::arg("how"),
+		   py::arg("named"), py::arg("prefix"), py::arg("limit"), py::arg("progress"),
+		   py::arg("take"));
+	module.def("image_of_layers", &image_of_layers, py::arg("layers"), py::arg("threads"),
+		   py::arg("least"), py::arg("most"), py::arg("how"), py::arg("progress"));
+	module.def("store_layers", &store_layers, py::arg("layers"), py::arg("target"),
+		   py::arg("threads"), py::arg("least"), py::arg("most"), py::arg("how"),
+		   py::arg("named"), py::arg("prefix"), py::arg("limit"), py::arg("progress"),
+		   py::arg("take"));
+}

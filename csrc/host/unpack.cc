@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "unpack.h"
+
+#include "inflate.h"
+#include "measure.h"
+#include "verity.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+#include <unordered_set>
+#include <utility>
+
+namespace cfs
+{
+
+namespace
+{
+
+class Unpacker {
+    public:
+	Unpacker(const std::vector<int> &files, unsigned threads, const Progress &progress,
+		 const Target *target)
+		: files_(files), threads_(threads), progress_(progress), target_(target),
+		  layers_(files.size())
+	{
+	}
+
+	std::vector<Layer> run()
+	{
+		size_t threads = std::min<size_t>(std::max(threads_, 1U), files_.size());
+
+		pool_.run(
+			static_cast<unsigned>(threads),
+			[this](uint64_t files, uint64_t bytes) {
+				hand_over(false);
+				return progress_(files, bytes);
+			},
+			[this] { work(); });
+		if (pool_.stop) /* progress wanted that */
+			throw BadLayer(0, {}, ECANCELED, "");
+		hand_over(true);
+		return std::move(layers_);
+	}
+
+    private:
+	/* What one thread needs for a file. */
+	struct Worker {
+		size_t number;
+		Layer &layer;
+		TarReader &reader;
+		Verity verity{ SHA256 };
+		std::vector<uint8_t> buffer = std::vector<uint8_t>(PIECE);
+	};
+
+	void work()
+	{
+		for (size_t number; (number = next_++) < files_.size() && !pool_.stop;) {
+			Inflate bytes(files_[number]);
+			TarReader reader([&bytes] { return bytes.next(); });
+			Worker worker = { number, layers_[number], reader };
+
+			read(worker);
+		}
+	}
+
+	void read(Worker &worker)
+	{
+		TarEntry entry;
+		std::string path;
+
+		try {
+			while (!pool_.stop && worker.reader.next(entry)) {
+				path = entry.path;
+				Item &item = add_item(worker.layer, entry);
+
+				if (item.kind == Item::Kind::file && item.node.is(S_IFREG) &&
+				    item.node.size)
+					content(worker, item);
+				path.clear();
+				pool_.files++;
+			}
+		} catch (const BrokenTar &broken) {
+			throw BadLayer(worker.number, path, 0, broken.what(),
+				       worker.reader.header());
+		} catch (const std::system_error &failed) {
+			throw BadLayer(worker.number, {}, failed.code().value(), "");
+		}
+	}
+
+	void content(Worker &worker, Item &item)
+	{
+		Node &node = item.node;
+		NewFile copy;
+		uint64_t left = node.size;
+		bool small = node.size <= SMALL, copied = target_ && !small;
+
+		if (copied)
+			copied = begin(worker, item, copy);
+		while (left && !pool_.stop) {
+			size_t used = 0, wanted = std::min<uint64_t>(left, worker.buffer.size());
+
+			while (used < wanted) {
+				std::string_view got = worker.reader.content(wanted - used);
+
+				memcpy(worker.buffer.data() + used, got.data(), got.size());
+				used += got.size();
+			}
+			if (copied)
+				check(worker, item,
+				      copy.put(worker.buffer.data(), used, node.size - left));
+			if (small)
+				node.content = worker.layer.arena.join(
+					{ { reinterpret_cast<char *>(worker.buffer.data()),
+					    used } });
+			else
+				worker.verity.add(worker.buffer.data(), used);
+			left -= used;
+			pool_.bytes += used;
+		}
+		if (small || left)
+			return;
+		std::string digest = worker.verity.finish();
+
+		set_digest(digest, worker.layer.arena, node);
+		if (copied)
+			end({ std::string(item.path), std::move(copy), std::move(digest),
+			      node.size });
+	}
+
+	void check(const Worker &worker, const Item &item, int error) const
+	{
+		if (error)
+			throw BadLayer(worker.number, std::string(item.path), error, COPY);
+	}
+
+	/* A copy, when there are not too many that nobody has taken. False: all shall stop. */
+	bool begin(const Worker &worker, const Item &item, NewFile &copy)
+	{
+		bool on = pool_.wait([this] {
+			if (copies_.size() + busy_ < target_->limit) {
+				busy_++;
+				return true;
+			}
+			full_ = !copies_.empty();
+			if (full_)
+				pool_.hurry();
+			return false;
+		});
+
+		if (on)
+			check(worker, item, target_->files.make(copy));
+		return on;
+	}
+
+	void end(Stored &&copy)
+	{
+		pool_.wake([&] {
+			if (digests_.insert(copy.digest).second)
+				copies_.push_back(std::move(copy));
+			busy_--;
+		});
+	}
+
+	/* Copies, when there are as many as there may be. */
+	void hand_over(bool all)
+	{
+		std::vector<Stored> copies;
+
+		pool_.wake([&] {
+			if (target_ && (full_ || all))
+				copies.swap(copies_);
+			full_ = false;
+		});
+		if (!copies.empty())
+			target_->take(copies);
+	}
+
+	const std::vector<int> &files_;
+	unsigned threads_;
+	const Progress &progress_;
+	const Target *target_;
+	std::atomic<size_t> next_ = 0;
+	Pool pool_;
+	std::vector<Layer> layers_;
+	/* The pool's lock is on these. */
+	std::vector<Stored> copies_;
+	std::unordered_set<std::string> digests_; /* of all copies */
+	bool full_ = false;
+	size_t busy_ = 0;
+};
+
+} // namespace
+
+Tree unpack_layers(const std::vector<int> &files, unsigned threads, const Adjustment &how,
+		   const Progress &progress, const Target *target)
+{
+	std::vector<Layer> layers = Unpacker(files, threads, progress, target).run();
+
+	return merge_layers(layers, how);
+}
+
+} // namespace cfs

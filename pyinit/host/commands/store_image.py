@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The verb `image` of `cfs-store`: an image is made, and goes to a file, or to a store."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pyinit.host.commands.command import say, warn
+from pyinit.host.commands.progress import rates
+from pyinit.host.commands.store_verbs import NAME, tell, warn_unsealed
+from pyinit.initrd.report.errors import EXIT_OK, UsageError
+
+if TYPE_CHECKING:
+    from pyinit.host.store.add_tree import TreeAdder
+    from pyinit.host.store.changes import Changes
+    from pyinit.host.store.image import Image
+
+Progress = Callable[[int, int], object]
+
+
+def image(options: argparse.Namespace) -> int:
+    """An image is made, and goes to a file, or to a store with all that it needs."""
+    if options.object_store is not None:
+        return _into_store(options)
+    if options.digest_only == (options.output is not None):
+        wanted = "one of -o, --object-store and --digest-only is needed"
+        raise UsageError("usage", "image", wanted)
+    for option in ("name", "create"):
+        if getattr(options, option):
+            raise UsageError("usage", f"--{option}", "no store", "--object-store DIR too")
+    from pathlib import Path
+
+    from pyinit.host.store import labels, make_image
+
+    job = _Job(options)
+    with rates(NAME, "reading", quiet=options.quiet) as progress:
+        made = job.made(progress)
+    digest = make_image.digest(made)
+    if options.digest_only:
+        make_image.check(made)
+    else:
+        make_image.write(made, options.output)
+    config = job.name + labels.CONFIG  # where it is no short one, which is in the image
+    _warn_of_labels(make_image.read(made, job.name), lambda _: labels.read(Path(config)))
+    if options.digest_only or options.print_digest:
+        say(digest)
+    return EXIT_OK
+
+
+def _into_store(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from pyinit.host.store import add, labels, lock, make_image
+    from pyinit.host.store.add_tree import TreeAdder
+    from pyinit.host.store.create import create
+    from pyinit.host.store.layout import ALGORITHM_NAMES, Store
+    from pyinit.host.store.sweep import sweep
+
+    if options.digest_only:
+        raise UsageError("usage", "--digest-only", "it writes nothing", "no --object-store")
+    if options.name is not None:
+        add.check_name(options.name)
+    job = _Job(options)
+    # Before anything is made of the store.
+    made = job.made(lambda _, __: None) if job.is_text else None
+    if options.create:
+        create(options.object_store, ALGORITHM_NAMES["sha256"], options.verity)
+    store = Store(options.object_store)
+    sweep(store, lock.place(store))
+    with lock.shared(store, tell), rates(NAME, "adding", quiet=options.quiet) as progress:
+        adder = TreeAdder(store, options.verity, progress)
+        try:
+            if made is None:
+                made = job.added(adder)
+            parsed = make_image.read(made, job.name)
+            if job.is_text:
+                add.check_images([parsed], store, allow_missing=False, tell=tell)
+            _warn_of_labels(parsed, lambda name: labels.read(store.objects / name))
+            digest = adder.add_image(made, Path(job.name), options.name)
+        finally:
+            adder.finish()
+    if options.output is not None:
+        make_image.write(made, options.output)
+    if options.output is None or options.print_digest:
+        say(digest)
+    warn_unsealed(adder.unsealed, str(store.path))
+    return EXIT_OK
+
+
+class _Job:
+    """What the options say of what the image is made of."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        from pyinit.host.store import layers, make_image
+
+        self._sources = options.sources
+        self._is_tree = self._is_layers = False
+        if len(self._sources) > 1:
+            for source in self._sources:
+                if source == make_image.STDIN or make_image.is_tree(source):
+                    raise UsageError("usage", source, "one of several sources", "tar files")
+            self._is_layers = True
+        else:
+            self._is_tree = make_image.is_tree(self.name)
+            self._is_layers = not self._is_tree and layers.is_tar(self.name)
+        self._changes = _changes(options, is_text=self.is_text)
+        versions = (options.min_version, options.max_version)
+        self._versions = make_image.versions(*versions, self._changes)
+
+    @property
+    def name(self) -> str:
+        """Of the layers the last one."""
+        return str(self._sources[-1])
+
+    @property
+    def is_text(self) -> bool:
+        """A text says itself what each file is, and has no contents."""
+        return not self._is_tree and not self._is_layers
+
+    def made(self, progress: Progress) -> bytes:
+        """The image."""
+        from pyinit.host.store import layers, make_image
+
+        if self._is_layers:
+            return layers.make(self._sources, self._versions, progress, self._changes)
+        return make_image.make(self.name, *self._versions, progress, self._changes)
+
+    def added(self, adder: TreeAdder) -> bytes:
+        """The image, whose contents have been added then."""
+        from pyinit.host.store import layers, make_image
+
+        if self._is_layers:
+            return layers.add(adder, self._sources, self._versions, self._changes)
+        return make_image.add(adder, self.name, *self._versions, self._changes)
+
+
+def _warn_of_labels(image: Image, read: Callable[[str], bytes]) -> None:
+    from pyinit.host.store import labels
+
+    if labels.missing(image, read):
+        warn(NAME, f"{image.path}: {labels.WARNING}")
+
+
+def _changes(options: argparse.Namespace, *, is_text: bool) -> Changes:
+    import os
+
+    from pyinit.host.store import changes
+
+    wanted = changes.Changes(
+        tuple(options.exclude),
+        options.bootable,
+        options.owner is not None,
+        changes.latest(os.environ) if options.clamp_mtime else None,
+    )
+    if wanted != changes.AS_IT_IS and is_text:
+        what = "--exclude, --bootable, --owner or --clamp-mtime of a text"
+        raise UsageError("usage", options.sources[0], what, "a directory, or tar files")
+    return wanted
