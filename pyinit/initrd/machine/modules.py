@@ -119,7 +119,7 @@ class Modules:
             self._load([wanted], step)
         elif found := self._allowed(modalias.normal(name)):
             self._load(found, step)
-        elif not (self._is_builtin(wanted) or _exists(f"{SYS}/module/{wanted}")):
+        elif not self._is_there(wanted):
             expected = f"a file in {self.root}/modules.dep, or built into the kernel"
             raise Refused(step, f"kernel module {name}", "not there", expected)
 
@@ -184,9 +184,21 @@ class Modules:
         """What is to be loaded before it (0) or after it (1), where it is there."""
         soft: list[str] = []
         for need in self._rules.softdeps.get(name, ((), ()))[which]:
-            plain = need.replace("-", "_")
-            soft += [plain] if plain in self._dep else self._matches(modalias.normal(need))
+            soft += self._found(need)
         return soft
+
+    def _found(self, need: str) -> list[str]:
+        plain = need.replace("-", "_")
+        return [plain] if plain in self._dep else self._matches(modalias.normal(need))
+
+    def _lacks(self, name: str) -> str:
+        """What to say where the kernel has the module's file and answers ENOENT: a symbol is not
+        there, or something for which the module asks by another name, as an algorithm."""
+        wanted = [need for need in self._hard(name) if need not in self._dep]
+        before = self._rules.softdeps.get(name, ((), ()))[0]
+        wanted += [need for need in before if not self._found(need)]
+        absent = [need for need in wanted if not self._is_there(need.replace("-", "_"))]
+        return f", as it seems {', '.join(absent)}" if absent else ""
 
     def _insert(self, name: str, step: str) -> None:
         if name in self.loaded or name not in self._dep:
@@ -210,6 +222,8 @@ class Modules:
                 found = os_error(error)
                 if error.errno == errno.EOPNOTSUPP and _SUFFIXES[suffix]:
                     found += f": this kernel cannot unpack {suffix}, the initrd must carry .ko"
+                if error.errno == errno.ENOENT and _exists(path):
+                    found += f": another module, which it needs, is missing{self._lacks(name)}"
                 raise Refused(step, path, found) from None
         self.loaded.add(name)
 
@@ -231,6 +245,9 @@ class Modules:
             if text.startswith(start) and name not in found and modalias.match(pattern, text):
                 found.append(name)
         return found
+
+    def _is_there(self, name: str) -> bool:
+        return self._is_builtin(name) or _exists(f"{SYS}/module/{name}")
 
     def _is_builtin(self, name: str) -> bool:
         if self._builtin is None:

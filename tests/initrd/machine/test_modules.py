@@ -134,6 +134,22 @@ def test_what_is_refused(kernel: Kernel, root: Path) -> None:
     assert "virtio-pci.ko" not in kernel.names
 
 
+def test_what_a_module_lacks_is_named(kernel: Kernel, root: Path, tmp_path: Path) -> None:
+    """The kernel says ENOENT of a file that is there."""
+    kernel.errors["ext4.ko"] = kernel.errors["jbd2.ko"] = errno.ENOENT
+    found = "jbd2.ko: No such file or directory (ENOENT): another module, which it needs"
+    found += ", is missing"
+    assert refusal(Modules(str(root)), "jbd2").endswith(found)
+    del kernel.errors["jbd2.ko"]
+    found = found.replace("jbd2", "ext4")
+    assert refusal(Modules(str(root)), "ext4").endswith(f"{found}, as it seems not-there")
+    (root / "modules.dep").write_bytes(DEP.replace(b"kernel/lib/crc16.ko:\n", b""))
+    assert refusal(Modules(str(root)), "ext4").endswith(f"{found}, as it seems crc16, not-there")
+    (tmp_path / "sys/module/not_there").mkdir(parents=True)
+    (root / "modules.builtin").write_bytes(b"kernel/lib/crc16.ko\n")
+    assert refusal(Modules(str(root)), "ext4").endswith(found)
+
+
 def test_loaded_already_is_fine(kernel: Kernel, root: Path) -> None:
     kernel.errors["jbd2.ko"] = errno.EEXIST
     Modules(str(root)).load("jbd2")
