@@ -37,8 +37,9 @@ depends() {
 installkernel() {
     # Not what this machine uses now: what the root will need. What is built in is left out.
     hostonly='' instmods erofs overlay loop
-    # fs-verity asks for them by algorithm; 6.16 and later have new names.
-    hostonly='' instmods sha256 sha512 sha256_generic sha512_generic sha256_ssse3 sha512_ssse3
+    # fs-verity asks for them by algorithm; 6.16 and later have new names. Then the processors' own.
+    hostonly='' instmods sha256 sha512 sha256_generic sha512_generic
+    hostonly='' instmods sha256_ssse3 sha512_ssse3 sha2_ce sha256_arm64 sha512_ce sha512_arm64
     # The UKI's section is read from the ESP, to be compared.
     hostonly='' instmods efivarfs vfat nls_cp437 nls_ascii
 }
