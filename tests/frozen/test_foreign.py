@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from pyinit.host.frozen import build, elf, flags, foreign, interpreter
+from pyinit.host.frozen import build, elf, foreign, interpreter
 from pyinit.host.frozen.apt import AptError
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +66,17 @@ def test_without_apt_it_says_what_is_missing(path: Path, tmp_path: Path) -> None
         foreign.wrapper("aarch64", tmp_path)
 
 
+def packed(tree: Path, name: str) -> Path:
+    """A package with these files."""
+    (tree / "DEBIAN").mkdir()
+    (tree / "DEBIAN/control").write_text(
+        f"Package: {name}\nVersion: 1\nArchitecture: arm64\nMaintainer: a\nDescription: a\n"
+    )
+    file = tree.with_suffix(".deb")
+    subprocess.run(["dpkg-deb", "-b", tree, file], check=True, stdout=subprocess.DEVNULL)
+    return file
+
+
 class Apt:
     """With a package as Debian has it, or without."""
 
@@ -83,19 +94,13 @@ class Apt:
     def package(self, name: str) -> Path:
         assert name == "musl-dev"
         tree = self.place / "tree"
-        (tree / "DEBIAN").mkdir(parents=True)
-        (tree / "DEBIAN/control").write_text(
-            "Package: musl-dev\nVersion: 1\nArchitecture: arm64\nMaintainer: a\nDescription: a\n"
-        )
         place = tree / "usr/lib/aarch64-linux-musl"
         place.mkdir(parents=True)
         (place / "musl-gcc.specs").write_text(
             "-isystem /usr/include/aarch64-linux-musl -L/usr/lib/aarch64-linux-musl\n"
             "-dynamic-linker /lib/ld-musl-aarch64.so.1\n"
         )
-        file = self.place / "musl-dev.deb"
-        subprocess.run(["dpkg-deb", "-b", tree, file], check=True, stdout=subprocess.DEVNULL)
-        return file
+        return packed(tree, name)
 
 
 def test_musl_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,14 +135,68 @@ def test_another_target_than_the_compilers(monkeypatch: pytest.MonkeyPatch) -> N
         build.main(ROOT, target=OTHER)
 
 
-def test_the_distributions_library_is_for_this_machine(
+class Libpython(Apt):
+    """As Debian's package has it."""
+
+    def package(self, name: str) -> Path:
+        version = name.removeprefix("libpython").removesuffix("-dev")
+        tree = self.place / "tree"
+        library = f"usr/lib/python{version}/config-{version}-aarch64-linux-gnu"
+        for file in (
+            f"{library}/libpython{version}-pic.a",
+            f"usr/include/python{version}/Python.h",
+            f"usr/include/aarch64-linux-gnu/python{version}/pyconfig.h",
+        ):
+            (tree / file).parent.mkdir(parents=True, exist_ok=True)
+            (tree / file).touch()
+        return packed(tree, name)
+
+
+@pytest.fixture
+def no_apt_get(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+
+
+def test_the_distributions_library_is_fetched_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program(tmp_path / "cc", f"echo {OTHER}-linux-gnu")
+    """Not this machine's, which is for another processor."""
+    program(tmp_path / "cc", "echo aarch64-linux-gnu")
     monkeypatch.setenv("CC", str(tmp_path / "cc"))
-    assert flags.foreign() == OTHER
-    with pytest.raises(interpreter.InterpreterError, match=f"libpython is not for {OTHER}"):
-        interpreter.interpreter(interpreter.DISTRIBUTION, tmp_path)
+    monkeypatch.setattr(foreign, "Apt", Libpython)
+    monkeypatch.setattr(foreign, "ROOT", tmp_path / "nothing")
+    if platform.machine() == "aarch64":
+        pytest.skip("this machine's library is the right one")
+    found = interpreter.interpreter(interpreter.DISTRIBUTION, tmp_path)
+    assert found.archive.exists()
+    assert found.archive.is_relative_to(tmp_path)
+    assert (found.includes[0] / "Python.h").exists()
+    assert list(found.includes[1].glob("aarch64-linux-gnu/python3.*/pyconfig.h"))
+    assert not (tmp_path / "apt").exists()
+    monkeypatch.setattr(Apt, "fails", "no network")
+    assert interpreter.interpreter(interpreter.DISTRIBUTION, tmp_path) == found
+
+
+def test_an_installed_library_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_apt_get: None
+) -> None:
+    monkeypatch.setattr(foreign, "ROOT", tmp_path)
+    with pytest.raises(foreign.ForeignError, match=r"-pic\.a is missing: .*INTERPRETER=source"):
+        foreign.libpython("aarch64", tmp_path / "work")
+    library, _ = foreign.installed_libpython(tmp_path, "aarch64")
+    library.parent.mkdir(parents=True)
+    library.touch()
+    assert foreign.libpython("aarch64", tmp_path / "work")[0] == library
+
+
+def test_a_library_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreign, "Apt", Libpython)
+    monkeypatch.setattr(foreign, "ROOT", tmp_path)
+    monkeypatch.setattr(Apt, "fails", "apt-get update: E: no network")
+    with pytest.raises(
+        foreign.ForeignError, match=r"(?s)no network.*install libpython3\.\d+-dev:arm64$"
+    ):
+        foreign.libpython("aarch64", tmp_path)
 
 
 def test_a_file_for_another_processor_is_told(executable: Path) -> None:
@@ -150,9 +209,12 @@ def test_a_file_for_another_processor_is_told(executable: Path) -> None:
 
 
 @pytest.mark.all_only
-def test_a_build_for_the_other_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its interpreter is cross-compiled, its snapshot is taken in QEMU, and it runs there at other
-    load addresses. Two builds are one file."""
+@pytest.mark.parametrize("kind", interpreter.KINDS)
+def test_a_build_for_the_other_processor(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its interpreter is cross-compiled, or of the distribution's package for it. Its snapshot is
+    taken in QEMU, and it runs there at other load addresses. Two builds are one file."""
     missing = [
         name
         for name in (f"{OTHER}-linux-gnu-gcc", f"qemu-{OTHER}-static")
@@ -161,7 +223,7 @@ def test_a_build_for_the_other_processor(tmp_path: Path, monkeypatch: pytest.Mon
     if missing:
         pytest.skip(f"{', '.join(missing)} missing: `make check-arm64` installs them")
     monkeypatch.setenv("CC", foreign.compiler(OTHER))
-    files = [build.build(ROOT, tmp_path / name, kind="source") for name in ("one", "two")]
+    files = [build.build(ROOT, tmp_path / name, kind=kind) for name in ("one", "two")]
     assert files[0].read_bytes() == files[1].read_bytes()
     with files[0].open("rb") as file:
         assert ELFFile(file)["e_machine"] == elf.MACHINES[OTHER]

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""What a build for another processor needs: a compiler, its musl, and how to run what is built."""
+"""What a build for another processor needs: a compiler, a libc or libpython, and QEMU."""
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from pyinit.host.frozen.apt import Apt, AptError, run
 
 # Processors with an entry point in csrc/runtime/start.c, and Debian's name of each.
 ARCHITECTURES = {"aarch64": "arm64", "x86_64": "amd64"}
+ROOT = Path("/")
 # Not to be had: csrc/system/confined.c and others read the low half of a number where it is on
 # little-endian machines.
 BIG_ENDIAN = frozenset({"ppc64", "s390x"})
@@ -57,20 +59,9 @@ def wrapper(processor: str, work: Path) -> str:
 
 
 def _fetch(processor: str, place: Path, work: Path) -> None:
-    architecture = ARCHITECTURES.get(processor)
-    if architecture is None or shutil.which("apt-get") is None:
+    if processor not in ARCHITECTURES or shutil.which("apt-get") is None:
         raise ForeignError(f"{processor}-linux-musl-gcc is missing: install musl for {processor}")
-    apt = Apt(work / "apt", architecture)
-    try:
-        apt.update()
-        package = apt.package("musl-dev")
-        unpacked = work / "apt" / "unpacked"
-        run(["dpkg-deb", "--extract", package, unpacked])
-    except AptError as error:
-        raise ForeignError(
-            f"{error}\nmusl for {processor} comes from Debian's mirror, once. Without a network "
-            f"install musl-dev:{architecture}"
-        ) from None
+    unpacked = _unpacked("musl-dev", processor, work)
     # Its paths are those of an installed package.
     installed = Path("usr/lib") / f"{processor}-linux-musl" / "musl-gcc.specs"
     specs = unpacked / "musl-gcc.specs"
@@ -85,3 +76,50 @@ def _fetch(processor: str, place: Path, work: Path) -> None:
     script.chmod(0o755)
     os.rename(unpacked, place)
     shutil.rmtree(work / "apt")
+
+
+def libpython(processor: str, work: Path) -> tuple[Path, list[Path]]:
+    """The distribution's static library for it, and where its header files are: as installed
+    (Debian: libpython3-dev:arm64), else of Debian's package, which is fetched to `work` once.
+
+    ForeignError.
+    """
+    name = f"libpython{sys.version_info.major}.{sys.version_info.minor}"
+    place = work / f"{name}-{processor}"
+    installed = installed_libpython(ROOT, processor)
+    if installed[0].exists():
+        return installed
+    if not place.exists():
+        if processor not in ARCHITECTURES or shutil.which("apt-get") is None:
+            raise ForeignError(f"{installed[0]} is missing: build with INTERPRETER=source")
+        os.rename(_unpacked(f"{name}-dev", processor, work), place)
+        shutil.rmtree(work / "apt")
+    found = installed_libpython(place.absolute(), processor)
+    if not found[0].exists():
+        raise ForeignError(f"{found[0]} is missing: build with INTERPRETER=source")
+    return found
+
+
+def installed_libpython(root: Path, processor: str) -> tuple[Path, list[Path]]:
+    """Where Debian's package for that processor has the same below `root`."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    library = root / f"usr/lib/python{version}/config-{version}-{processor}-linux-gnu"
+    # pyconfig.h in the first directory is for all processors, and includes one's from the second.
+    headers = root / "usr/include"
+    return library / f"libpython{version}-pic.a", [headers / f"python{version}", headers]
+
+
+def _unpacked(name: str, processor: str, work: Path) -> Path:
+    """Debian's package for that processor, unpacked below `work`/apt. ForeignError."""
+    apt = Apt(work / "apt", ARCHITECTURES[processor])
+    try:
+        apt.update()
+        package = apt.package(name)
+        unpacked = work / "apt" / "unpacked"
+        run(["dpkg-deb", "--extract", package, unpacked])
+    except AptError as error:
+        raise ForeignError(
+            f"{error}\n{name} for {processor} comes from Debian's mirror, once. Without a network "
+            f"install {name}:{ARCHITECTURES[processor]}"
+        ) from None
+    return unpacked

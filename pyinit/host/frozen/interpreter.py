@@ -68,10 +68,10 @@ def interpreter(kind: str, work: Path) -> Interpreter:
         )
     if kind == DISTRIBUTION:
         if processor := flags.foreign():
-            raise InterpreterError(
-                f"INTERPRETER=distribution: this machine's libpython is not for {processor}: build "
-                "from source"
-            )
+            work.mkdir(parents=True, exist_ok=True)
+            with locked(work / "lock"):
+                archive, includes = foreign.libpython(processor, work)
+            return Interpreter(archive, includes, libc.glibc(), None)
         include = Path(sysconfig.get_path("include"))
         return Interpreter(distribution.library(), [include], libc.glibc(), None)
     work.mkdir(parents=True, exist_ok=True)
