@@ -40,9 +40,9 @@ _SOURCES = (
     "SECURITY.md",
     "pyproject.toml", "setup.py",
 )  # fmt: skip
-_CACHE = BUILD / "vm-cache"
+CACHE = BUILD / "vm-cache"
 # Counted up when the code below makes something else of the same.
-_FORMAT = 1
+FORMAT = 1
 
 _ENTER = """
 set -e
@@ -170,6 +170,11 @@ def reach_mirrors(tree: Path) -> None:
         shutil.copyfile(name, tree / name.lstrip("/"))
 
 
+def copy_tree(source: Path, target: Path) -> None:
+    """A whole machine."""
+    subprocess.run(["cp", "-a", "--reflink=auto", source, target], check=True, timeout=600)
+
+
 def bare() -> Path:
     """The machine without our package."""
 
@@ -184,8 +189,8 @@ def bare() -> Path:
         run(tree, "set -e\n" + composefs(keyring(), machine_mirror(), later))
 
     # Where else composefs was looked for changes nothing once it is there.
-    key = repr((_FORMAT, PACKAGES, composefs("{keyring}", "{mirror}", suites.LATER[0])))
-    return made_once(_CACHE / "machine-bare", key, make) / "tree"
+    key = repr((FORMAT, PACKAGES, composefs("{keyring}", "{mirror}", suites.LATER[0])))
+    return made_once(CACHE / "machine-bare", key, make) / "tree"
 
 
 def rpm(archive: str) -> Path:
@@ -198,13 +203,14 @@ def package_from_source(archive: str) -> Path:
     return _from_source("package-source", _DEB, archive)
 
 
-def _from_source(name: str, build: str, archive: str) -> Path:
-    """What `build` makes with `archive`, Python-X.Y.Z.tar.xz, which is fetched before."""
+def sources_machine(archive: str) -> Path:
+    """The directory with `tree`, which builds packages from source, and `archive`/`archive`:
+    Python-X.Y.Z.tar.xz, which is fetched."""
     minor = re.sub(r"^Python-(\d+\.\d+)\..*", r"\1", archive)
 
     def prepare(directory: Path) -> None:
         tree = directory / "tree"
-        subprocess.run(["cp", "-a", "--reflink=auto", bare(), tree], check=True, timeout=600)
+        copy_tree(bare(), tree)
         fetch = _FETCH.format(
             keyring=keyring(), mirror=machine_mirror(), suite=SUITE, minor=minor, archive=archive
         )
@@ -212,18 +218,27 @@ def _from_source(name: str, build: str, archive: str) -> Path:
         install = f"apt-get -q -y install --no-install-recommends {_SOURCE_PACKAGES}\n"
         run(tree, f"set -e\n{install}{fetch}", {directory / "archive": "/out"})
 
-    key = repr((_FORMAT, _SOURCE_PACKAGES, _FETCH, archive, (bare().parent / STAMP).read_text()))
-    prepared = made_once(_CACHE / "machine-sources", key, prepare)
+    key = repr((FORMAT, _SOURCE_PACKAGES, _FETCH, archive, (bare().parent / STAMP).read_text()))
+    return made_once(CACHE / "machine-sources", key, prepare)
+
+
+def build_package(name: str, prepared: Path, archives: Path, build: str) -> Path:
+    """The directory `name` with what `build` makes on the machine in `prepared`."""
 
     def make(directory: Path) -> None:
         sources = directory / "sources"
-        _copy_sources(sources)
-        binds = {sources: "/sources", prepared / "archive": "/archive", directory: "/out"}
+        copy_sources(sources)
+        binds = {sources: "/sources", archives: "/archive", directory: "/out"}
         text = run(prepared / "tree", f"set -e\n{build}", binds)
         (directory / "log").write_text(text)
         shutil.rmtree(sources)
 
-    return made_once(_CACHE / name, _package_key(prepared / "tree", build), make)
+    return made_once(CACHE / name, package_key(prepared / "tree", build), make)
+
+
+def _from_source(name: str, build: str, archive: str) -> Path:
+    prepared = sources_machine(archive)
+    return build_package(name, prepared, prepared / "archive", build)
 
 
 def package() -> Path:
@@ -232,12 +247,12 @@ def package() -> Path:
 
     def make(directory: Path) -> None:
         sources = directory / "sources"
-        _copy_sources(sources)
+        copy_sources(sources)
         text = run(tree, "set -e\n" + _BUILD, {sources: "/sources", directory: "/out"})
         (directory / "log").write_text(text)
         shutil.rmtree(sources)
 
-    return made_once(_CACHE / "package", _package_key(tree, _BUILD), make)
+    return made_once(CACHE / "package", package_key(tree, _BUILD), make)
 
 
 def machine() -> Path:
@@ -246,21 +261,21 @@ def machine() -> Path:
 
     def make(directory: Path) -> None:
         tree = directory / "tree"
-        subprocess.run(["cp", "-a", "--reflink=auto", bare(), tree], check=True, timeout=600)
+        copy_tree(bare(), tree)
         run(tree, "apt-get -q -y install /out/pyinit_*.deb", {made: "/out"})
 
-    return made_once(_CACHE / "machine", (made / STAMP).read_text(), make) / "tree"
+    return made_once(CACHE / "machine", (made / STAMP).read_text(), make) / "tree"
 
 
-def _package_key(tree: Path, build: str) -> str:
-    whole = hashlib.sha256(repr((_FORMAT, build, (tree.parent / STAMP).read_text())).encode())
+def package_key(tree: Path, build: str) -> str:
+    whole = hashlib.sha256(repr((FORMAT, build, (tree.parent / STAMP).read_text())).encode())
     for path in _sources():
         whole.update(f"{path.relative_to(REPOSITORY)} {path.stat().st_mode:o}\n".encode())
         whole.update(hashlib.sha256(path.read_bytes()).digest())
     return whole.hexdigest()
 
 
-def _copy_sources(target: Path) -> None:
+def copy_sources(target: Path) -> None:
     for path in _sources():
         copy = target / path.relative_to(REPOSITORY)
         copy.parent.mkdir(parents=True, exist_ok=True)

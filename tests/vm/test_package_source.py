@@ -7,12 +7,15 @@ packages, macros and compiler are others there.
 """
 
 import re
+import subprocess
+from pathlib import Path
 
 import pytest
+from elftools.elf.elffile import ELFFile
 
-from pyinit.host.frozen import source
+from pyinit.host.frozen import elf, source
 
-from . import machine
+from . import cross_package, machine
 from .once import REPOSITORY
 
 SPEC = (REPOSITORY / "packaging/pyinit.spec").read_text()
@@ -80,6 +83,31 @@ def test_the_deb_of_a_second_source_archive_is_built_without_a_network() -> None
     assert re.fullmatch(
         r"musl \(= \S+\), python3\.\d+ \(= 3\.13\.0-7\)\ncfs-mount \d\S*\n1\n", said
     )
+
+
+@pytest.mark.all_only  # it compiles the interpreter, for another processor
+def test_the_deb_is_cross_built_without_a_network(tmp_path: Path) -> None:
+    """As debian/README.source says: all that is compiled in it is for arm64, and lintian finds what
+    it finds in the native one."""
+    made = cross_package.cross_package(ARCHIVE)
+    [file] = made.glob("pyinit_*.deb")
+    assert file.name.endswith("_arm64.deb")
+    said = subprocess.run(
+        ["dpkg-deb", "-f", file, "Architecture", "Static-Built-Using"],
+        capture_output=True, text=True, check=True, timeout=600,
+    ).stdout  # fmt: skip
+    assert re.fullmatch(r"Architecture: arm64\nStatic-Built-Using: musl \(= \S+\)\n", said)
+    subprocess.run(["dpkg-deb", "-x", file, tmp_path], check=True, timeout=600)
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_symlink()]
+    compiled = [path for path in files if path.read_bytes().startswith(b"\x7fELF")]
+    names = {path.name.partition(".")[0] for path in compiled}
+    assert names == {"cfs-init", "_cfs", "_cfshost"}
+    for path in compiled:
+        with path.open("rb") as stream:
+            assert ELFFile(stream)["e_machine"] == elf.MACHINES["aarch64"], path
+    lines = (made / "lintian").read_text().splitlines()
+    left = [line for line in lines if "initial-upload-closes-no-bugs" not in line]
+    assert not [line for line in left if line[:2] in ("E:", "W:")]
 
 
 def test_without_a_source_the_deb_is_not_built() -> None:
