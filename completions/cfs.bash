@@ -40,7 +40,7 @@ _cfs_options() { # COMMAND VERB: the options there
 	"cfs-store image")
 		echo "-h --help -q --quiet --object-store --create --verity --name -o --output " \
 			"--print-digest --digest-only --exclude --bootable --owner --clamp-mtime " \
-			"--min-version --max-version"
+			"--check-with --min-version --max-version"
 		;;
 	"cfs-store dump") echo "-h --help -q --quiet" ;;
 	"cfs-init-config ") echo "-h --help --version" ;;
@@ -121,6 +121,7 @@ _cfs_values() {
 	"cfs-store image -o" | "cfs-store image --output") echo "FILE" ;;
 	"cfs-store image --exclude") echo "NONE" ;;
 	"cfs-store image --owner") echo "root" ;;
+	"cfs-store image --check-with") echo "NONE" ;;
 	"cfs-store image --min-version") echo "0 1" ;;
 	"cfs-store image --max-version") echo "0 1" ;;
 	"cfs-store image ") echo "FILE" ;;

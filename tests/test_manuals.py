@@ -117,6 +117,7 @@ def test_each_value_of_the_host_is_of_a_known_kind() -> None:
                 assert generate.UNKNOWN not in content.operands, (command, verb)
     assert unknown == {
         ("cfs-store", "add", "--name"),
+        ("cfs-store", "image", "--check-with"),
         ("cfs-store", "image", "--exclude"),
         ("cfs-store", "image", "--name"),
         ("cfs-store", "gc", "--keep"),

@@ -249,6 +249,12 @@ def _add_image(parser: VerbParser) -> None:
         action="store_true",
         help="no file is younger than SOURCE_DATE_EPOCH, a variable of the environment",
     )
+    verb.add_argument(
+        "--check-with",
+        metavar="PROGRAM",
+        type=_path,
+        help="compare it with what this makes: mkcomposefs",
+    )
     for name, word in (("--min-version", "lowest"), ("--max-version", "highest")):
         verb.add_argument(
             name, type=int, choices=(0, 1), help=f"the {word} version of the format, of 0 and 1"

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 from pyinit.host.commands.command import say, warn
 from pyinit.host.commands.progress import rates
 from pyinit.host.commands.store_verbs import NAME, tell, warn_unsealed
-from pyinit.initrd.report.errors import EXIT_OK, UsageError
+from pyinit.initrd.report.errors import EXIT_OK, UsageError, printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyinit.host.store.add_tree import TreeAdder
     from pyinit.host.store.changes import Changes
+    from pyinit.host.store.fights import Content
     from pyinit.host.store.image import Image
 
 Progress = Callable[[int, int], object]
@@ -30,20 +33,18 @@ def image(options: argparse.Namespace) -> int:
     for option in ("name", "create"):
         if getattr(options, option):
             raise UsageError("usage", f"--{option}", "no store", "--object-store DIR too")
-    from pathlib import Path
-
-    from pyinit.host.store import labels, make_image
+    from pyinit.host.store import make_image
 
     job = _Job(options)
     with rates(NAME, "reading", quiet=options.quiet) as progress:
         made = job.made(progress)
+    job.compare(options.check_with, made)
     digest = make_image.digest(made)
     if options.digest_only:
         make_image.check(made)
     else:
         make_image.write(made, options.output)
-    config = job.name + labels.CONFIG  # where it is no short one, which is in the image
-    _warn_of_labels(make_image.read(made, job.name), lambda _: labels.read(Path(config)))
+    _warn(make_image.read(made, job.name), job.content)
     if options.digest_only or options.print_digest:
         say(digest)
     return EXIT_OK
@@ -74,10 +75,11 @@ def _into_store(options: argparse.Namespace) -> int:
         try:
             if made is None:
                 made = job.added(adder)
+            job.compare(options.check_with, made)
             parsed = make_image.read(made, job.name)
             if job.is_text:
                 add.check_images([parsed], store, allow_missing=False, tell=tell)
-            _warn_of_labels(parsed, lambda name: labels.read(store.objects / name))
+            _warn(parsed, lambda _, name: labels.read(store.objects / name))
             digest = adder.add_image(made, Path(job.name), options.name)
         finally:
             adder.finish()
@@ -127,6 +129,24 @@ class _Job:
             return layers.make(self._sources, self._versions, progress, self._changes)
         return make_image.make(self.name, *self._versions, progress, self._changes)
 
+    def compare(self, program: Path | None, made: bytes) -> None:
+        """With what another program makes, where one is given."""
+        from pyinit.host.store import changes, check_with
+
+        if program is not None:
+            whole = self._is_tree and self._changes == changes.AS_IT_IS
+            check_with.compare(str(program), made, self.name, self._versions, whole=whole)
+
+    def content(self, path: str, _: str) -> bytes:
+        """Of a file, where it is not in the image itself. OSError: nobody has kept it."""
+        from pathlib import Path
+
+        from pyinit.host.store import labels
+
+        if not self._is_tree:
+            raise FileNotFoundError
+        return labels.read(Path(self.name + path))
+
     def added(self, adder: TreeAdder) -> bytes:
         """The image, whose contents have been added then."""
         from pyinit.host.store import layers, make_image
@@ -136,11 +156,11 @@ class _Job:
         return make_image.add(adder, self.name, *self._versions, self._changes)
 
 
-def _warn_of_labels(image: Image, read: Callable[[str], bytes]) -> None:
-    from pyinit.host.store import labels
+def _warn(image: Image, content: Content) -> None:
+    from pyinit.host.store import fights
 
-    if labels.missing(image, read):
-        warn(NAME, f"{image.path}: {labels.WARNING}")
+    for fault in fights.found(image, content):
+        warn(NAME, printable(f"{image.path}: {fault}"))
 
 
 def _changes(options: argparse.Namespace, *, is_text: bool) -> Changes:

@@ -34,7 +34,7 @@ def missing(image: Image, content: ReadObject) -> bool:
     """Is WARNING to be said of this image? False where nobody knows. Refused: it is broken."""
     if not image.list(CONFIG, lambda _: None):
         return False
-    lines = _Lines((b"/usr", os.fsencode(CONFIG)))
+    lines = Lines((b"/usr", os.fsencode(CONFIG)))
     image.dump(lines.write)
     usr, config = (lines.found.get(path) for path in lines.wanted)
     if usr is None or config is None or any(field.startswith(_LABEL) for field in usr[11:]):
@@ -55,7 +55,7 @@ def read(path: Path) -> bytes:
         return file.read(_LIMIT)
 
 
-class _Lines:
+class Lines:
     """Takes a dump in pieces, and keeps the fields of the wanted paths."""
 
     def __init__(self, wanted: tuple[bytes, ...]) -> None:
@@ -64,10 +64,14 @@ class _Lines:
         self._rest = b""
 
     def write(self, piece: bytes) -> None:
+        """The next piece of the dump."""
         whole, end, self._rest = (self._rest + piece).rpartition(b"\n")
         if not end:
             return
-        text = b"\n" + whole + b"\n"
+        self.take(b"\n" + whole + b"\n")
+
+    def take(self, text: bytes) -> None:
+        """Whole lines, each after a newline."""
         for path in self.wanted:
             start = text.find(b"\n" + path + b" ") + 1
             if start:

@@ -58,7 +58,7 @@ def test_the_dump_comes_in_pieces() -> None:
     """Wherever they are cut."""
     text = b"/ a\n/usr b c\n/usr2 d\n/x e\n"
     for cut in range(len(text)):
-        lines = labels._Lines((b"/usr", b"/x"))
+        lines = labels.Lines((b"/usr", b"/x"))
         lines.write(text[:cut])
         lines.write(text[cut:])
         assert lines.found == {b"/usr": [b"/usr", b"b", b"c"], b"/x": [b"/x", b"e"]}
@@ -89,7 +89,8 @@ def test_image_of_a_directory(
 ) -> None:
     made = tmp_path / "tree"
     (made / "usr").mkdir(parents=True)
-    (made / "etc/selinux").mkdir(parents=True)
+    for name in ("etc/selinux", "sysroot", "var"):
+        (made / name).mkdir(parents=True)
     (made / "etc/selinux/config").write_bytes(ENFORCING + b"#" * size)
     if label is not None:
         try:
@@ -105,7 +106,8 @@ def test_image_of_a_directory(
 def test_image_of_a_text(tmp_path: Path, capsys: Capture, label: str) -> None:
     text = tmp_path / "dump"
     directories = "".join(
-        f"{path} 0 40755 2 0 0 0 0.0 - - -\n" for path in ("/", "/etc", "/etc/selinux")
+        f"{path} 0 40755 2 0 0 0 0.0 - - -\n"
+        for path in ("/", "/etc", "/etc/selinux", "/sysroot", "/var")
     )
     text.write_text(
         f"{directories}/etc/selinux/config 18 100644 1 0 0 0 0.0 - SELINUX=enforcing\\n -\n"

@@ -44,6 +44,8 @@ def root(tmp_path: Path) -> list[str]:
         ("usr/b", tarfile.LNKTYPE, {"linkname": "usr/a"}, b""),
         ("usr/large", tarfile.REGTYPE, {}, bytes(range(256)) * 4096),
         ("usr/gone", tarfile.REGTYPE, {}, b"g" * 99),
+        ("sysroot", tarfile.DIRTYPE, {}, b""),
+        ("var", tarfile.DIRTYPE, {}, b""),
     ])  # fmt: skip
     upper = tar([
         ("usr/.wh.gone", tarfile.REGTYPE, {}, b""),
@@ -162,7 +164,7 @@ def test_hard_links(root: list[str]) -> None:
     assert lines[b"/etc"][2:8] == [b"40755", b"2", b"0", b"0", b"0", b"0.0"]
     assert b"/usr" in lines
     boot = Path(root[0]).with_name("boot.tar")
-    boot.write_bytes(layers(tar_seeds.directory(b"boot") + tar_seeds.directory(b"sysroot")))
+    boot.write_bytes(layers(tar_seeds.directory(b"boot")))
     made = dumped(image([*root, str(boot)], Changes(bootable=True)))
     lines = {line.split()[0]: line.split() for line in made}
     assert lines[b"/usr/b"][2] == b"@100644"
@@ -174,7 +176,7 @@ def test_hard_links(root: list[str]) -> None:
 def test_changes(root: list[str]) -> None:
     made = dumped(image(root, Changes(excluded=("/usr/[ab]",), by_root=True, latest=3)))
     lines = {line.split()[0]: line.split() for line in made}
-    assert set(lines) == {b"/", b"/etc", b"/etc/c", b"/usr", b"/usr/large"}
+    assert set(lines) == {b"/", b"/etc", b"/etc/c", b"/usr", b"/usr/large", b"/var", b"/sysroot"}
     assert lines[b"/usr"][7] == b"3.0"
 
 
