@@ -60,9 +60,9 @@ def build() -> Machine:
     if files < MINIMUM_FILES:
         raise Failed(f"{files} files are no real root, expected {MINIMUM_FILES}")
 
-    with step("image: mkcomposefs"):
-        image, objects = build_image(DEMO / "image", box, root, _stamp(root.parent))
-        forged = forge_image(DEMO / "forged", box, image, "/etc/hostname", "forged\n")
+    with step("image: cfs-store image"):
+        image, objects = build_image(DEMO / "image", root, _stamp(root.parent))
+        forged = forge_image(DEMO / "forged", image, "/etc/hostname", "forged\n")
     say(f"  digest {image.digest}")
 
     with step("store: cfs-store add, then cfs-store seal in a guest with fs-verity"):

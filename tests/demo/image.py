@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""A composefs image of a tree, by mkcomposefs, and the store that it needs."""
+"""A composefs image of a tree, and the store that it needs, by `cfs-store image`."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.demo.command import product
 from tests.vm.once import made_once
-from tests.vm.toolbox import Toolbox
 
 _HEX = re.compile(r"[0-9a-f]{64}")
+_MADE = "by cfs-store image"
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image file and its fs-verity digest, as mkcomposefs printed it."""
+    """An image file and its fs-verity digest, as it was printed."""
 
     file: Path
     digest: str
@@ -24,29 +25,23 @@ class Image:
         return f"{self.digest[:2]}/{self.digest[2:]}"
 
 
-def build_image(destination: Path, box: Toolbox, tree: Path, key: str) -> tuple[Image, Path]:
+def build_image(destination: Path, tree: Path, key: str) -> tuple[Image, Path]:
     """The image of `tree` and the directory of its objects (ab/cdef...); made once per `key`."""
 
     def make(directory: Path) -> None:
-        objects = directory / "objects"
-        objects.mkdir()
-        digest = box.run(
-            "mkcomposefs", "--print-digest", f"--digest-store={objects}", tree,
-            directory / "image.cfs", limit=600,
-        )  # fmt: skip
-        (directory / "digest").write_text(digest)
+        _make(directory, "--create", "--object-store", directory / "store", "--verity", "off", tree)
 
-    directory = made_once(destination, key, make)
-    return _read(directory), directory / "objects"
+    directory = made_once(destination, f"{_MADE} {key}", make)
+    return _read(directory), directory / "store/objects"
 
 
-def forge_image(destination: Path, box: Toolbox, image: Image, name: str, text: str) -> Image:
+def forge_image(destination: Path, image: Image, name: str, text: str) -> Image:
     """A valid image like `image`, but for the short, inline file `name`, which says `text`."""
     if len(text) > 64:
         raise ValueError("composefs keeps at most 64 bytes inline")
 
     def make(directory: Path) -> None:
-        lines = box.run("composefs-info", "dump", image.file).splitlines()
+        lines = product("cfs-store", "dump", str(image.file)).splitlines()
         [place] = [i for i, line in enumerate(lines) if line.startswith(f"{name} ")]
         # path size mode nlink uid gid rdev mtime payload content digest [xattrs]
         fields = lines[place].split(" ")
@@ -54,16 +49,21 @@ def forge_image(destination: Path, box: Toolbox, image: Image, name: str, text: 
         lines[place] = " ".join(fields)
         dump = directory / "dump"
         dump.write_text("\n".join(lines) + "\n")
-        digest = box.run(
-            "mkcomposefs", "--from-file", "--print-digest", dump, directory / "image.cfs"
-        )
-        (directory / "digest").write_text(digest)
+        _make(directory, dump)
 
-    return _read(made_once(destination, repr((image.digest, name, text)), make))
+    return _read(made_once(destination, repr((_MADE, image.digest, name, text)), make))
+
+
+def _make(directory: Path, *arguments: str | Path) -> None:
+    digest = product(
+        "cfs-store", "image", "-o", str(directory / "image.cfs"), "--print-digest",
+        *map(str, arguments),
+    )  # fmt: skip
+    (directory / "digest").write_text(digest.removeprefix("sha256:"))
 
 
 def _read(directory: Path) -> Image:
     digest = (directory / "digest").read_text().strip()
     if not _HEX.fullmatch(digest):
-        raise RuntimeError(f"mkcomposefs printed no digest: {digest!r}")
+        raise RuntimeError(f"cfs-store printed no digest: {digest!r}")
     return Image(directory / "image.cfs", digest)

@@ -30,7 +30,9 @@ def fill_store(directory: Path, objects: Path, images: list[Image]) -> None:
     ).split()  # fmt: skip
     expected = [f"sha256:{image.digest}" for image in images]
     if printed != expected:
-        raise RuntimeError(f"cfs-store and mkcomposefs disagree: {printed}, {expected}")
+        raise RuntimeError(
+            f"the digests of cfs-store add and image disagree: {printed}, {expected}"
+        )
 
 
 def make_root_image(box: Toolbox, file: Path, tree: Path) -> Path:

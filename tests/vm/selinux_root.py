@@ -76,7 +76,7 @@ def make_selinux_root(toolbox: Toolbox) -> SelinuxRoot:
         finish=INSTALL + LABEL,
     )  # fmt: skip
     stamp = (tree.parent / STAMP).read_text()
-    image, objects = build_image(place / "image", toolbox, tree, stamp)
+    image, objects = build_image(place / "image", tree, stamp)
 
     def make(directory: Path) -> None:
         store = make_repository(directory / "tree" / "composefs")

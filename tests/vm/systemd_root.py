@@ -81,8 +81,8 @@ def make_systemd_root(toolbox: Toolbox) -> SystemdRoot:
         enabled=["test-agent.service"],
     )  # fmt: skip
     stamp = (tree.parent / STAMP).read_text()
-    first, objects = build_image(place / "image", toolbox, tree, stamp)
-    second = forge_image(place / "second", toolbox, first, "/etc/hostname", "second\n")
+    first, objects = build_image(place / "image", tree, stamp)
+    second = forge_image(place / "second", first, "/etc/hostname", "second\n")
 
     def make(directory: Path) -> None:
         subprocess.run(["cp", "-a", tree, directory / "tree"], check=True, timeout=600)
