@@ -125,8 +125,10 @@ def test_what_parses_has_a_fuzzer_of_its_name() -> None:
 
 
 # Of several sources, by what is done to them.
-_KINDS = "seal_faults add_faults gc_faults gc_beside cfsctl layers_peers make_image_peers"
-BY_KIND = {f"test_{name}" for name in _KINDS.split()}
+BY_KIND = {
+    f"test_{name}"
+    for name in ("seal_faults", "add_faults", "gc_faults", "gc_beside", "cfsctl", "layers_peers")
+}
 
 
 @pytest.mark.parametrize(

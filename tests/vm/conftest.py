@@ -17,12 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from pyinit.host.frozen import build
-
 from .once import REPOSITORY
+from .product import another_build
 from .rootdisk import RootDisk, make_rootdisk
 from .store import Store, make_store
-from .target import TARGET, compiler
 from .toolbox import Toolbox
 
 _HERE = Path(__file__).parent
@@ -61,11 +59,5 @@ def rootdisk(toolbox: Toolbox) -> RootDisk:
 def crashing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build whose canary raises what nobody catches."""
     program = REPOSITORY / "tests/vm/programs/failing_canary.py"
-    with pytest.MonkeyPatch.context() as patch:
-        if not TARGET.native:
-            patch.setenv("CC", compiler())
-        return build.build(
-            REPOSITORY,
-            tmp_path_factory.mktemp("crashing"),
-            replace={"pyinit.initrd.root.canary": program},
-        )
+    out = tmp_path_factory.mktemp("crashing")
+    return another_build(out, replace={"pyinit.initrd.root.canary": program})

@@ -3,10 +3,15 @@
 
 import re
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyinit.host.frozen import build
 
 from .bundle import bundle
-from .once import BUILD
-from .target import TARGET
+from .once import BUILD, REPOSITORY
+from .target import TARGET, compiler
 
 CFS_INIT = BUILD / "cfs-init"
 # The other name that cfs-mount is called by, for a guest's set-up.
@@ -18,6 +23,14 @@ def cfs_init() -> Path:
     if not CFS_INIT.exists():
         raise FileNotFoundError(f"{CFS_INIT}: make {'frozen' if TARGET.native else 'check-arm64'}")
     return CFS_INIT
+
+
+def another_build(out: Path, **changes: Any) -> Path:
+    """Like it, with what a test changes (build.build); made in `out`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not TARGET.native:
+            patch.setenv("CC", compiler())
+        return build.build(REPOSITORY, out, **changes)
 
 
 def mount_files() -> dict[str, Path | str | bytes]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pyinit.initrd.report.errors import EXIT_USAGE, STEPS
 from tests.vm.once import BUILD, made_once
+from tests.vm.target import TARGET, compiler
 
 HERE = Path(__file__).parent
 _FLAGS = ("-std=gnu17", "-static", "-O2", "-s", "-Wall", "-Wextra", "-Wconversion", "-Werror")
@@ -24,7 +25,7 @@ def injector() -> Path:
     sources = [str(path) for path in files if path.suffix == ".c"]
 
     def make(directory: Path) -> None:
-        command = ["gcc", *_FLAGS, "-o", str(directory / "inject"), *sources]
+        command = [compiler(), *_FLAGS, "-o", str(directory / "inject"), *sources]
         subprocess.run(command, check=True, timeout=600)
 
     return made_once(BUILD / "vm-cache" / "inject", key, make) / "inject"
@@ -71,15 +72,19 @@ def parse(text: str) -> list[Run]:
 # be started cannot name a step; it must end, with a code or a signal that is not 0. (madvise is
 # advice: the snapshot comes into its place without it.)
 _START = frozenset(
-    "access arch_prctl brk fcntl getegid geteuid getgid getrandom gettid getuid madvise mmap "
-    "mprotect mremap munmap prlimit64 readlink readlinkat rseq rt_sigaction rt_sigprocmask "
+    "access arch_prctl brk faccessat fcntl getegid geteuid getgid getrandom gettid getuid madvise "
+    "mmap mprotect mremap munmap prlimit64 readlink readlinkat rseq rt_sigaction rt_sigprocmask "
     "set_robust_list set_tid_address sigaltstack sysinfo".split()
 )
 
 _NO_ERROR = "no error"
 _SET_CLOEXEC = r" 0x2\b"  # F_SETFD
-# The older calls are musl's, the newer glibc's.
+# x86-64's, arm64's
+_STACK = r" 0x(7ff|ffff[0-9a-f]{8}\b)"
+# The older calls are musl's on x86-64, the newer glibc's, and on arm64 there are no others.
 _OPEN, _STAT = r"open(?:at)?", r"(?:newfstatat|[fl]?stat)"
+_MKDIR, _RENAME, _LINKS = "mkdir(?:at)?", "rename(?:at)?", "(?:readlink|symlink|unlink)(?:at)?"
+_ACCESS = ("access", "faccessat")
 
 # Whose failure may end in success, and why. Each with what must be in `detail`.
 HARMLESS: dict[str, tuple[tuple[str, str, str], ...]] = {
@@ -87,7 +92,7 @@ HARMLESS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("close", r"", "the descriptor is gone all the same (close(2)), and was read to its end"),
         ("write", r"^2 ", "a closed stderr does not hide the exit code"),
         # Into a buffer on the stack; what is read to be checked goes to the heap.
-        ("read", r" 0x7ff", "the kernel's messages about a mount that is tried in another way"),
+        ("read", _STACK, "the kernel's messages about a mount that is tried in another way"),
         ("mmap|mremap|brk|munmap|madvise", r"", "malloc has other ways to memory, or keeps it"),
         ("fcntl", _SET_CLOEXEC, "musl's open() repeats what the kernel did by O_CLOEXEC"),
     ),
@@ -96,12 +101,12 @@ HARMLESS["cfs-setup-root"] = (
     *HARMLESS["cfs-mount"],
     (_STAT, r"^/sys/firmware/efi$", "the UKI is compared where it can be read"),
     (
-        f"mkdir|{_OPEN}|write|rename",
+        f"{_MKDIR}|{_OPEN}|write|{_RENAME}",
         r"^/run(/(cfs|systemd)(/\S+)?)?$|^\d+ /run/(cfs|systemd)/",
         "the status record, the configuration, the list for labels: said, and the boot goes on",
     ),
     (
-        f"mkdir|{_STAT}|readlink|{_OPEN}|read|symlink|unlink",
+        f"{_MKDIR}|{_STAT}|{_OPEN}|read|{_LINKS}",
         r"^/run(/systemd(/\S+)?)?$|^/sys/dev/block|^\d+ /sys/devices/",
         "the link for systemd: said, and the boot goes on",
     ),
@@ -116,7 +121,7 @@ HARMLESS["esp"] = (
     ("mmap|mremap|brk|munmap|madvise", r"", "malloc has other ways to memory, or keeps it"),
     (f"{_OPEN}|read", r"SecureBoot", "it is unknown then"),
     (
-        f"{_OPEN}|read|pread64|readlink",
+        f"{_OPEN}|read|pread64|readlink(?:at)?",
         r"^/sys/class/block/|^\d+ /sys/devices/|/dev/vda( |$)",
         "partitions are looked at again, as they may appear late",
     ),
@@ -187,7 +192,7 @@ def esp_faults(runs: list[Run], *, required: bool) -> Iterator[str]:
         if not problem and run.exit == 0:
             record = json.loads(run.record or "{}")
             uki = record.get("uki", "")
-            compared = re.fullmatch(r"unproved, equal: /dev/vda1:/EFI/BOOT/BOOTX64.EFI", uki)
+            compared = re.fullmatch(f"unproved, equal: /dev/vda1:/EFI/BOOT/{TARGET.boot_file}", uki)
             if record.get("source") != "carried":
                 problem = f"the record is {run.record!r}"
             elif compared and not (_retried(run) or _is_harmless(run, "esp")):
@@ -210,7 +215,7 @@ def init_faults(runs: list[Run]) -> Iterator[str]:
     """
     started, tried = _first_own_call(runs), _tried(runs)
     # From there to its last call it frees memory, which nothing depends on.
-    checked = max((run.n for run in runs if run.call == "access"), default=started)
+    checked = max((run.n for run in runs if run.call in _ACCESS), default=started)
     for run in runs:
         problem = _left_behind(run)
         if problem or (run.n < started and (run.exit or run.signal)):

@@ -17,6 +17,7 @@ from tests.vm.guest import BEGUN, COMMAND_LINE, Disk, Firmware, boot
 from tests.vm.initrd import BOOT_MODULES
 from tests.vm.product import cfs_init
 from tests.vm.store import Store
+from tests.vm.target import TARGET
 from tests.vm.toolbox import Toolbox
 from tests.vm.uki import boot_disk, build_uki
 
@@ -31,18 +32,20 @@ _REQUIRE = "/etc/require.conf"
 # From the first look at the firmware (kill: from the UKI itself) to the file that is carried.
 _PART = "-f /sys/firmware/efi -t /usr/lib/composefs/rootfs.digest"
 _PROGRAM = "-u /sysroot -r /run/cfs/root.json -g /run/cfs/root.json.new -- /usr/bin/cfs-setup-root"
+_OF_THE_UKI = _PART.replace("/sys/firmware/efi", TARGET.boot_file)
+_UKI = f"/dev/vda1:/EFI/BOOT/{TARGET.boot_file}"
 SWEEPS = {
     "compare": f"inject {ERRORS} {_PART} {_PROGRAM}",
-    "kill": f"inject -m kill {EVERY} {_PART.replace('/sys/firmware/efi', 'BOOTX64')} {_PROGRAM}",
+    "kill": f"inject -m kill {EVERY} {_OF_THE_UKI} {_PROGRAM}",
 }
 MORE = {"require": f"{SWEEPS['compare']} --config {_REQUIRE}"}
 # Last, since it changes the UKI on the disk: its section .cmdline gets another name.
-_UNSIGNED = """
+_UNSIGNED = f"""
 mount -t vfat -o codepage=437,iocharset=ascii /dev/vda1 /mnt || exit 90
 cd /mnt/EFI/BOOT
-head -c 4096 BOOTX64.EFI | xxd -p | tr -d '\\n' >/tmp/hex
+head -c 4096 {TARGET.boot_file} | xxd -p | tr -d '\\n' >/tmp/hex
 sed s/2e636d646c696e65/78636d646c696e65/ /tmp/hex | xxd -r -p >/tmp/head
-dd if=/tmp/head of=BOOTX64.EFI bs=4096 conv=notrunc 2>/dev/null
+dd if=/tmp/head of={TARGET.boot_file} bs=4096 conv=notrunc 2>/dev/null
 cd /
 umount /mnt
 cfs-setup-root || exit
@@ -120,7 +123,7 @@ def test_a_call_that_fails_is_told_or_recorded(guest: LazyResults, name: str) ->
     # efivarfs, the partition, the file on it, and the child that reads it
     assert {"efivarfs", "vfat"} <= {run.detail for run in found if run.call == "fsopen"}
     assert any("StubImageIdentifier" in run.detail for run in found)
-    assert any("BOOTX64.EFI" in run.detail for run in found if run.call in ("open", "openat"))
+    assert any(TARGET.boot_file in run.detail for run in found if run.call in ("open", "openat"))
     child = {run.call for run in found if run.forked}
     assert {"prlimit64", "prctl", "pread64", "write"} <= child
     calls = {run.call for run in found if not run.forked}
@@ -153,9 +156,9 @@ def test_a_uki_without_a_command_line_is_told_and_recorded(guest: LazyResults) -
     """Who started it chose init= and its arguments."""
     result = guest.check("no-command-line")
     assert result.stderr.startswith(
-        "warning: /dev/vda1:/EFI/BOOT/BOOTX64.EFI has no .cmdline: whoever started it chose init= "
+        f"warning: {_UKI} has no .cmdline: whoever started it chose init= "
         "and its arguments; build it with one (ukify build --cmdline=...)\n"
     )
     record = json.loads(result.stdout)
     assert record["command_line"] == "not in the UKI"
-    assert record["uki"] == "unproved, equal: /dev/vda1:/EFI/BOOT/BOOTX64.EFI"
+    assert record["uki"] == f"unproved, equal: {_UKI}"

@@ -18,7 +18,7 @@ class Line:
     variant: str
     title: str
     kernel: str
-    """The role, and the series that played it: "newest (7.3)"."""
+    """The role, and the series that played it: "newest (7.3)", on another machine "… arm64"."""
     file_system: str
     expected: str
     passed: bool
@@ -30,7 +30,7 @@ class Line:
         """For the terminal."""
         name = f"{self.number}-{self.variant}"
         verdict = "ok  " if self.passed else "FAIL"
-        return f"{verdict} {name:28} {self.kernel:14} {self.file_system:5} {self.expected}"
+        return f"{verdict} {name:28} {self.kernel:19} {self.file_system:5} {self.expected}"
 
 
 def write(lines: list[Line], directory: Path) -> None:

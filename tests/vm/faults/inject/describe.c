@@ -34,7 +34,7 @@ void describe(pid_t child, long number, const uint64_t *args, char *room, size_t
 
 	switch (number) {
 	case __NR_openat: case __NR_openat2: case __NR_newfstatat: case __NR_mkdirat:
-	case __NR_unlinkat: case __NR_readlinkat:
+	case __NR_unlinkat: case __NR_readlinkat: case __NR_faccessat: case __NR_renameat:
 		peek(child, args[1], path, sizeof(path));
 		above[0] = '\0';
 		if (path[0] != '/')
@@ -44,13 +44,18 @@ void describe(pid_t child, long number, const uint64_t *args, char *room, size_t
 		else
 			snprintf(room, size, "%s", path);
 		break;
+	case __NR_symlinkat:
+		peek(child, args[2], room, size);
+		break;
+#ifdef __x86_64__
 	case __NR_symlink:
 		peek(child, args[1], room, size);
 		break;
-	case __NR_open: case __NR_stat: case __NR_lstat: case __NR_mkdir: case __NR_chdir:
-	case __NR_fsopen: case __NR_getxattr: case __NR_lgetxattr: case __NR_rename:
-	case __NR_unlink: case __NR_umount2: case __NR_readlink: case __NR_execve:
-	case __NR_access:
+	case __NR_open: case __NR_stat: case __NR_lstat: case __NR_mkdir: case __NR_rename:
+	case __NR_unlink: case __NR_readlink: case __NR_access:
+#endif
+	case __NR_chdir: case __NR_fsopen: case __NR_getxattr: case __NR_lgetxattr:
+	case __NR_umount2: case __NR_execve:
 		peek(child, args[0], room, size);
 		break;
 	case __NR_fsconfig:

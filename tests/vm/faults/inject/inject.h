@@ -58,6 +58,10 @@ pid_t start(bool traced);
 /* describe.c: its path, or what else tells one call of that name from another */
 void describe(pid_t child, long number, const uint64_t *args, char *room, size_t size);
 
+/* registers.c: what is entered is not made, and answers that when it is left */
+void skip_call(pid_t child, long number);
+void answer_call(pid_t child, long value);
+
 /* trace.c: the program once, with the fault that `run` asks for, or untouched */
 void execute_traced(struct run *run);
 void execute_plain(struct run *run);

@@ -13,7 +13,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/ptrace.h>
-#include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -62,11 +61,14 @@ static void pick_error(struct run *run)
 	run->last = run->which + 1 >= count;
 }
 
-/* The calls that ask for a file by its path: the older ones are musl's, the newer glibc's. */
+/* The calls that ask for a file by its path: the older ones are musl's on x86-64. */
 static bool asks_for_file(long number)
 {
-	return number == __NR_openat || number == __NR_newfstatat || number == __NR_open ||
-	       number == __NR_stat || number == __NR_lstat;
+#ifdef __x86_64__
+	if (number == __NR_open || number == __NR_stat || number == __NR_lstat)
+		return true;
+#endif
+	return number == __NR_openat || number == __NR_newfstatat;
 }
 
 /* What is answered in each run alike. */
@@ -120,41 +122,6 @@ static bool is_answered(pid_t child, struct run *run, const struct __ptrace_sysc
 		}
 	}
 	return is_staged(child, info, value);
-}
-
-/*
- * At the entry of a call: it is not made. At its exit: its answer. brk fails otherwise: it answers
- * the old break, which is what brk(0) asks for. Reads and writes are made, of no bytes: where the
- * program has a seccomp filter, that would kill it for a call that is none. close is made: whatever
- * it answers, the descriptor is gone (close(2)).
- */
-static void set_register(pid_t child, bool entry, long value)
-{
-	static unsigned long long wanted; /* the caller expects to find it again */
-	struct user_regs_struct regs;
-
-	if (ptrace(PTRACE_GETREGS, child, NULL, &regs) < 0)
-		die("PTRACE_GETREGS");
-	unsigned long long call = regs.orig_rax;
-
-	if (entry && call == __NR_close)
-		return;
-
-	bool transfer = call == __NR_read || call == __NR_pread64 || call == __NR_write;
-	unsigned long long *changed = call == __NR_brk ? &regs.rdi :
-				      transfer         ? &regs.rdx : &regs.orig_rax;
-
-	if (entry) {
-		wanted = *changed;
-		*changed = changed == &regs.orig_rax ? (unsigned long long)value : 0;
-	} else {
-		if (changed != &regs.orig_rax)
-			*changed = wanted;
-		if (call != __NR_brk)
-			regs.rax = (unsigned long long)value;
-	}
-	if (ptrace(PTRACE_SETREGS, child, NULL, &regs) < 0)
-		die("PTRACE_SETREGS");
 }
 
 static void resume(pid_t child, enum __ptrace_request request, int signal)
@@ -243,9 +210,9 @@ static void trace(pid_t child, struct run *run)
 				continue;
 			}
 			if (answered)
-				set_register(one, true, -1);
+				skip_call(one, (long)info.entry.nr);
 		} else if (answered) {
-			set_register(one, false, value);
+			answer_call(one, value);
 			answered = false;
 			/* nothing more to answer: it may go at its full speed */
 			if (run->fired && options.mode == ERROR_MODE &&
