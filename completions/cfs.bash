@@ -39,8 +39,8 @@ _cfs_options() { # COMMAND VERB: the options there
 		;;
 	"cfs-store image")
 		echo "-h --help -q --quiet --object-store --create --verity --name -o --output " \
-			"--print-digest --digest-only --exclude --bootable --owner --clamp-mtime " \
-			"--check-with --min-version --max-version"
+			"--print-digest --digest-only --exclude --bootable --selinux --owner " \
+			"--clamp-mtime --check-with --min-version --max-version"
 		;;
 	"cfs-store dump") echo "-h --help -q --quiet" ;;
 	"cfs-init-config ") echo "-h --help --version" ;;
@@ -120,6 +120,7 @@ _cfs_values() {
 	"cfs-store image --name") echo "NONE" ;;
 	"cfs-store image -o" | "cfs-store image --output") echo "FILE" ;;
 	"cfs-store image --exclude") echo "NONE" ;;
+	"cfs-store image --selinux") echo "FILE" ;;
 	"cfs-store image --owner") echo "root" ;;
 	"cfs-store image --check-with") echo "NONE" ;;
 	"cfs-store image --min-version") echo "0 1" ;;

@@ -101,7 +101,8 @@ def make_image(text: bytes, least: int, most: int) -> bytes:
 class Adjustment:
     """What the files of a directory, or of layers, are changed to: as composefs-rs has a tree that
     boots; all root's; no later than `latest`, seconds; `excluded`, glob(7) of paths with a slash
-    before them, are left out with what is in them."""
+    before them, are left out with what is in them; `label(path, mode)` gives security.selinux, or
+    nothing."""
 
     def __init__(
         self,
@@ -109,6 +110,7 @@ class Adjustment:
         by_root: bool = False,
         latest: int | None = None,
         excluded: Sequence[bytes | str] = (),
+        label: Callable[[bytes, int], bytes] | None = None,
     ) -> None: ...
 
 def image_of_tree(

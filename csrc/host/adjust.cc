@@ -16,6 +16,7 @@ namespace
 
 /* The only xattr that containers and composefs-rs keep. */
 constexpr std::string_view CAPABILITY = "security.capability";
+constexpr std::string_view SELINUX = "security.selinux";
 
 Node *directory_of(Tree &tree, std::string_view name)
 {
@@ -51,14 +52,14 @@ void link(std::vector<Linked> &linked)
 
 /* So that it is the same tree whether it comes from layers, which say nothing of the root and have
  * more or less of /run, or from what they were unpacked to. /boot has what names the image. */
-void bootable(Tree &tree)
+void bootable(Tree &tree, bool labelled)
 {
 	Node &root = tree.nodes.front();
 	Node *usr = directory_of(tree, "usr");
 
 	if (!usr)
 		throw Unfit("no directory /usr, which a tree that boots has", 0);
-	if (Node *etc = directory_of(tree, "etc")) {
+	if (Node *etc = directory_of(tree, "etc"); etc && !labelled) {
 		auto found = etc->names->find("selinux");
 
 		if (found != etc->names->end() && found->second.node->names &&
@@ -86,6 +87,29 @@ void bootable(Tree &tree)
 	root.xattrs = usr->xattrs;
 }
 
+/* What has no label in the policy keeps the one that it has. */
+void relabel(Tree &tree, const Label &label)
+{
+	std::vector<std::pair<Node *, std::string>> todo = { { &tree.nodes.front(), {} } };
+
+	while (!todo.empty()) {
+		auto [node, path] = std::move(todo.back());
+		std::string given = label(path.empty() ? "/" : path, node->mode);
+
+		todo.pop_back();
+		if (!given.empty())
+			node->set(SELINUX, tree.arena.join({ given }));
+		if (const char *rule = node->fault())
+			throw Unfit(rule, 0);
+		if (!node->names)
+			continue;
+		for (const auto &[name, child] : *node->names) {
+			if (!child.again)
+				todo.emplace_back(child.node, path + '/' + std::string(name));
+		}
+	}
+}
+
 } // namespace
 
 bool Adjustment::excludes(const std::string &path) const
@@ -102,8 +126,10 @@ void adjust(Tree &tree, std::vector<Linked> &linked, const Adjustment &how)
 {
 	if (how.bootable) {
 		link(linked);
-		bootable(tree);
+		bootable(tree, how.label != nullptr);
 	}
+	if (how.label)
+		relabel(tree, how.label);
 	for (Node &node : tree.nodes) {
 		if (how.by_root)
 			node.uid = node.gid = 0;

@@ -6,12 +6,16 @@
 #include "tree.h"
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace cfs
 {
+
+/* Of a path, which begins with a slash, and a mode; empty: it has none. */
+using Label = std::function<std::string(const std::string &path, uint16_t mode)>;
 
 struct Adjustment {
 	/* As composefs-rs has a tree that is to boot: see bootable() below. */
@@ -21,6 +25,7 @@ struct Adjustment {
 	int64_t latest = 0; /* no time is later, with `clamped` */
 	/* glob(7), of paths that begin with a slash. What is in such a directory is left out too. */
 	std::vector<std::string> excluded;
+	Label label; /* for security.selinux; may be none */
 
 	bool excludes(const std::string &path) const;
 };

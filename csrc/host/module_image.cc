@@ -68,6 +68,15 @@ py::bytes image_of_tree(int directory, unsigned threads, unsigned least, unsigne
 			least, most);
 }
 
+cfs::Label label_of(const py::function &label)
+{
+	return [label](const std::string &path, uint16_t mode) {
+		py::gil_scoped_acquire lock;
+
+		return static_cast<std::string>(label(py::bytes(path), mode).cast<py::bytes>());
+	};
+}
+
 /* (path, fd, name, digest, size) of each; the descriptors and names are the list's. */
 py::list list_of(std::vector<cfs::Stored> &copies)
 {
@@ -180,12 +189,18 @@ void add_images(py::module_ &module)
 
 	py::class_<cfs::Adjustment>(module, "Adjustment")
 		.def(py::init([](bool bootable, bool by_root, std::optional<int64_t> latest,
-				 std::vector<std::string> excluded) {
-			     return cfs::Adjustment{ bootable, by_root, latest.has_value(),
-						     latest.value_or(0), std::move(excluded) };
+				 std::vector<std::string> excluded,
+				 const std::optional<py::function> &label) {
+			     return cfs::Adjustment{ bootable,
+						     by_root,
+						     latest.has_value(),
+						     latest.value_or(0),
+						     std::move(excluded),
+						     label ? label_of(*label) : nullptr };
 		     }),
 		     py::arg("bootable") = false, py::arg("by_root") = false,
-		     py::arg("latest") = py::none(), py::arg("excluded") = py::list());
+		     py::arg("latest") = py::none(), py::arg("excluded") = py::list(),
+		     py::arg("label") = py::none());
 	module.def("make_image", &make_image, py::arg("text"), py::arg("least"), py::arg("most"));
 	module.def("image_of_tree", &image_of_tree, py::arg("directory"), py::arg("threads"),
 		   py::arg("least"), py::arg("most"), py::arg("how"), py::arg("progress"));

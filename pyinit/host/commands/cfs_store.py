@@ -243,6 +243,9 @@ def _add_image(parser: VerbParser) -> None:
         action="store_true",
         help="as composefs-rs has a tree that boots: without what is in /boot, /sysroot and /run",
     )
+    verb.add_argument(
+        "--selinux", metavar="FILE", type=_path, help="labels by this file_contexts of a policy"
+    )
     verb.add_argument("--owner", choices=["root"], help="all files are root's")
     verb.add_argument(
         "--clamp-mtime",

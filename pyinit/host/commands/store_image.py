@@ -173,8 +173,9 @@ def _changes(options: argparse.Namespace, *, is_text: bool) -> Changes:
         options.bootable,
         options.owner is not None,
         changes.latest(os.environ) if options.clamp_mtime else None,
+        options.selinux,
     )
     if wanted != changes.AS_IT_IS and is_text:
-        what = "--exclude, --bootable, --owner or --clamp-mtime of a text"
+        what = "--exclude, --bootable, --owner, --clamp-mtime or --selinux of a text"
         raise UsageError("usage", options.sources[0], what, "a directory, or tar files")
     return wanted

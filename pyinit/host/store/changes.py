@@ -7,7 +7,9 @@ import _cfshost
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from pyinit.host.store import selinux
 from pyinit.initrd.report.errors import UsageError
 
 EPOCH = "SOURCE_DATE_EPOCH"
@@ -18,17 +20,19 @@ _LIMIT = 1 << 63
 class Changes:
     """What of a directory is left out or changed: `excluded` by glob(7) of paths, which begin with
     a slash; `bootable` as composefs-rs does it; `by_root`: all is root's; `latest`: no
-    time is later, in seconds."""
+    time is later, in seconds; `contexts`: labels for SELinux by that file."""
 
     excluded: tuple[str, ...] = ()
     bootable: bool = False
     by_root: bool = False
     latest: int | None = None
+    contexts: Path | None = None
 
     def adjustment(self) -> _cfshost.Adjustment:
         """The same for the engine."""
         excluded = [os.fsencode(pattern) for pattern in self.excluded]
-        return _cfshost.Adjustment(self.bootable, self.by_root, self.latest, excluded)
+        label = None if self.contexts is None else selinux.labels(self.contexts)
+        return _cfshost.Adjustment(self.bootable, self.by_root, self.latest, excluded, label)
 
 
 AS_IT_IS = Changes()
