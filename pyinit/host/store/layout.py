@@ -95,14 +95,18 @@ class Store:
             yield Names(self.images, named, [])
 
     def _names(self, directory: Path, prefix: str) -> Names:
-        ending = ".file" if self.is_ostree else ""
-        named, strange = [], []
-        for name in os.listdir(directory):
-            if name.endswith(ending) and _REST.fullmatch(name.removesuffix(ending)):
-                named.append((name, prefix + name.removesuffix(ending)))
-            # ostree keeps its directories and commits beside the files
-            elif not name.startswith(".") and not self.is_ostree:
-                strange.append(name)
+        all_names = os.listdir(directory)
+        is_named = _REST.fullmatch
+        if self.is_ostree:
+            # Its directories and commits lie beside the files.
+            rests = [name.removesuffix(".file") for name in all_names if name.endswith(".file")]
+            named = [(f"{rest}.file", prefix + rest) for rest in rests if is_named(rest)]
+            return Names(directory, named, [])
+        named = [(name, prefix + name) for name in all_names if is_named(name)]
+        strange = []
+        if len(named) != len(all_names):
+            others = set(all_names) - {name for name, _ in named}
+            strange = sorted(name for name in others if not name.startswith("."))
         return Names(directory, named, strange)
 
 
