@@ -127,7 +127,15 @@ def test_what_parses_has_a_fuzzer_of_its_name() -> None:
 # Of several sources, by what is done to them.
 BY_KIND = {
     f"test_{name}"
-    for name in ("seal_faults", "add_faults", "gc_faults", "gc_beside", "cfsctl", "layers_peers")
+    for name in (
+        "seal_faults",
+        "add_faults",
+        "gc_faults",
+        "gc_beside",
+        "cfsctl",
+        "layers_peers",
+        "image_peers",
+    )
 }
 
 

@@ -13,10 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.vm.toolbox import Toolbox
+
+Action = Callable[[], int]
 
 FILES = 42_559
 ROUNDS = 3
@@ -27,57 +29,68 @@ _SIZES = (180, 600, 1200, 2100, 3600, 6000, 10_500, 20_000, 45_000, 180_000)
 
 
 def figures() -> list[str]:
-    """Lines of a table: what was done, the least seconds, and those of the peer."""
+    """Lines of a table: what was done, the least seconds of ours and of a peer, in turn, and the
+    memory of ours at most, in MB."""
     toolbox = Toolbox()
+    cfsctl = shutil.which("cfsctl")
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         size = _fill(place / "tree")
-        made = place / "made"
+        made, new, many = place / "made", place / "new", place / "many"
         image = place / "root.cfs"
+        large = place / "large"
 
-        def mkcomposefs() -> None:
+        def mkcomposefs() -> int:
             shutil.rmtree(made, ignore_errors=True)
             (made / "objects").mkdir(parents=True)
-            toolbox.run("mkcomposefs", f"--digest-store={made}/objects", place / "tree", image)
+            command = toolbox.command("mkcomposefs")
+            return _run([*command, f"--digest-store={made}/objects", place / "tree", image])
 
-        def add() -> None:
-            shutil.rmtree(place / "new", ignore_errors=True)
-            _store(
-                "add", "--create", "--verity", "off", "--object-store", place / "new",
-                "--image", image, made / "objects",
+        def add() -> int:
+            shutil.rmtree(new, ignore_errors=True)
+            return _store(
+                "add", "--create", "--verity", "off", "--object-store", new, "--image", image,
+                made / "objects",
             )  # fmt: skip
 
-        peers = _least(mkcomposefs, 1)
+        def objects() -> int:
+            return _run([*toolbox.command("composefs-info"), "objects", image])
+
+        def peer(store: Path, *arguments: str) -> Action | None:
+            return (lambda: _run([cfsctl, "--repo", store, *arguments])) if cfsctl else None
+
+        [(slow, _)] = _least(1, mkcomposefs)
+        [(quick, peak)] = _least(ROUNDS, add)
         lines = [
-            f"{FILES:,} files, {size / 1e6:,.0f} MB, seconds:",
-            f"{'add':24}{_least(add, ROUNDS):10.2f}{peers:10.2f}  mkcomposefs --digest-store",
+            f"{FILES:,} files, {size / 1e6:,.0f} MB: seconds of ours and of the peer, and MB",
+            _line("add", quick, slow, peak, "mkcomposefs --digest-store"),
+            _beside("objects", lambda: _store("objects", image), objects, "composefs-info"),
+            _beside("check", lambda: _store("check", new), peer(new, "fsck"), "cfsctl fsck"),
         ]
-        info = _least(lambda: toolbox.run("composefs-info", "objects", image), ROUNDS)
-        ours = _least(lambda: _store("objects", image), ROUNDS)
-        lines.append(f"{'objects':24}{ours:10.2f}{info:10.2f}  composefs-info objects")
-        ours = _least(lambda: _store("check", place / "new"), ROUNDS)
-        if cfsctl := shutil.which("cfsctl"):
-            fsck = [cfsctl, "--repo", str(place / "new"), "fsck"]
-            theirs = f"{_least(lambda: _run(fsck), ROUNDS):10.2f}"
-        else:
-            theirs = f"{'-':>10}"
-        lines.append(f"{'check':24}{ours:10.2f}{theirs}  cfsctl fsck")
-        large = place / "large"
         large.write_bytes(random.Random(1).randbytes(1 << 20) * (_MEASURED >> 20))
-        ours = _least(lambda: _store("measure", large), ROUNDS)
-        speed = _MEASURED / _openssl_speed()
+        [(seconds, peak)] = _least(ROUNDS, lambda: _store("measure", large))
         named = f"measure of {_MEASURED / 1e6:,.0f} MB"
-        lines.append(f"{named:24}{ours:10.2f}{speed:10.2f}  openssl speed, all cores")
+        rate = _MEASURED / _openssl_speed()
+        lines.append(_line(named, seconds, rate, peak, "openssl speed, all cores"))
         large.unlink()
-        many = place / "many"
         _fill_with_images(many, place / "dump", place / "one.cfs")
-        ours = _least(lambda: _store("gc", "--no-uki", "--dry-run", many), ROUNDS)
-        theirs = f"{'-':>10}"
-        if cfsctl:
-            collect = [cfsctl, "--repo", str(many), "gc", "--dry-run"]
-            theirs = f"{_least(lambda: _run(collect), ROUNDS):10.2f}"
-        lines.append(f"{f'gc, {IMAGES} images':24}{ours:10.2f}{theirs}  cfsctl gc")
-        return lines
+        gc = _beside(
+            f"gc, {IMAGES} images",
+            lambda: _store("gc", "--no-uki", "--dry-run", many),
+            peer(many, "gc", "--dry-run"),
+            "cfsctl gc",
+        )
+        return [*lines, gc]
+
+
+def _beside(what: str, ours: Action, theirs: Action | None, peer: str) -> str:
+    (seconds, peak), *others = _least(ROUNDS, ours, *([theirs] if theirs else []))
+    return _line(what, seconds, others[0][0] if others else None, peak, peer)
+
+
+def _line(what: str, ours: float, theirs: float | None, peak: int, peer: str) -> str:
+    shown = f"{theirs:10.2f}" if theirs is not None else f"{'-':>10}"
+    return f"{what:24}{ours:10.2f}{shown}{peak / 1000:8.0f}  {peer}"
 
 
 def _fill_with_images(store: Path, dump: Path, image: Path) -> None:
@@ -130,24 +143,34 @@ def _fill(tree: Path) -> int:
     return total
 
 
-def _least(action: Callable[[], object], rounds: int) -> float:
-    times = []
+def _least(rounds: int, *actions: Action) -> list[tuple[float, int]]:
+    """Of each, in turn: the least seconds, and its memory at most, in KB."""
+    times: list[list[tuple[float, int]]] = [[] for _ in actions]
     for _ in range(rounds):
-        os.sync()
-        start = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - start)
-    return min(times)
+        for action, found in zip(actions, times, strict=True):
+            os.sync()
+            start = time.perf_counter()
+            peak = action()
+            found.append((time.perf_counter() - start, peak))
+    return [(min(found)[0], max(peak for _, peak in found)) for found in times]
 
 
-def _store(*arguments: str | Path) -> None:
+def _store(*arguments: str | Path) -> int:
     program = "from pyinit.host.commands.cfs_store import main; raise SystemExit(main())"
-    _run([sys.executable, "-S", "-c", program, *map(str, arguments)])
+    return _run([sys.executable, "-S", "-c", program, *arguments])
 
 
-def _run(command: list[str]) -> None:
+def _run(command: Sequence[str | Path]) -> int:
+    """To its end; the KB that it had in memory at most, or what it ran."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(["", *sys.path])}
-    subprocess.run(command, check=True, capture_output=True, env=environment, timeout=900)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+    )
+    _, code, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(code)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return usage.ru_maxrss
 
 
 def _openssl_speed() -> float:
