@@ -3,7 +3,7 @@
 build() makes that root, choose() takes the image."""
 
 from pyinit import VERSION
-from pyinit.initrd.handover import status, volatile_root
+from pyinit.initrd.handover import relabel, status, volatile_root
 from pyinit.initrd.kernel import mounting
 from pyinit.initrd.machine import devices, rootdisk
 from pyinit.initrd.machine.modules import Modules
@@ -99,7 +99,7 @@ def build(
         stage,
         image,
         store.objects,
-        0 if settings.root == "transient" else mounting.RDONLY,
+        0 if relabel.is_writable(settings.root) else mounting.RDONLY,
         upper=layers.root_layers(stage, settings),
         stacked=settings.stacked,
         spare=True,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pyinit.initrd import boot
-from pyinit.initrd.kernel import mounting
+from pyinit.initrd.kernel import mounting, selinux
 from pyinit.initrd.machine import rootdisk
 from pyinit.initrd.report.errors import CfsError, Refused
 from pyinit.initrd.root import compose
@@ -213,6 +213,7 @@ def test_the_root_is_writable_only_where_it_is_transient(
     monkeypatch.setattr(compose, "compose", fail)
     settings = config.Config()
     settings.root, settings.profile = mode, profile
+    monkeypatch.setattr(selinux, "is_on", lambda: False)
     stage: Any = SimpleNamespace(target="/s")
     with pytest.raises(Refused, match="enough seen"):
         boot.build(stage, settings, CANDIDATES, ())

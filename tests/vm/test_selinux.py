@@ -100,6 +100,7 @@ MODES: dict[str, dict[str, str]] = {
     "transient-root": {"root": "transient", "etc": "overlay", "var": "bind"},
     "transient-root-in-memory": {"root": "transient"},
     "transient-root-alone": {"root": "transient", "etc": "none", "var": "none"},
+    "transient-root-read-only": {"root": "transient-ro"},
 }
 _LATER = pytest.mark.all_only
 CASES = [
@@ -136,12 +137,12 @@ def test_it_comes_up_enforcing_with_every_label(
     settings = MODES[mode]
     report = come_up(toolbox, root, tmp_path, role, settings)
     check(report)
-    writable = settings.get("root") == "transient"
-    assert report.one("root").startswith("rw," if writable else "ro,")
+    attribute = "rw" if settings.get("root") == "transient" else "ro"
+    assert report.one("root").startswith(f"{attribute},")
     assert "verity=require" in report.one("root")
     # A mount of its own, so that no file of it was copied into memory.
-    assert bool(report.one("usr")) == writable
-    assert not writable or report.one("usr").startswith("/usr rw,")
+    assert bool(report.one("usr")) == ("root" in settings)
+    assert "root" not in settings or report.one("usr").startswith(f"/usr {attribute},")
 
 
 def check(report: Report, others: re.Pattern[str] = CREDENTIALS) -> None:
@@ -199,7 +200,9 @@ sleep infinity
 
 
 @pytest.mark.all_only
-@pytest.mark.parametrize("mode", ["in-memory", "transient-root-in-memory", "overlays"])
+@pytest.mark.parametrize(
+    "mode", ["in-memory", "transient-root-in-memory", "transient-root-read-only", "overlays"]
+)
 def test_soft_reboots(toolbox: Toolbox, root: SelinuxRoot, tmp_path: Path, mode: str) -> None:
     """Into a root that was composed under the policy, and a bare one."""
     report = come_up(toolbox, root, tmp_path, "stable", MODES[mode], AGAIN)

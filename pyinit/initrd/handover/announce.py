@@ -22,7 +22,7 @@ def announce(name: str, record: "dict[str, status.Value]", settings: Config) -> 
     leave(name, status.CONFIG, lambda: status.write_file(status.CONFIG, config.format(settings)))
     leave(name, relabel.LIST, lambda: relabel.write(record))
     leave(name, keep.UNITS, lambda: keep.write(record))
-    leave(name, relabel.UNITS, relabel.leave_unit)
+    leave(name, relabel.UNITS, lambda: relabel.leave_units(record))
     device = record["device"]
     if settings.volatile_root_link and isinstance(device, str):
         leave(name, volatile_root.LINK, lambda: volatile_root.link(device))
@@ -30,8 +30,8 @@ def announce(name: str, record: "dict[str, status.Value]", settings: Config) -> 
         say(name, record, "root")
         if record.get("root") == "transient-ro" and selinux.is_on():
             output.err(
-                f"{name}: warning: / is in memory and read-only: SELinux takes it for tmpfs_t, and "
-                "no label can be set; use [root] transient, or a sealed root\n"
+                f"{name}: / stays writable until systemd has given it its SELinux labels: then "
+                f"{relabel.READ_ONLY} makes it read-only\n"
             )
     except MemoryError:
         output.err("warning: out of memory\n")

@@ -55,6 +55,7 @@ def prepare(name: str, settings: Config, digest: Digest, sysroot: str) -> int:
         leftovers.remove_later(*stage.leftovers)
     announce.leave(name, status.NEXT, lambda: status.write(record, status.NEXT))
     announce.leave(name, relabel.LIST, lambda: relabel.write(record))
+    announce.leave(name, relabel.UNITS, lambda: relabel.leave_units(record))
     announce.leave(name, keep.UNITS, lambda: keep.write(record))
     announce.say(name, record, TARGET)
     return EXIT_OK

@@ -208,7 +208,7 @@ def bind_usr(root: compose.Root, settings: Config) -> None:
     mount: each label of /usr, right as they are, would be copied up into memory. The bind is of the
     root's own directory, so nothing can be seen in it that was not there.
     """
-    if settings.root != "transient" or not selinux.is_on():
+    if settings.root == "sealed" or not selinux.is_on():
         return
     with Step("state", "/usr"):
         try:

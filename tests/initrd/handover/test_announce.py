@@ -84,7 +84,7 @@ def test_no_memory_for_the_line_on_the_console(
 
 @pytest.mark.parametrize("is_on", [True, False])
 @pytest.mark.parametrize("mode", ["sealed", "transient", "transient-ro"])
-def test_a_root_that_gets_no_label_is_told(
+def test_a_root_that_is_writable_for_its_label_is_told(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], mode: str, is_on: bool
 ) -> None:
     monkeypatch.setattr(announce, "leave", lambda *_: None)
@@ -93,4 +93,4 @@ def test_a_root_that_gets_no_label_is_told(
     announce.announce("name", {"device": None, "root": mode}, config.Config())
     told = capfd.readouterr().err
     assert bool(told) == (mode == "transient-ro" and is_on)
-    assert not told or told.startswith("name: warning: / is in memory and read-only: SELinux ")
+    assert not told or told.startswith("name: / stays writable until systemd has given it its ")

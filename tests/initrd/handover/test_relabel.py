@@ -22,8 +22,8 @@ def record(root: str = "sealed", etc: str = "none", var: str = "none") -> "dict[
         (record("transient", "transient", "tmpfs"), ["/", "/etc", "/var"]),
         # real labels, on the disk
         (record(etc="overlay", var="transient-disk"), []),
-        # no label can be set there
-        (record(root="transient-ro"), []),
+        # writable until it is labelled
+        (record(root="transient-ro"), ["/"]),
         # the mode of the configuration, not of the record
         (record(var="transient"), []),
     ],
@@ -48,17 +48,58 @@ def test_a_list_is_one_path_a_line_and_replaces_another(
     assert not place.exists()
 
 
-def test_a_unit_is_left_and_wanted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(relabel, "UNITS", str(tmp_path / "systemd/system"))
+    return tmp_path / "systemd/system"
+
+
+def test_units_are_left_and_wanted_once(units: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selinux, "is_on", lambda: False)
-    relabel.leave_unit()
-    assert os.listdir(tmp_path) == []
+    relabel.leave_units(record("transient-ro"))
+    assert not units.exists()
     monkeypatch.setattr(selinux, "is_on", lambda: True)
     for _ in range(2):  # as a soft reboot finds it
-        relabel.leave_unit()
-    wanted = tmp_path / "systemd/system/sysinit.target.wants/cfs-label.service"
-    assert wanted.read_text() == (tmp_path / "systemd/system/cfs-label.service").read_text()
-    assert os.readlink(wanted) == "../cfs-label.service"
-    lines = wanted.read_text().splitlines()
-    assert "ConditionSecurity=selinux" in lines
-    assert "ExecStart=-chcon -R --reference=/usr/lib/os-release /run/cfs" in lines
+        relabel.leave_units(record("transient-ro"))
+    wanted = units / "sysinit.target.wants"
+    names = ["cfs-label.service", "cfs-read-only.service"]
+    assert sorted(os.listdir(wanted)) == names
+    for name in names:
+        assert os.readlink(wanted / name) == f"../{name}"
+        assert "ConditionSecurity=selinux" in (wanted / name).read_text().splitlines()
+    label, read_only = ((wanted / name).read_text().splitlines() for name in names)
+    assert "ExecStart=-chcon -R --reference=/usr/lib/os-release /run/cfs" in label
+    # a failure is one of the unit, and /usr is a mount of its own
+    assert [line for line in read_only if line.startswith("ExecStart")] == [
+        "ExecStart=mount -o remount,bind,ro /usr",
+        "ExecStart=mount -o remount,bind,ro /",
+    ]
+
+
+@pytest.mark.parametrize("mode", ["sealed", "transient"])
+def test_another_root_is_not_made_read_only(
+    units: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """After a soft reboot by another configuration, for one."""
+    monkeypatch.setattr(selinux, "is_on", lambda: True)
+    for earlier in ((), ("transient-ro",)):
+        for root in (*earlier, mode):
+            relabel.leave_units(record(root))
+        assert os.listdir(units / "sysinit.target.wants") == ["cfs-label.service"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "on", "expected"),
+    [
+        ("sealed", True, False),
+        ("transient", True, True),
+        ("transient", False, True),
+        ("transient-ro", True, True),
+        ("transient-ro", False, False),
+    ],
+)
+def test_a_root_is_handed_over_writable_to_get_its_label(
+    monkeypatch: pytest.MonkeyPatch, mode: str, on: bool, expected: bool
+) -> None:
+    monkeypatch.setattr(selinux, "is_on", lambda: on)
+    assert relabel.is_writable(mode) == expected

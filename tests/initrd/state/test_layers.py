@@ -149,7 +149,8 @@ def over(root: Any, **values: str) -> layers.State:
         ("transient", True, "link", 0),
         ("transient", True, "file", 0),
         ("sealed", True, "directory", 0),
-        ("transient-ro", True, "directory", 0),
+        ("transient-ro", True, "directory", 1),
+        ("transient-ro", False, "directory", 0),
     ],
 )
 def test_usr_is_bound_on_itself_where_systemd_would_copy_it(
