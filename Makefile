@@ -9,7 +9,7 @@ EXTENSION := build_ext --build-lib build/lib --build-temp build/temp
 IN_GUESTS := $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: frozen frozen-arm64 check check-all check-arm64 check-fresh lint demo bench fuzz matrix
-.PHONY: faults mutants completions dist docs extension tools space clean
+.PHONY: newest faults mutants completions dist docs extension tools space clean
 
 # build/cfs-init, the executable for the initrd
 frozen: tools
@@ -40,6 +40,7 @@ endif
 #   tests marked all_only (`pytest --all`), which make check names
 #   tests/vm/faults: each call with every error that it may have, more sweeps (make faults)
 #   tests/vm/matrix: all rows on all kernels and file systems, and mount.composefs (make matrix)
+#   tests/rows.toml: what it names of guests, on the newest kernel in stable's place (make newest)
 #   arm64: what check-arm64 runs, each call of a mount failing once, and a column of the matrix
 check-all: SPACE := 22500
 check-all: space lint docs extension frozen frozen-arm64
@@ -49,6 +50,12 @@ check-all: space lint docs extension frozen frozen-arm64
 	$(FAULTS_ARM64)
 	@$(CHECK_SOURCE)
 	PYTHONPATH=build/lib $(RUN) -m tests.vm.matrix
+	CFS_KERNEL=newest $(IN_GUESTS) $(rows)
+
+# The guests of all rows, on the newest kernel: 35 minutes
+rows = $(shell grep -o 'tests/vm/test_[a-z0-9_]*[.]py' tests/rows.toml | sort -u)
+newest: extension frozen
+	CFS_KERNEL=newest $(IN_GUESTS) $(rows)
 
 # The executable for arm64 in emulated machines: their pages have 4 KiB, then 16 KiB.
 # Budget: 8 minutes on two idle cores, beside the downloads and the interpreter. No part of it is in

@@ -42,6 +42,19 @@ int cfs_digest_format(const struct cfs_digest *digest, char out[CFS_DIGEST_HEX_M
 /* Algorithm, size and all bytes. Two values that are not valid digests are never equal. */
 bool cfs_digest_equal(const struct cfs_digest *a, const struct cfs_digest *b);
 
+/* ---- sha.c: what is measured into a TPM ------------------------------------------------------ */
+
+enum { /* TPM_ALG_ID of the TPM 2.0 library specification, part 2 */
+	CFS_BANK_SHA1 = 4,
+	CFS_BANK_SHA256 = 0xb,
+	CFS_BANK_SHA384 = 0xc,
+	CFS_BANK_SHA512 = 0xd,
+};
+
+/* The hash that such a bank is extended with; its size. `data` may be NULL where `size` is 0.
+ * -EPROTONOSUPPORT: another algorithm. */
+int cfs_sha(uint16_t bank, const uint8_t *data, size_t size, uint8_t out[CFS_DIGEST_MAX]);
+
 /* ---- verity.c: what the kernel measured ----------------------------------------------------- */
 
 /* FS_IOC_MEASURE_VERITY, of ext4, btrfs and f2fs only: elsewhere (FUSE) it may be a program that
@@ -196,6 +209,9 @@ int cfs_btrfs_scan(const char *device);
 
 /* syncfs: what was written is on the disk, or -errno of what could not be written (Linux 5.8). */
 int cfs_filesystem_sync(int fd);
+
+/* flock(2), exclusive, as long as the description is open. -EAGAIN: another one has it. */
+int cfs_file_lock(int fd);
 
 /* ---- directory.c: names of a directory ------------------------------------------------------ */
 

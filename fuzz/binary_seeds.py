@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Seeds for the other binary formats: image header, EFI variables, partition tables, and the
-superblocks of file systems."""
+"""Seeds for the other binary formats: image header, EFI variables, partition tables, superblocks
+of file systems, answers of a TPM, and what is hashed for one."""
 
 import struct
 from itertools import product
@@ -49,6 +49,43 @@ def _header(
     data[1024 + 12] = bits
     struct.pack_into("<I", data, 1024 + 36, blocks)
     return bytes(data)
+
+
+def sha() -> list[bytes]:
+    """Lengths around the ends of blocks of 64 and 128 bytes."""
+    sizes = (*range(0, 132), 239, 240, 247, 248, 255, 256, 500)
+    return [(bytes(range(256)) * 2)[:size] for size in sizes]
+
+
+def tpm_message() -> list[bytes]:
+    """Answers to both questions: right, with each part wrong, and cut. Before them, the PCR."""
+    everything = b"\xff\xff\xff"
+    lists: tuple[tuple[tuple[int, bytes], ...], ...] = (
+        (), ((4, everything),), ((0xB, everything),), ((4, everything), (0xB, everything)),
+        ((0xB, everything), (0xC, everything), (0xD, everything)), ((0xB, b"\0\x80\0"),),
+        ((0xB, b""),), ((0xB, everything), (0x12, everything)), ((0xB, everything),) * 2,
+    )  # fmt: skip
+    found = []
+    for banks in lists:
+        body = struct.pack(">BII", 0, 5, len(banks))
+        for number, selected in banks:
+            body += struct.pack(">HB", number, len(selected)) + selected
+        found.append(_tpm_answer(0x8001, body))
+    good = found[3]
+    found += [good[:size] for size in range(len(good))]
+    found += [_tpm_answer(0x8001, struct.pack(">BII", *values)) for values in (
+        (1, 5, 0), (0, 6, 0), (0, 5, 0xFFFFFFFF), (0, 5, 1),
+    )]  # fmt: skip
+    found += [_tpm_answer(0x8001, b"", code) for code in (0x100, 0x101, 0x907, 0x921, 0x922, 1)]
+    done = _tpm_answer(0x8002, bytes(6) + b"\1\0\0")
+    found += [done, done[:-1], done + b"\0", _tpm_answer(0x8002, b"\0\0\0\1" + bytes(5))]
+    found += [_tpm_answer(0x8002, bytes(9), 0x921), _tpm_answer(0x8001, bytes(9)), good + b"\0"]
+    found.append(_tpm_answer(0x8001, struct.pack(">BII", 0, 5, 0) + b"\0"))
+    return [b"", *(bytes([pcr]) + answer for pcr in (7, 0) for answer in found), *(bytes([1]) + answer for answer in found[:9])]
+
+
+def _tpm_answer(tag: int, body: bytes, code: int = 0) -> bytes:
+    return struct.pack(">HII", tag, 10 + len(body), code) + body
 
 
 def efivar() -> list[bytes]:

@@ -38,6 +38,23 @@ static PyObject *digest_equal(PyObject *module, PyObject *args)
 	return PyBool_FromLong(cfs_digest_equal(&a, &b));
 }
 
+static PyObject *sha(PyObject *module, PyObject *args)
+{
+	uint8_t digest[CFS_DIGEST_MAX];
+	uint16_t bank;
+	const char *data;
+	Py_ssize_t size;
+	int result;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "O&y#:sha", to_u16, &bank, &data, &size))
+		return NULL;
+	result = cfs_sha(bank, (const uint8_t *)data, (size_t)size, digest);
+	if (result < 0)
+		return fail(result, NULL, NULL);
+	return PyBytes_FromStringAndSize((const char *)digest, result);
+}
+
 static PyObject *verity_measure(PyObject *module, PyObject *args)
 {
 	struct cfs_digest digest;
@@ -68,6 +85,7 @@ PyMethodDef digest_methods[] = {
 	{ "digest_parse", digest_parse, METH_VARARGS, NULL },
 	{ "digest_format", digest_format, METH_VARARGS, NULL },
 	{ "digest_equal", digest_equal, METH_VARARGS, NULL },
+	{ "sha", sha, METH_VARARGS, NULL },
 	{ "verity_measure", verity_measure, METH_VARARGS, NULL },
 	{ "verity_enable", verity_enable, METH_VARARGS, NULL },
 	{ NULL, NULL, 0, NULL },

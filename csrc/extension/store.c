@@ -220,6 +220,17 @@ static PyObject *directory_first(PyObject *module, PyObject *args)
 	return result;
 }
 
+static PyObject *file_lock(PyObject *module, PyObject *args)
+{
+	int fd, error;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "i:file_lock", &fd))
+		return NULL;
+	error = cfs_file_lock(fd);
+	return none_or_fail(error, NULL, NULL);
+}
+
 PyMethodDef store_methods[] = {
 	{ "directory_first", directory_first, METH_VARARGS, NULL },
 	{ "directory_names", directory_names, METH_VARARGS, NULL },
@@ -231,6 +242,7 @@ PyMethodDef store_methods[] = {
 	{ "inherited_clear", inherited_clear, METH_VARARGS, NULL },
 	{ "filesystem_grow", filesystem_grow, METH_VARARGS, NULL },
 	{ "btrfs_scan", btrfs_scan, METH_VARARGS, NULL },
+	{ "file_lock", file_lock, METH_VARARGS, NULL },
 	{ "filesystem_sync", filesystem_sync, METH_VARARGS, NULL },
 	{ NULL, NULL, 0, NULL },
 };

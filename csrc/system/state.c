@@ -13,6 +13,7 @@
 #include <linux/magic.h>
 #include <linux/openat2.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/vfs.h>
 
 /* Not in the headers for user space: fs/ext4/ext4.h */
@@ -114,4 +115,9 @@ int cfs_btrfs_scan(const char *device)
 int cfs_filesystem_sync(int fd)
 {
 	return sys_syncfs(fd);
+}
+
+int cfs_file_lock(int fd)
+{
+	return sys_flock(fd, LOCK_EX | LOCK_NB);
 }

@@ -3,7 +3,7 @@
 build() makes that root, choose() takes the image."""
 
 from pyinit import VERSION
-from pyinit.initrd.handover import relabel, status, volatile_root
+from pyinit.initrd.handover import pcr, relabel, status, volatile_root
 from pyinit.initrd.kernel import mounting
 from pyinit.initrd.machine import devices, rootdisk
 from pyinit.initrd.machine.modules import Modules
@@ -75,6 +75,7 @@ def setup(
             "secure_boot": uki.secure_boot,
             "command_line": _COMMAND_LINE[uki.command_line],
             **built,
+            "measured": pcr.measure(settings, image.digest, decision.level),
         }
         compose.attach(tree, sysroot, image)
     if stage.leftovers is not None:

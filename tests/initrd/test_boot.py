@@ -122,7 +122,7 @@ class Flow:
         patch.setattr(decide, "decide", lambda *_: decision)
         patch.setattr(rootdisk, "mount", self._mount)
         patch.setattr(boot, "Stage", self._stage)
-        patch.setattr(boot, "build", lambda *_: (5, "image", {}))
+        patch.setattr(boot, "build", lambda *_: (5, SimpleNamespace(digest=CANDIDATES[0]), {}))
         patch.setattr(compose, "attach", lambda *_: self.done.append("attach"))
         patch.setattr(leftovers, "remove_later", lambda *what: self.done.append(what))
 

@@ -174,13 +174,15 @@ def run_cases(
     icount: bool = False,
     limit: float | None = None,
     log: Path | None = None,
+    arguments: Sequence[str] = (),
 ) -> Results:
     """Boot `kernel` once and run all `cases` in order.
 
     `setup` is run first, in the namespace that all cases inherit (mount the disks there, to
     /disk or below /mnt). Each case gets a mount namespace of its own. `modules` are in the initrd;
     `load` of them (default: all) are loaded at boot, the others when the kernel or modprobe ask.
-    `files`: name to content, executable, for instance {"usr/bin/cfs-mount": path}.
+    `files`: name to content, executable, for instance {"usr/bin/cfs-mount": path}. `arguments`: more
+    of them for QEMU.
     """
     initrd = cases_initrd(
         toolbox, kernel, cases, setup=setup, modules=modules, load=load, files=files
@@ -197,6 +199,7 @@ def run_cases(
         limit=boot_limit(cases) if limit is None else limit,
         log=log,
         begun=BEGUN,
+        arguments=arguments,
     )
     return Results(console, cases)
 

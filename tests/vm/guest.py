@@ -131,7 +131,8 @@ def boot(
             if firmware:
                 command += _firmware_arguments(toolbox, firmware, work)
                 if firmware.tpm:
-                    command += stack.enter_context(_tpm(toolbox, firmware.tpm, work))
+                    tpm = stack.enter_context(swtpm(toolbox, firmware.tpm, work))
+                    command += tpm.arguments
             ended = watch(
                 [*command, *arguments],
                 pace(toolbox), Limits(early, limit), begun=begun, until=until, log=log,
@@ -243,8 +244,19 @@ def _firmware_arguments(toolbox: Toolbox, firmware: Firmware, work: Path) -> lis
     return arguments
 
 
+@dataclass(frozen=True)
+class Tpm:
+    """A TPM 2.0 in software."""
+
+    arguments: list[str]
+    """For QEMU."""
+    process: "subprocess.Popen[bytes]"
+
+
 @contextmanager
-def _tpm(toolbox: Toolbox, state: Path, work: Path) -> Iterator[list[str]]:
+def swtpm(toolbox: Toolbox, state: Path, work: Path) -> Iterator[Tpm]:
+    """A TPM as long as the `with`. `state`: its directory, made if it is missing; `work`: for its
+    socket, a short path."""
     state.mkdir(parents=True, exist_ok=True)
     control = work / "tpm.sock"
     with subprocess.Popen(
@@ -263,16 +275,16 @@ def _tpm(toolbox: Toolbox, state: Path, work: Path) -> Iterator[list[str]]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-    ) as swtpm:
+    ) as process:
         try:
             deadline = time.monotonic() + _TPM_SECONDS
             while not control.exists():
-                if swtpm.poll() is not None or time.monotonic() > deadline:
-                    swtpm.kill()
-                    output = swtpm.stdout.read() if swtpm.stdout else b""
+                if process.poll() is not None or time.monotonic() > deadline:
+                    process.kill()
+                    output = process.stdout.read() if process.stdout else b""
                     raise GuestError(f"swtpm did not start: {output!r}")
                 time.sleep(0.01)
-            yield [
+            arguments = [
                 "-chardev",
                 f"socket,id=tpm,path={control}",
                 "-tpmdev",
@@ -280,8 +292,9 @@ def _tpm(toolbox: Toolbox, state: Path, work: Path) -> Iterator[list[str]]:
                 "-device",
                 f"{TARGET.tpm},tpmdev=tpm0",
             ]
+            yield Tpm(arguments, process)
         finally:
-            swtpm.kill()
+            process.kill()
 
 
 def sign(toolbox: Toolbox, image: Path, output: Path) -> Path:

@@ -216,6 +216,9 @@ def _contradictions(
         if _get(document, path) is not None and _get(document, (table, "transient")) is None:
             found = f"{_name(path)} without mount: no state would be kept there"
             yield path, found, f'mount = "{setup_root_tables.BEFORE[table]}", as 0.1.0 had it'
+    path = "measure", "required"
+    if _get(document, path) is True and values.get("measure-pcr", (path, "none"))[1] == "none":
+        yield path, f"{_name(path)} = true, but no PCR is named", "pcr with it, as in pcr = 15"
     kept = {values[table][1] for table in ("etc", "var")} - {"none", "transient"}
     path = "state", "missing"
     if not kept and _get(document, path) == "refuse":

@@ -55,6 +55,7 @@ _BOOLEAN = Rule(lambda value: isinstance(value, bool), "true or false")
 _ABSOLUTE = _text(r"/(?s:.*)", "an absolute path")
 _STATE = _text(r"/.(?s:.*)", "an absolute path")
 _SECONDS = _number(0, 3600)
+_PCR = _either("none or 8 to 15", _choice("none"), _number(8, 15))
 _BYTES = _either(
     'bytes, as a number or like "64M"', _number(0, _BYTES_MAX), _text("[0-9]{1,15}[KMGT]?", "")
 )
@@ -171,6 +172,14 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Measure:
+    """[measure]"""
+
+    pcr: int | str | None = _key(_PCR, "measure-pcr")
+    required: bool | None = _key(_BOOLEAN, "measure-required")
+
+
+@dataclass(frozen=True)
 class Document:
     """The whole file. A table that is not there is one without keys."""
 
@@ -180,6 +189,7 @@ class Document:
     var: Var = Var()
     state: State = State()
     digest: DigestSource = DigestSource()
+    measure: Measure = Measure()
     store: Store = Store()
     sysroot: Sysroot = Sysroot()
     failure: Failure = Failure()

@@ -11,7 +11,7 @@ import posix
 
 from pyinit import VERSION
 from pyinit.initrd import boot
-from pyinit.initrd.handover import announce, keep, relabel, status
+from pyinit.initrd.handover import announce, keep, pcr, relabel, status
 from pyinit.initrd.kernel import files
 from pyinit.initrd.report import output
 from pyinit.initrd.report.errors import EXIT_OK, Refused, Step
@@ -48,6 +48,7 @@ def prepare(name: str, settings: Config, digest: Digest, sysroot: str) -> int:
             "level": source,
             "uki": "not read (soft reboot)",
             **built,
+            "measured": pcr.measure(settings, digest, source),
         }
         _forget(status.NEXT)
         compose.attach(tree, TARGET, image)

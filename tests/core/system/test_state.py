@@ -196,3 +196,14 @@ def test_only_ext4_and_btrfs_are_grown(core: Core) -> None:
     os.close(fd)
     assert core.lib.cfs_filesystem_grow(-1, 1 << 30) == -errno.EBADF
     assert core.lib.cfs_filesystem_sync(-1) == -errno.EBADF
+
+
+def test_a_lock_is_exclusive_and_not_waited_for(core: Core, tmp_path: Path) -> None:
+    fds = [os.open(tmp_path, os.O_RDONLY) for _ in range(2)]
+    try:
+        assert core.lib.cfs_file_lock(fds[0]) == 0
+        assert core.lib.cfs_file_lock(fds[1]) == -errno.EAGAIN
+    finally:
+        for fd in fds:
+            os.close(fd)
+    assert core.lib.cfs_file_lock(-1) == -errno.EBADF

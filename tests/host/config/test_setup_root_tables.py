@@ -21,6 +21,7 @@ WORDS = sorted({
     for content in SCHEMA["properties"].values()
     for schema in content["properties"].values()
     for word in schema.get("enum", ())
+    if isinstance(word, str)
 })  # fmt: skip
 PATHS = ["", "/", "//", "/.", "/a", "/state/{digest}/etc", "a", "./a", " /a", "/\u00e4"]
 SIZES = [

@@ -44,6 +44,8 @@ def test_the_defaults_are_the_strict_ones() -> None:
         "state-var": "/state/deploy/{digest}/var",
         "state-missing": "create",
         "state-grow": 0,
+        "measure-pcr": "none",
+        "measure-required": False,
     }
     assert parse().values() == Config().values()
 

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "../cfs.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* FIPS 180-4, of whole messages in memory. They are short, so the code is small and not fast. */
+
+/* Fractional parts of the cube roots of the first eighty primes; SHA-256 has the upper halves. */
+static const uint64_t cubes[80] = {
+	0x428a2f98d728ae22, 0x7137449123ef65cd, 0xb5c0fbcfec4d3b2f, 0xe9b5dba58189dbbc,
+	0x3956c25bf348b538, 0x59f111f1b605d019, 0x923f82a4af194f9b, 0xab1c5ed5da6d8118,
+	0xd807aa98a3030242, 0x12835b0145706fbe, 0x243185be4ee4b28c, 0x550c7dc3d5ffb4e2,
+	0x72be5d74f27b896f, 0x80deb1fe3b1696b1, 0x9bdc06a725c71235, 0xc19bf174cf692694,
+	0xe49b69c19ef14ad2, 0xefbe4786384f25e3, 0x0fc19dc68b8cd5b5, 0x240ca1cc77ac9c65,
+	0x2de92c6f592b0275, 0x4a7484aa6ea6e483, 0x5cb0a9dcbd41fbd4, 0x76f988da831153b5,
+	0x983e5152ee66dfab, 0xa831c66d2db43210, 0xb00327c898fb213f, 0xbf597fc7beef0ee4,
+	0xc6e00bf33da88fc2, 0xd5a79147930aa725, 0x06ca6351e003826f, 0x142929670a0e6e70,
+	0x27b70a8546d22ffc, 0x2e1b21385c26c926, 0x4d2c6dfc5ac42aed, 0x53380d139d95b3df,
+	0x650a73548baf63de, 0x766a0abb3c77b2a8, 0x81c2c92e47edaee6, 0x92722c851482353b,
+	0xa2bfe8a14cf10364, 0xa81a664bbc423001, 0xc24b8b70d0f89791, 0xc76c51a30654be30,
+	0xd192e819d6ef5218, 0xd69906245565a910, 0xf40e35855771202a, 0x106aa07032bbd1b8,
+	0x19a4c116b8d2d0c8, 0x1e376c085141ab53, 0x2748774cdf8eeb99, 0x34b0bcb5e19b48a8,
+	0x391c0cb3c5c95a63, 0x4ed8aa4ae3418acb, 0x5b9cca4f7763e373, 0x682e6ff3d6b2b8a3,
+	0x748f82ee5defb2fc, 0x78a5636f43172f60, 0x84c87814a1f0ab72, 0x8cc702081a6439ec,
+	0x90befffa23631e28, 0xa4506cebde82bde9, 0xbef9a3f7b2c67915, 0xc67178f2e372532b,
+	0xca273eceea26619c, 0xd186b8c721c0c207, 0xeada7dd6cde0eb1e, 0xf57d4f7fee6ed178,
+	0x06f067aa72176fba, 0x0a637dc5a2c898a6, 0x113f9804bef90dae, 0x1b710b35131c471b,
+	0x28db77f523047d84, 0x32caab7b40c72493, 0x3c9ebe0a15c9bebc, 0x431d67c49c100d4c,
+	0x4cc5d4becb3e42b6, 0x597f299cfc657e2a, 0x5fcb6fab3ad6faec, 0x6c44198c4a475817,
+};
+
+/* Square roots, as above: of the first eight primes, and for SHA-384 of the next eight. */
+static const uint64_t first_512[8] = {
+	0x6a09e667f3bcc908, 0xbb67ae8584caa73b, 0x3c6ef372fe94f82b, 0xa54ff53a5f1d36f1,
+	0x510e527fade682d1, 0x9b05688c2b3e6c1f, 0x1f83d9abfb41bd6b, 0x5be0cd19137e2179,
+};
+static const uint64_t first_384[8] = {
+	0xcbbb9d5dc1059ed8, 0x629a292a367cd507, 0x9159015a3070dd17, 0x152fecd8f70e5939,
+	0x67332667ffc00b31, 0x8eb44a8768581511, 0xdb0c2e0d64f98fa7, 0x47b5481dbefa4fa4,
+};
+
+struct state {
+	uint32_t small[8]; /* SHA-1 (five of them) and SHA-256 */
+	uint64_t large[8];
+};
+
+static uint64_t big_endian(const uint8_t *at, size_t size)
+{
+	uint64_t value = 0;
+
+	while (size--)
+		value = value << 8 | *at++;
+	return value;
+}
+
+static void to_big_endian(uint64_t value, uint8_t *at, size_t size)
+{
+	while (size--) {
+		at[size] = (uint8_t)value;
+		value >>= 8;
+	}
+}
+
+static uint32_t right32(uint32_t value, int count)
+{
+	return value >> count | value << (32 - count);
+}
+
+static uint64_t right64(uint64_t value, int count)
+{
+	return value >> count | value << (64 - count);
+}
+
+static void sha1_block(struct state *state, const uint8_t *block)
+{
+	static const uint32_t constants[4] = { 0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6 };
+	uint32_t *s = state->small, v[5], w[80];
+
+	for (size_t t = 0; t < 80; t++)
+		w[t] = t < 16 ? (uint32_t)big_endian(block + 4 * t, 4)
+			      : right32(w[t - 3] ^ w[t - 8] ^ w[t - 14] ^ w[t - 16], 31);
+	memcpy(v, s, sizeof(v));
+	for (size_t t = 0; t < 80; t++) {
+		uint32_t f = v[1] ^ v[2] ^ v[3], sum;
+
+		if (t < 20)
+			f = (v[1] & v[2]) | (~v[1] & v[3]);
+		else if (t >= 40 && t < 60)
+			f = (v[1] & v[2]) | (v[1] & v[3]) | (v[2] & v[3]);
+		sum = right32(v[0], 27) + f + v[4] + constants[t / 20] + w[t];
+		memmove(v + 1, v, 4 * sizeof(*v));
+		v[2] = right32(v[2], 2);
+		v[0] = sum;
+	}
+	for (size_t i = 0; i < 5; i++)
+		s[i] += v[i];
+}
+
+static void sha256_block(struct state *state, const uint8_t *block)
+{
+	uint32_t *s = state->small, v[8], w[64];
+
+	for (size_t t = 0; t < 64; t++) {
+		if (t < 16) {
+			w[t] = (uint32_t)big_endian(block + 4 * t, 4);
+		} else {
+			uint32_t a = w[t - 15], b = w[t - 2];
+
+			w[t] = w[t - 16] + (right32(a, 7) ^ right32(a, 18) ^ a >> 3) + w[t - 7] +
+			       (right32(b, 17) ^ right32(b, 19) ^ b >> 10);
+		}
+	}
+	memcpy(v, s, sizeof(v));
+	for (size_t t = 0; t < 64; t++) {
+		uint32_t a = v[0], e = v[4];
+		uint32_t one = v[7] + (right32(e, 6) ^ right32(e, 11) ^ right32(e, 25)) +
+			       ((e & v[5]) ^ (~e & v[6])) + (uint32_t)(cubes[t] >> 32) + w[t];
+		uint32_t two = (right32(a, 2) ^ right32(a, 13) ^ right32(a, 22)) +
+			       ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
+
+		memmove(v + 1, v, 7 * sizeof(*v));
+		v[4] += one;
+		v[0] = one + two;
+	}
+	for (size_t i = 0; i < 8; i++)
+		s[i] += v[i];
+}
+
+static void sha512_block(struct state *state, const uint8_t *block)
+{
+	uint64_t *s = state->large, v[8], w[80];
+
+	for (size_t t = 0; t < 80; t++) {
+		if (t < 16) {
+			w[t] = big_endian(block + 8 * t, 8);
+		} else {
+			uint64_t a = w[t - 15], b = w[t - 2];
+
+			w[t] = w[t - 16] + (right64(a, 1) ^ right64(a, 8) ^ a >> 7) + w[t - 7] +
+			       (right64(b, 19) ^ right64(b, 61) ^ b >> 6);
+		}
+	}
+	memcpy(v, s, sizeof(v));
+	for (size_t t = 0; t < 80; t++) {
+		uint64_t a = v[0], e = v[4];
+		uint64_t one = v[7] + (right64(e, 14) ^ right64(e, 18) ^ right64(e, 41)) +
+			       ((e & v[5]) ^ (~e & v[6])) + cubes[t] + w[t];
+		uint64_t two = (right64(a, 28) ^ right64(a, 34) ^ right64(a, 39)) +
+			       ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
+
+		memmove(v + 1, v, 7 * sizeof(*v));
+		v[4] += one;
+		v[0] = one + two;
+	}
+	for (size_t i = 0; i < 8; i++)
+		s[i] += v[i];
+}
+
+static const struct algorithm {
+	uint16_t name;
+	uint8_t digest, block, word;
+	void (*compress)(struct state *state, const uint8_t *block);
+} algorithms[] = {
+	{ CFS_BANK_SHA1, 20, 64, 4, sha1_block },
+	{ CFS_BANK_SHA256, 32, 64, 4, sha256_block },
+	{ CFS_BANK_SHA384, 48, 128, 8, sha512_block },
+	{ CFS_BANK_SHA512, 64, 128, 8, sha512_block },
+};
+
+static void begin(struct state *state, uint16_t name)
+{
+	static const uint32_t sha1[5] = {
+		0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0,
+	};
+
+	memcpy(state->large, name == CFS_BANK_SHA384 ? first_384 : first_512, sizeof(first_512));
+	for (size_t i = 0; i < 8; i++)
+		state->small[i] = (uint32_t)(first_512[i] >> 32);
+	if (name == CFS_BANK_SHA1)
+		memcpy(state->small, sha1, sizeof(sha1));
+}
+
+int cfs_sha(uint16_t bank, const uint8_t *data, size_t size, uint8_t out[CFS_DIGEST_MAX])
+{
+	const struct algorithm *used = algorithms;
+	uint8_t last[2 * 128] = { 0 };
+	struct state state;
+	size_t left, padded;
+
+	while (used->name != bank)
+		if (++used == algorithms + sizeof(algorithms) / sizeof(*algorithms))
+			return -EPROTONOSUPPORT;
+	begin(&state, bank);
+	for (left = size; left >= used->block; left -= used->block, data += used->block)
+		used->compress(&state, data);
+	/* What is left, one bit, zeros, and the length in bits: two words of it, the first is zero. */
+	if (left > 0)
+		memcpy(last, data, left);
+	last[left] = 0x80;
+	padded = left + 1 + 2 * used->word <= used->block ? used->block : 2U * used->block;
+	to_big_endian((uint64_t)size * 8, last + padded - 8, 8);
+	for (size_t at = 0; at < padded; at += used->block)
+		used->compress(&state, last + at);
+	for (size_t at = 0; at < used->digest; at += used->word)
+		to_big_endian(used->word == 4 ? state.small[at / 4] : state.large[at / 8], out + at,
+			      used->word);
+	return used->digest;
+}
