@@ -53,7 +53,7 @@ def _header(
 
 def sha() -> list[bytes]:
     """Lengths around the ends of blocks of 64 and 128 bytes."""
-    sizes = (*range(0, 132), 239, 240, 247, 248, 255, 256, 500)
+    sizes = (*range(132), 239, 240, 247, 248, 255, 256, 500)
     return [(bytes(range(256)) * 2)[:size] for size in sizes]
 
 
@@ -81,7 +81,11 @@ def tpm_message() -> list[bytes]:
     found += [done, done[:-1], done + b"\0", _tpm_answer(0x8002, b"\0\0\0\1" + bytes(5))]
     found += [_tpm_answer(0x8002, bytes(9), 0x921), _tpm_answer(0x8001, bytes(9)), good + b"\0"]
     found.append(_tpm_answer(0x8001, struct.pack(">BII", 0, 5, 0) + b"\0"))
-    return [b"", *(bytes([pcr]) + answer for pcr in (7, 0) for answer in found), *(bytes([1]) + answer for answer in found[:9])]
+    return [
+        b"",
+        *(bytes([pcr]) + answer for pcr in (7, 0) for answer in found),
+        *(b"\1" + answer for answer in found[:9]),
+    ]
 
 
 def _tpm_answer(tag: int, body: bytes, code: int = 0) -> bytes:

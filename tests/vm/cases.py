@@ -181,8 +181,8 @@ def run_cases(
     `setup` is run first, in the namespace that all cases inherit (mount the disks there, to
     /disk or below /mnt). Each case gets a mount namespace of its own. `modules` are in the initrd;
     `load` of them (default: all) are loaded at boot, the others when the kernel or modprobe ask.
-    `files`: name to content, executable, for instance {"usr/bin/cfs-mount": path}. `arguments`: more
-    of them for QEMU.
+    `files`: name to content, executable, for instance {"usr/bin/cfs-mount": path}. `arguments`:
+    more of them for QEMU.
     """
     initrd = cases_initrd(
         toolbox, kernel, cases, setup=setup, modules=modules, load=load, files=files

@@ -101,7 +101,10 @@ def _killed_when_told(tpm: Tpm, log: Path) -> Iterator[None]:
         thread.join()
 
 
-@pytest.fixture(scope="module", params=["stable", pytest.param("newest", marks=pytest.mark.all_only)])
+_NEWEST = pytest.param("newest", marks=pytest.mark.all_only)
+
+
+@pytest.fixture(scope="module", params=["stable", _NEWEST])
 def results(
     toolbox: Toolbox, rootdisk: RootDisk, request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
@@ -115,19 +118,21 @@ def results(
         "etc/required.conf": _settings("15", True),
         "etc/eight.conf": _settings("8", False),
     }
-    with tempfile.TemporaryDirectory(prefix="tpm-") as work:
-        with swtpm(toolbox, Path(work) / "state", Path(work)) as tpm, _killed_when_told(tpm, log):
-            yield run_cases(
-                toolbox,
-                toolbox.kernel(request.param),
-                [Case(name, _SHELL + script, limit=60) for name, script in CASES.items()],
-                setup="mkdir -p /disk /sysroot && mount -t ext4 -o ro /dev/vda /disk",
-                modules=(*GUEST_MODULES, *HASH_MODULES),
-                disks=[Disk(rootdisk.disk("ext4"), discard_writes=True)],
-                files=files,
-                log=log,
-                arguments=tpm.arguments,
-            )
+    with contextlib.ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tpm-")))
+        tpm = stack.enter_context(swtpm(toolbox, work / "state", work))
+        stack.enter_context(_killed_when_told(tpm, log))
+        yield run_cases(
+            toolbox,
+            toolbox.kernel(request.param),
+            [Case(name, _SHELL + script, limit=60) for name, script in CASES.items()],
+            setup="mkdir -p /disk /sysroot && mount -t ext4 -o ro /dev/vda /disk",
+            modules=(*GUEST_MODULES, *HASH_MODULES),
+            disks=[Disk(rootdisk.disk("ext4"), discard_writes=True)],
+            files=files,
+            log=log,
+            arguments=tpm.arguments,
+        )
 
 
 def _said(text: str, key: str) -> list[str]:
@@ -150,9 +155,7 @@ def _extended(before: Mapping[str, bytes], string: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", ["measured", "again"])
-def test_every_bank_is_extended_and_logged(
-    results: Results, rootdisk: RootDisk, name: str
-) -> None:
+def test_every_bank_is_extended_and_logged(results: Results, rootdisk: RootDisk, name: str) -> None:
     text = results.check(name).stdout
     string = STRING.format(rootdisk.digests["whole"])
     before, after = _banks(text, "before"), _banks(text, "after")

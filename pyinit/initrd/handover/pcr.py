@@ -53,9 +53,9 @@ def extend(pcr: int, text: str) -> dict[str, bytes]:
     try:
         fd = posix.open(DEVICE, posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOFOLLOW)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
-            raise TpmError(f"no TPM 2.0, or no driver for it: {DEVICE}: {os_error(error)}") from None
-        raise TpmError(f"{DEVICE}: {os_error(error)}") from None
+        missing = error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO)
+        why = "no TPM 2.0, or no driver for it: " if missing else ""
+        raise TpmError(f"{why}{DEVICE}: {os_error(error)}") from None
     try:
         banks = tpm_message.banks(_ask(fd, tpm_message.banks_command()), pcr)
         values = tpm_message.digests(banks, text.encode("ascii"))
@@ -95,13 +95,7 @@ def _open_log() -> int:
         flags = posix.O_WRONLY | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW
         fd = posix.open(LOG, flags | posix.O_NONBLOCK | posix.O_NOCTTY, 0o600)
         try:
-            _lock(fd)
-            mode = posix.fstat(fd).st_mode
-            if mode & 0o170000 != 0o100000:
-                raise OSError(errno.EINVAL, "no regular file")
-            if mode & _STICKY:
-                raise OSError(errno.ESTALE, "another program left it incomplete")
-            posix.fchmod(fd, 0o600 | _STICKY)
+            _mark(fd)
         except OSError:
             posix.close(fd)
             raise
@@ -109,6 +103,16 @@ def _open_log() -> int:
         output.err(f"warning: {LOG}: the measurement is not logged: {os_error(error)}\n")
         return -1
     return fd
+
+
+def _mark(fd: int) -> None:
+    _lock(fd)
+    mode = posix.fstat(fd).st_mode
+    if mode & 0o170000 != 0o100000:
+        raise OSError(errno.EINVAL, "no regular file")
+    if mode & _STICKY:
+        raise OSError(errno.ESTALE, "another program left it incomplete")
+    posix.fchmod(fd, 0o600 | _STICKY)
 
 
 def _lock(fd: int) -> None:

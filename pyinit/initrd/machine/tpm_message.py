@@ -74,9 +74,7 @@ def digests(names: list[str], data: bytes) -> dict[str, bytes]:
 def extend_command(pcr: int, values: dict[str, bytes]) -> bytes:
     """TPM2_PCR_Extend of all these banks at once: either all are extended, or none is."""
     session = _numbers(_PASSWORD) + bytes(5)
-    hashes = b"".join(
-        ALGORITHMS[name].to_bytes(2, "big") + value for name, value in values.items()
-    )
+    hashes = b"".join(ALGORITHMS[name].to_bytes(2, "big") + value for name, value in values.items())
     rest = _numbers(pcr, len(session)) + session + _numbers(len(values)) + hashes
     return _command(_SESSIONS, _EXTEND, rest)
 

@@ -90,7 +90,8 @@ def test_all_banks_at_once_and_a_record(
         values = tpm_message.digests(["sha1", "sha256"], STRING.encode())
         assert tpm.asked[1] == tpm_message.extend_command(15, values)
         records = log.read_bytes().split(b"\x1e")
-        assert records[0] == b"" and len(records) == count + 1
+        assert records[0] == b""
+        assert len(records) == count + 1
         assert records[-1].endswith(b"}\n")
         record = json.loads(records[-1])
         assert record["pcr"] == 15
@@ -130,7 +131,8 @@ def test_what_cannot_be_measured_is_told_or_refused(
     assert said in str(found["fault"])
     warning = capfd.readouterr().err
     assert warning.startswith("warning: the root is not measured into PCR 8: ")
-    assert said in warning and warning.count("\n") == 1
+    assert said in warning
+    assert warning.count("\n") == 1
     log.unlink(missing_ok=True)
     use(monkeypatch, tmp_path, Tpm(*answers))
     with pytest.raises(Refused, match="measure: PCR 8: ") as caught:
@@ -139,9 +141,7 @@ def test_what_cannot_be_measured_is_told_or_refused(
 
 
 @pytest.mark.parametrize("make", [lambda place: None, lambda place: place.symlink_to("/dev/null")])
-def test_no_tpm(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: Path, make: "object"
-) -> None:
+def test_no_tpm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: Path, make: "object") -> None:
     device = tmp_path / "tpmrm0"
     make(device)  # type: ignore[operator]
     monkeypatch.setattr(pcr, "DEVICE", str(device))
@@ -183,7 +183,8 @@ def test_a_log_that_lacks_something_is_left_alone(
     log.chmod(0o1600)
     use(monkeypatch, tmp_path, Tpm(TWO, DONE))
     found = pcr.measure(settings(required=True), DIGEST, "carried")
-    assert isinstance(found, dict) and found["banks"] == ["sha1", "sha256"]
+    assert isinstance(found, dict)
+    assert found["banks"] == ["sha1", "sha256"]
     assert log.read_bytes() == b"\x1e{"
     assert stat.S_IMODE(log.stat().st_mode) == 0o1600
     assert "another program left it incomplete (ESTALE)" in capfd.readouterr().err
