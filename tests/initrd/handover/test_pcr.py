@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import posix
 import stat
 from pathlib import Path
 
@@ -159,7 +160,7 @@ def test_a_driver_that_gives_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     def fail(*_: object) -> int:
         raise OSError(errno.ETIME, "Timer expired")
 
-    monkeypatch.setattr(pcr.posix, "write", fail)
+    monkeypatch.setattr(posix, "write", fail)
     with pytest.raises(Refused, match=r"tpmrm0: Timer expired \(ETIME\)"):
         pcr.measure(settings(required=True), DIGEST, "carried")
 
@@ -226,7 +227,7 @@ def test_a_record_that_is_not_whole_keeps_the_mark(
     def fail(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pcr.posix, "fsync", fail)
+    monkeypatch.setattr(posix, "fsync", fail)
     use(monkeypatch, tmp_path, Tpm(TWO, DONE))
     assert pcr.measure(settings(), DIGEST, "carried")
     assert "not logged: No space left on device (ENOSPC)" in capfd.readouterr().err
