@@ -93,7 +93,7 @@ def _open_log() -> int:
                 pass
             end = LOG.find("/", end + 1)
         flags = posix.O_WRONLY | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW
-        fd = posix.open(LOG, flags | posix.O_NONBLOCK | posix.O_NOCTTY, 0o600)
+        fd = posix.open(LOG, flags | posix.O_NONBLOCK, 0o600)
         try:
             _mark(fd)
         except OSError:

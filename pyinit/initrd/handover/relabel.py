@@ -65,13 +65,12 @@ def is_writable(mode: str) -> bool:
 
 def paths(record: "dict[str, status.Value]") -> list[str]:
     """What of the root with this record lies in memory."""
-    memory = {"root": "/", "etc": "/etc", "var": "/var"}
-    modes = ("transient", "transient-ro"), ("transient",), ("tmpfs",)
-    return [
-        path
-        for (name, path), of_memory in zip(memory.items(), modes, strict=True)
-        if record.get(name) in of_memory
-    ]
+    memory = (
+        ("/", "root", ("transient", "transient-ro")),
+        ("/etc", "etc", ("transient",)),
+        ("/var", "var", ("tmpfs",)),
+    )
+    return [path for path, name, modes in memory if record.get(name) in modes]
 
 
 def write(record: "dict[str, status.Value]") -> None:

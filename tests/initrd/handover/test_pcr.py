@@ -141,12 +141,21 @@ def test_what_cannot_be_measured_is_told_or_refused(
     assert said in str(caught.value)
 
 
-@pytest.mark.parametrize("make", [lambda place: None, lambda place: place.symlink_to("/dev/null")])
-def test_no_tpm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: Path, make: "object") -> None:
+@pytest.mark.parametrize(
+    ("linked", "said"),
+    [
+        (False, r"PCR 15: no TPM 2.0, or no driver for it: /\S+/tpmrm0: .*\(ENOENT\)"),
+        (True, r"PCR 15: /\S+/tpmrm0: .*\(ELOOP\)"),
+    ],
+)
+def test_no_tpm(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: Path, linked: bool, said: str
+) -> None:
     device = tmp_path / "tpmrm0"
-    make(device)  # type: ignore[operator]
+    if linked:
+        device.symlink_to("/dev/null")
     monkeypatch.setattr(pcr, "DEVICE", str(device))
-    with pytest.raises(Refused, match=r"measure: PCR 15: .*tpmrm0: .*\((ENOENT|ELOOP)\)"):
+    with pytest.raises(Refused, match=said):
         pcr.measure(settings(required=True), DIGEST, "carried")
     assert not log.exists()
 
@@ -203,7 +212,20 @@ def test_a_log_that_another_keeps_locked_is_not_waited_for_without_end(
     assert log.read_bytes() == b""
 
 
-@pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
+def test_a_log_that_cannot_be_locked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(_cfs, "file_lock", fail)
+    use(monkeypatch, tmp_path, Tpm(TWO, DONE))
+    assert pcr.measure(settings(), DIGEST, "carried")
+    assert "not logged: No locks available (ENOLCK)" in capfd.readouterr().err
+    assert log.read_bytes() == b""
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "read-fifo", "directory"])
 def test_a_log_that_is_no_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: Path,
     capfd: pytest.CaptureFixture[str], kind: str,
@@ -211,13 +233,18 @@ def test_a_log_that_is_no_file(
     log.parent.mkdir(parents=True)
     if kind == "link":
         log.symlink_to(tmp_path / "elsewhere")
-    elif kind == "fifo":
-        os.mkfifo(log)
-    else:
+    elif kind == "directory":
         log.mkdir()
+    else:
+        os.mkfifo(log)
+    reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK) if kind == "read-fifo" else -1
     use(monkeypatch, tmp_path, Tpm(TWO, DONE))
     assert pcr.measure(settings(), DIGEST, "carried")
-    assert "the measurement is not logged" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert said.count("the measurement is not logged") == 1
+    assert ("no regular file (EINVAL)" in said) == (kind == "read-fifo")
+    if reader >= 0:
+        os.close(reader)
     assert not (tmp_path / "elsewhere").exists()
 
 
