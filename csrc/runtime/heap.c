@@ -41,7 +41,7 @@ struct size {
 extern char cfs_heap_start[], cfs_heap_end[];
 
 static struct {
-	bool opened;
+	bool opened, full;
 	char *pages;  /* the first that has no class yet */
 	char *larger; /* the lowest of the larger blocks, its size included */
 	struct block *freed[CLASSES];
@@ -114,6 +114,23 @@ static void *small(size_t size)
 	return block;
 }
 
+/* What is behind the first `size` bytes of a free block becomes one of its own, if it has a use. */
+static void divide(struct block *block, size_t size)
+{
+	struct size *head = &((struct size *)(void *)block)[-1];
+	size_t rest = head->bytes - size;
+	struct block *other;
+
+	if (rest < sizeof(*head) + SMALL)
+		return;
+	head->bytes = size;
+	head = (struct size *)(void *)((char *)block + size);
+	head->bytes = rest - sizeof(*head);
+	other = (struct block *)(void *)(head + 1);
+	other->next = heap.freed_larger[bin_of(head->bytes)];
+	heap.freed_larger[bin_of(head->bytes)] = other;
+}
+
 static void *large(size_t size)
 {
 	struct size *head;
@@ -122,13 +139,12 @@ static void *large(size_t size)
 	for (size_t bin = bin_of(size); bin < BINS; bin++)
 		for (struct block **at = &heap.freed_larger[bin]; *at; at = &(*at)->next) {
 			struct block *block = *at;
-			size_t has = size_of(block);
 
-			/* Not a much larger one: nothing is ever divided. */
-			if (has < size || has - size > size / 2)
+			if (size_of(block) < size)
 				continue;
 			*at = block->next;
 			block->next = NULL;
+			divide(block, size);
 			return block;
 		}
 	if ((size_t)(larger() - pages()) < size + sizeof(*head))
@@ -151,6 +167,7 @@ void *cfs_malloc(size_t size)
 		return block;
 	if (heap.opened)
 		return malloc(size);
+	heap.full = true;
 	errno = ENOMEM;
 	return NULL;
 }
@@ -228,4 +245,9 @@ void heap_open(void)
 	for (size_t bin = 0; bin < BINS; bin++)
 		forget(&heap.freed_larger[bin]);
 	heap.opened = true;
+}
+
+bool heap_was_full(void)
+{
+	return heap.full;
 }

@@ -3,6 +3,7 @@
 #ifndef CFS_HEAP_H
 #define CFS_HEAP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* The names that pyinit.host.frozen.interpreter gives to malloc() and its kin in libpython. */
@@ -14,5 +15,8 @@ void cfs_free(void *block);
 /* From now on new blocks that do not fit, or are large, come from libc. What is freed is not
  * cleared. What was freed before is not used again. */
 void heap_open(void);
+
+/* Was there no room for a block before it was opened? What failed then says something else. */
+bool heap_was_full(void);
 
 #endif

@@ -75,6 +75,8 @@ int take_snapshot(void (*complain)(const char *what, const char *detail), void (
 		return -1;
 	}
 	failed = snapshot_take();
+	if (failed && heap_was_full())
+		failed = "the window of the interpreter's memory (csrc/runtime/heap.c) is full";
 	if (failed) {
 		complain("snapshot", failed);
 		if (PyErr_Occurred())
