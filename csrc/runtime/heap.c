@@ -89,28 +89,39 @@ static size_t bin_of(size_t size)
 	return bin < BINS ? bin : BINS - 1;
 }
 
-static void *small(size_t size)
+/* Of a page that is there; null: none of this class has room. */
+static void *of_class(size_t class)
 {
-	size_t class = size ? (size + STEP - 1) / STEP : 1;
 	struct block *block = heap.freed[class];
 
 	if (block) {
 		heap.freed[class] = block->next;
 		block->next = NULL;
-		return block;
+	} else if ((size_t)(heap.end[class] - heap.next[class]) >= class * STEP) {
+		block = (struct block *)(void *)heap.next[class];
+		heap.next[class] += class * STEP;
 	}
-	if ((size_t)(heap.end[class] - heap.next[class]) < class * STEP) {
-		char *page = pages();
+	return block;
+}
 
-		if (larger() - page < PAGE)
-			return NULL;
+static void *small(size_t size)
+{
+	size_t class = size ? (size + STEP - 1) / STEP : 1;
+	void *block = of_class(class);
+	char *page = pages();
+
+	if (block)
+		return block;
+	if (larger() - page >= PAGE) {
 		heap.class[(size_t)(page - cfs_heap_start) / PAGE] = (unsigned char)class;
 		heap.pages = page + PAGE;
 		heap.next[class] = page;
 		heap.end[class] = page + PAGE;
+		return of_class(class);
 	}
-	block = (struct block *)(void *)heap.next[class];
-	heap.next[class] += class * STEP;
+	/* No page is left: a block that is too large is better than none, where libc has none either. */
+	while (!heap.opened && !block && ++class < CLASSES)
+		block = of_class(class);
 	return block;
 }
 

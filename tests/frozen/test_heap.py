@@ -136,6 +136,20 @@ def test_a_large_block_that_was_freed_is_divided(new: Callable[[], Heap]) -> Non
     assert heap.malloc(9000) not in (None, block, behind)
 
 
+def test_a_small_block_takes_the_place_of_a_larger_one(new: Callable[[], Heap]) -> None:
+    """Where no page is left for its own size."""
+    heap = new()
+    blocks: list[int] = []
+    while block := heap.malloc(512):
+        blocks.append(block)
+    assert heap.malloc(16) is None
+    heap.free(blocks[3])
+    assert heap.malloc(16) == blocks[3]
+    assert heap.malloc(16) is None
+    heap.free(blocks[3])
+    assert heap.malloc(512) == blocks[3]
+
+
 def test_it_tells_that_it_was_full(new: Callable[[], Heap]) -> None:
     heap = new()
     assert not heap.was_full()
