@@ -132,6 +132,7 @@ BY_KIND = {
         "add_faults",
         "gc_faults",
         "gc_beside",
+        "make_image_peers",
         "cfsctl",
         "layers_peers",
         "image_peers",
