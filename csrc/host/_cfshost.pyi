@@ -34,8 +34,11 @@ class Image:
 def objects(images: Sequence[Image]) -> tuple[bytes, int]:
     """Where all content lies below the directory of objects, a line each, sorted; how many."""
 
-def missing(images: Sequence[Image], directory: int) -> tuple[bytes, int, int]:
-    """Those of them that are no regular files there, how many, and how many there should be."""
+def missing(
+    images: Sequence[Image], directory: int, checked: Checked | None = None
+) -> tuple[bytes, int, int]:
+    """Those of them that are no regular files there, how many, and how many there should be.
+    `checked`: what was read there just now is not looked for again."""
 
 Measured = tuple[int, bool, bool, bytes, bytes]
 
@@ -52,6 +55,33 @@ def measure(
     the kernel measured. `progress(files, bytes)` is called ten times a second, from this thread,
     and so are handlers of signals: what they raise ends it.
     """
+
+class Checked:
+    """The objects of a store. `wrong`: (path below the store, digits, Measured) of each that is not
+    what its name says, or not sealed where that is asked for. `strange`: names that are none."""
+
+    @property
+    def objects(self) -> int: ...
+    @property
+    def sealed(self) -> int: ...
+    @property
+    def wrong(self) -> list[tuple[str, str, Measured]]: ...
+    @property
+    def strange(self) -> list[str]: ...
+
+def check(
+    store: int,
+    objects: str,
+    ostree: bool,
+    images: Sequence[str],
+    sealed: bool,
+    threads: int,
+    progress: Callable[[int, int], object],
+) -> Checked:
+    """All objects: directories of them lie below `objects` ("objects/" or nothing) of the store;
+    `images` are names of those in images/. In an ostree repository names are no digests.
+    `progress`: as for measure(). OSError: a directory cannot be read, with its path below the
+    store."""
 
 Copied = tuple[int, bool, bool, int, str, bytes, int]
 

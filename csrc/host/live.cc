@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "live.h"
 
+#include "names.h"
 #include "report.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,7 +12,6 @@
 #include <cerrno>
 #include <cstring>
 #include <iterator>
-#include <memory>
 
 namespace cfs
 {
@@ -24,36 +23,6 @@ constexpr uint64_t SUPERBLOCK = 1024;
 constexpr uint64_t BLOCK = 4096;
 constexpr size_t AHEAD = 8; /* lookups at a time, about what a processor has on their way */
 constexpr std::array<uint8_t, 4> MAGIC = { 0xe2, 0xe1, 0xf5, 0xe0 };
-
-/* By the character; -1: no lower-case digit. */
-constexpr std::array<int8_t, 256> NIBBLES = [] {
-	std::array<int8_t, 256> table{};
-
-	table.fill(-1);
-	for (int i = 0; i < 16; i++)
-		table[static_cast<uint8_t>("0123456789abcdef"[i])] = static_cast<int8_t>(i);
-	return table;
-}();
-
-int nibble(char c)
-{
-	return NIBBLES[static_cast<uint8_t>(c)];
-}
-
-/* The bytes that lower-case digits stand for; 0: not the name of an object. */
-size_t digest_of(std::string_view digits, std::array<uint8_t, 64> &out)
-{
-	if (digits.size() != 64 && digits.size() != 128)
-		return 0;
-	for (size_t i = 0; i < digits.size(); i += 2) {
-		int high = nibble(digits[i]), low = nibble(digits[i + 1]);
-
-		if ((high | low) < 0)
-			return 0;
-		out[i / 2] = static_cast<uint8_t>(high << 4 | low);
-	}
-	return digits.size() / 2;
-}
 
 /* The digits of "ab/cd..." as the kernel walks it, to which "." and doubled slashes are nothing.
  * Empty: no path of an object. */
@@ -106,13 +75,6 @@ struct Before {
 			const std::array<uint8_t, size> &right) const
 	{
 		return memcmp(left.data(), right.data(), size) < 0;
-	}
-};
-
-struct CloseDirectory {
-	void operator()(DIR *stream) const
-	{
-		closedir(stream);
 	}
 };
 
@@ -224,47 +186,33 @@ bool Live::contains(std::string_view raw) const
 
 int scan(int directory, std::string_view prefix, const Live &live, Found &found)
 {
-	/* The descriptor of the caller keeps its own place. */
-	int own = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	std::unique_ptr<DIR, CloseDirectory> stream(own < 0 ? nullptr : fdopendir(own));
 	std::array<uint8_t, 64> digest{};
-	const struct dirent *entry;
-	struct stat status;
 
-	if (!stream) {
-		int error = errno;
-
-		if (own >= 0)
-			close(own);
-		return error;
-	}
-	while (errno = 0, (entry = readdir(stream.get())) != nullptr) {
-		std::string_view name = entry->d_name;
+	return each_name(directory, [&](int own, const char *entry) {
+		std::string_view name = entry;
 		size_t size = digest_of(std::string(prefix).append(name), digest);
+		struct stat status;
 
 		if (size && live.contains(view(digest.data(), size))) {
 			found.live++;
-			continue;
+			return 0;
 		}
-		if (name == "." || name == "..")
-			continue;
 		if (!size) {
 			if (!name.starts_with('.'))
 				found.strange.emplace_back(name);
-			continue;
+			return 0;
 		}
-		if (fstatat(own, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0)
+		if (fstatat(own, entry, &status, AT_SYMLINK_NOFOLLOW) != 0)
 			return errno;
 		if (!S_ISREG(status.st_mode)) {
 			found.strange.emplace_back(name);
-			continue;
+			return 0;
 		}
 		auto length = static_cast<uint64_t>(status.st_size);
 
-		found.free.push_back(
-			{ std::string(name), length, is_image(own, entry->d_name, length) });
-	}
-	return errno;
+		found.free.push_back({ std::string(name), length, is_image(own, entry, length) });
+		return 0;
+	});
 }
 
 } // namespace cfs

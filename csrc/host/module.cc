@@ -6,6 +6,7 @@
  */
 #include "module.h"
 
+#include "check.h"
 #include "live.h"
 #include "measure.h"
 #include "report.h"
@@ -38,6 +39,12 @@ cfs::Progress progress_of(const py::function &progress)
 		progress(done, bytes);
 		return true;
 	};
+}
+
+py::tuple measured_of(const cfs::Measured &one)
+{
+	return py::make_tuple(one.error, one.regular, one.sealed, py::bytes(one.digest),
+			      py::bytes(one.by_kernel));
 }
 
 namespace
@@ -141,10 +148,10 @@ py::tuple objects(const Images &images)
 	return py::make_tuple(lines(found), found.size());
 }
 
-/* What of them is no regular file below the directory. */
-py::tuple missing(const Images &images, int directory)
+/* What of them is no regular file below the directory. `checked`: what was just read there. */
+py::tuple missing(const Images &images, int directory, const cfs::Checked *checked)
 {
-	std::vector<std::string_view> found, absent;
+	std::vector<std::string_view> found, others, absent;
 	std::string name;
 	int error = 0;
 
@@ -152,16 +159,17 @@ py::tuple missing(const Images &images, int directory)
 		py::gil_scoped_release free;
 
 		found = all_objects(images);
-		for (size_t i = 0; i < found.size() && !error; i++) {
+		others = checked ? checked->others(found) : found;
+		for (size_t i = 0; i < others.size() && !error; i++) {
 			struct stat status;
 
-			name = found[i];
+			name = others[i];
 			if (fstatat(directory, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
 				if (errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG)
 					error = errno;
-				absent.push_back(found[i]);
+				absent.push_back(others[i]);
 			} else if (!S_ISREG(status.st_mode)) {
-				absent.push_back(found[i]);
+				absent.push_back(others[i]);
 			}
 			if (i % BETWEEN_SIGNALS == BETWEEN_SIGNALS - 1)
 				check_signals();
@@ -201,8 +209,7 @@ py::list measure(int directory, const Named &named, unsigned threads, bool follo
 		found = cfs::measure(directory, files, threads, follow, told);
 	}
 	for (const cfs::Measured &one : found)
-		out.append(py::make_tuple(one.error, one.regular, one.sealed,
-					  py::bytes(one.digest), py::bytes(one.by_kernel)));
+		out.append(measured_of(one));
 	return out;
 }
 
@@ -327,7 +334,8 @@ PYBIND11_MODULE(_cfshost, module)
 		.def("dump", &dump, py::arg("write"))
 		.def("list", &list, py::arg("path"), py::arg("write"));
 	module.def("objects", &objects, py::arg("images"));
-	module.def("missing", &missing, py::arg("images"), py::arg("directory"));
+	module.def("missing", &missing, py::arg("images"), py::arg("directory"),
+		   py::arg("checked") = nullptr);
 	module.def("measure", &measure, py::arg("directory"), py::arg("files"), py::arg("threads"),
 		   py::arg("follow"), py::arg("progress"));
 	module.def("copy", &copy, py::arg("target"), py::arg("files"), py::arg("threads"),
@@ -344,5 +352,6 @@ PYBIND11_MODULE(_cfshost, module)
 		.def("__len__", &cfs::Live::count);
 	module.def("scan", &scan, py::arg("directory"), py::arg("prefix"), py::arg("live"));
 	module.def("verity_digest", &verity_digest, py::arg("data"), py::arg("algorithm"));
+	add_checks(module);
 	add_images(module);
 }

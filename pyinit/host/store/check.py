@@ -7,7 +7,6 @@ kinds of faults have the names that `cfsctl fsck` of composefs-rs gives them.
 
 from __future__ import annotations
 
-import _cfs
 import _cfshost
 import errno
 import os
@@ -68,9 +67,9 @@ def check(store: Store, *, sealed: bool, progress: Progress) -> Report:
     """
     report = Report()
     try:
-        _objects(store, sealed, report, progress)
+        checked = _objects(store, sealed, report, progress)
         if store.images is not None and store.images.is_dir():
-            _images(store, store.images, report)
+            _images(store, store.images, checked, report)
     except OSError as error:
         raise system_failure(error, step="store") from None
     report.faults.sort(key=lambda fault: fault.path)
@@ -82,34 +81,29 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _objects(store: Store, sealed: bool, report: Report, progress: Progress) -> None:
-    named: list[tuple[str, str]] = []
-    for names in store.walk():
-        place = names.directory.relative_to(store.path)
-        for name in names.strange:
-            report.faults.append(Fault("object-invalid-name", f"{place}/{name}", "no digest"))
-        start = f"{place}/"
-        named += [(start + name, digits) for name, digits in names.named]
-    files = [(path, _cfs.SHA256 if len(digits) == 64 else _cfs.SHA512) for path, digits in named]
+def _objects(store: Store, sealed: bool, report: Report, progress: Progress) -> _cfshost.Checked:
+    below = "objects/" if store.objects != store.path else ""
     fd = os.open(store.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        found = _cfshost.measure(fd, files, cores(), False, progress)
+        checked = _cfshost.check(
+            fd, below, store.is_ostree, store.named_images(), sealed, cores(), progress
+        )
+    except OSError as error:
+        error.filename = str(store.path / os.fsdecode(error.filename))
+        raise
     finally:
         os.close(fd)
-    report.objects = len(named)
+    report.objects, report.sealed = checked.objects, checked.sealed
+    for path in checked.strange:
+        report.faults.append(Fault("object-invalid-name", path, "no digest"))
     compare = not store.is_ostree
-    for (path, digits), measured in zip(named, found, strict=True):
-        number, regular, has_verity, digest, by_kernel = measured
-        report.sealed += has_verity
-        # As nearly all are: this loop is what the hashing waits for.
-        right = by_kernel == digest if has_verity else not sealed
-        if right and regular and not number and digest.hex() == digits:
-            continue
+    for path, digits, measured in checked.wrong:
         fault = _fault(path, digits, measured, compare=compare)
-        if fault is None and sealed and not has_verity:
+        if fault is None and sealed and not measured[2]:
             fault = Fault("object-verity-missing", path)
         if fault is not None:
             report.faults.append(fault)
+    return checked
 
 
 def _fault(path: str, digits: str, measured: _cfshost.Measured, *, compare: bool) -> Fault | None:
@@ -128,7 +122,7 @@ def _fault(path: str, digits: str, measured: _cfshost.Measured, *, compare: bool
     return None
 
 
-def _images(store: Store, directory: Path, report: Report) -> None:
+def _images(store: Store, directory: Path, checked: _cfshost.Checked, report: Report) -> None:
     """Links to objects, or objects themselves, which were looked at by then."""
     for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
         if entry.name == "refs" or entry.name.startswith("."):
@@ -141,12 +135,12 @@ def _images(store: Store, directory: Path, report: Report) -> None:
         if entry.is_symlink() and not os.path.exists(entry.path):
             report.faults.append(Fault("broken-symlink", path))
             continue
-        report.faults += _image(store, path, Path(entry.path))
+        report.faults += _image(store, path, Path(entry.path), checked)
 
 
-def _image(store: Store, path: str, place: Path) -> list[Fault]:
+def _image(store: Store, path: str, place: Path, checked: _cfshost.Checked) -> list[Fault]:
     try:
-        lines, *_ = image.missing([image.read(place)], store.objects)
+        lines, *_ = image.missing([image.read(place)], store.objects, checked)
     except Refused as error:
         return [Fault("image-invalid", path, error.found)]
     return [Fault("image-missing-object", path, os.fsdecode(name)) for name in lines.split()]

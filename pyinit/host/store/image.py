@@ -11,7 +11,7 @@ import _cfshost
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
 from typing import TypeVar
@@ -33,7 +33,7 @@ class Image:
 
     path: Path
     parsed: _cfshost.Image
-    data: bytes
+    data: bytes = field(repr=False)
 
     def digest(self, algorithm: int) -> Digest:
         """The fs-verity digest of what was read."""
@@ -86,13 +86,15 @@ def objects(images: Iterable[Image]) -> tuple[bytes, int]:
     return _all(images, _cfshost.objects)
 
 
-def missing(images: Iterable[Image], directory: Path) -> tuple[bytes, int, int]:
-    """What of that is no regular file in `directory`; how many, and of how many. SystemFailure: the
-    directory cannot be read."""
+def missing(
+    images: Iterable[Image], directory: Path, checked: _cfshost.Checked | None = None
+) -> tuple[bytes, int, int]:
+    """What of that is no regular file in `directory`; how many, and of how many. `checked`: what
+    was read there just now. SystemFailure: the directory cannot be read."""
     try:
         fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return _all(images, lambda some: _cfshost.missing(some, fd))
+            return _all(images, lambda some: _cfshost.missing(some, fd, checked))
         finally:
             os.close(fd)
     except OSError as error:

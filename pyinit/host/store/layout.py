@@ -86,13 +86,18 @@ class Store:
             # The top may hold other things: the image beside its objects, a file system's own.
             if _FAN_OUT.fullmatch(name):
                 yield self._names(self.objects / name, name)
-        if self.images is not None and self.images.is_dir():
-            named = [
-                (entry.name, entry.name)
-                for entry in os.scandir(self.images)
-                if entry.is_file(follow_symlinks=False) and _HEX.fullmatch(entry.name)
-            ]
-            yield Names(self.images, named, [])
+        if self.images is not None:
+            yield Names(self.images, [(name, name) for name in self.named_images()], [])
+
+    def named_images(self) -> list[str]:
+        """The images that are regular files, not links to objects."""
+        if self.images is None or not self.images.is_dir():
+            return []
+        return [
+            entry.name
+            for entry in os.scandir(self.images)
+            if entry.is_file(follow_symlinks=False) and _HEX.fullmatch(entry.name)
+        ]
 
     def _names(self, directory: Path, prefix: str) -> Names:
         all_names = os.listdir(directory)

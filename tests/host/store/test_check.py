@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pyinit.host.commands.cfs_store import main
 from pyinit.host.store import check, fsverity
 from tests.host.store import written
-from tests.host.store.played import HELLO, HELLO_HEX, put
+from tests.host.store.played import HELLO, HELLO_HEX, digits_of, put
 from tests.host.store.written import directory, stored
 
 Capture = pytest.CaptureFixture[str]
@@ -163,3 +163,68 @@ def test_an_interrupt_ends_it_at_once(tmp_path: Path) -> None:
     timer.join()
     threads = len(os.listdir("/proc/self/task"))
     assert threads <= threading.active_count() + 1
+
+
+def test_an_ostree_repository(tmp_path: Path, capsys: Capture) -> None:
+    """Its names are no digests: nothing is compared, and what is no file of it is passed over."""
+    (tmp_path / "config").touch()
+    (tmp_path / "refs").mkdir()
+    place = tmp_path / "objects/ab"
+    place.mkdir(parents=True)
+    (place / f"{'c' * 62}.file").write_bytes(HELLO)
+    (place / f"{'c' * 62}.commit").touch()
+    (place / "strange").touch()
+    os.mkfifo(place / f"{'d' * 62}.file")
+    assert run("check", tmp_path) == 32
+    output = capsys.readouterr()
+    fault = f"object-open-failed: objects/ab/{'d' * 62}.file: not a regular file"
+    assert output.out.splitlines() == [fault, "2 objects, 0 sealed, 0 images, 1 faults"]
+
+
+def test_a_directory_of_objects_that_is_none(store: Path, capsys: Capture) -> None:
+    put(store, HELLO)
+    (store / "objects/ab").touch()
+    assert run("check", store) == 2
+    assert f"{store}/objects/ab: Not a directory" in capsys.readouterr().err
+
+
+def test_an_image_that_is_no_link(store: Path, capsys: Capture) -> None:
+    root = written.image(directory((b"file", stored(HELLO_HEX, size=len(HELLO)))))
+    put(store, HELLO)
+    (store / "images" / fsverity.digest_blocks(iter([root]), 1).hex).write_bytes(root)
+    (store / "images" / ("ab" * 32)).write_bytes(root)
+    assert run("check", store) == 32
+    assert f"object-digest-mismatch: images/{'ab' * 32}: measured" in capsys.readouterr().out
+
+
+@given(kinds=st.lists(st.sampled_from(["file", "absent", "link", "fifo", "odd"]), max_size=12))
+def test_what_an_image_lacks(tmp_path_factory: pytest.TempPathFactory, kinds: list[str]) -> None:
+    """Beside a look at each path, which knows nothing of the check."""
+    store = tmp_path_factory.mktemp("store")
+    entries = []
+    for number, kind in enumerate(kinds):
+        content = b"%d" % number
+        digest = digits_of(content)
+        entries.append((b"%02d" % number, stored(digest, size=5000)))
+        path = store / "objects" / digest[:2] / digest[2:]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if kind == "file":
+            path.write_bytes(content)
+        elif kind == "odd":  # a regular file, whatever is in it
+            path.write_bytes(b"changed")
+        elif kind == "link":
+            path.symlink_to("/dev/null")
+        elif kind == "fifo":
+            os.mkfifo(path)
+    parsed = _cfshost.Image(written.image(directory(*entries)))
+    (store / "objects").mkdir(exist_ok=True)
+    fd = os.open(store, os.O_PATH | os.O_DIRECTORY)
+    objects = os.open(store / "objects", os.O_PATH | os.O_DIRECTORY)
+    try:
+        checked = _cfshost.check(fd, "objects/", False, [], False, 2, lambda _, __: None)
+        found = _cfshost.missing([parsed], objects, checked)
+        assert found == _cfshost.missing([parsed], objects)
+        assert found[1:] == (sum(kind not in ("file", "odd") for kind in kinds), len(kinds))
+    finally:
+        os.close(fd)
+        os.close(objects)
