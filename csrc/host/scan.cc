@@ -18,7 +18,6 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -368,13 +367,13 @@ class Scanner {
 		pool_.run(
 			threads_,
 			[this](uint64_t files, uint64_t bytes) {
-				hand_over(false);
+				copies_.hand_over(false);
 				return progress_(files, bytes);
 			},
 			[this] { work(); });
 		if (pool_.stop) /* progress wanted that */
 			throw Unreadable({}, ECANCELED);
-		hand_over(true);
+		copies_.hand_over(true);
 		measure_large();
 		adjust(tree_, linked_, how_);
 		return std::move(tree_);
@@ -422,12 +421,8 @@ class Scanner {
 		bool on = pool_.wait([&] {
 			if (todo_.empty())
 				return busy_ == 0;
-			if (target_ && copies_.size() + (busy_ + 1) * batch_ > target_->limit) {
-				full_ = !copies_.empty();
-				if (full_)
-					pool_.hurry();
+			if (!copies_.have_room((busy_ + 1) * batch_))
 				return false;
-			}
 			batch = std::move(todo_.back());
 			todo_.pop_back();
 			busy_++;
@@ -465,25 +460,11 @@ class Scanner {
 						   std::move(file.large) });
 			else if (node->is(S_IFDIR))
 				todo_.push_back({ node, std::move(path), {} });
-			if (!file.copy.digest.empty() && digests_.insert(file.copy.digest).second)
-				copies_.push_back(std::move(file.copy));
+			if (!file.copy.digest.empty())
+				copies_.put(std::move(file.copy));
 		}
 		found.clear();
 		busy_--;
-	}
-
-	/* Copies, when there are as many as there may be. */
-	void hand_over(bool all)
-	{
-		std::vector<Stored> copies;
-
-		pool_.wake([&] {
-			if (target_ && (full_ || all))
-				copies.swap(copies_);
-			full_ = false;
-		});
-		if (!copies.empty())
-			target_->take(copies);
 	}
 
 	void measure_large()
@@ -528,9 +509,7 @@ class Scanner {
 	std::vector<Batch> todo_;
 	std::vector<Large> large_;
 	std::vector<Linked> linked_;
-	std::vector<Stored> copies_;
-	std::unordered_set<std::string> digests_; /* of all copies */
-	bool full_ = false;
+	Copies copies_{ pool_, target_ };
 	size_t busy_ = 0;
 };
 

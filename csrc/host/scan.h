@@ -9,16 +9,13 @@
 #define CFS_HOST_SCAN_H
 
 #include "adjust.h"
-#include "newfile.h"
+#include "copies.h"
 #include "pool.h"
 #include "tree.h"
 
-#include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <functional>
 #include <string>
-#include <vector>
 
 namespace cfs
 {
@@ -50,26 +47,8 @@ class Unreadable : public std::exception {
 	const char *rule_;
 };
 
-/* A copy of a file, complete. */
-struct Stored {
-	std::string path; /* below the directory */
-	NewFile file;
-	std::string digest; /* raw */
-	uint64_t size;
-};
-
-/* Where files are copied to while they are hashed, each content once. */
-struct Target {
-	NewFiles &files;
-	size_t limit; /* how many copies there may be at a time that nobody has taken */
-	/* By the thread that called: takes what is there when there are so many, and in the end. */
-	std::function<void(std::vector<Stored> &)> take;
-};
-
 /* What mkcomposefs puts into the image itself. */
 constexpr uint64_t SMALL = 64;
-/* What an error is said of. */
-constexpr char COPY[] = "its copy in the store";
 
 /* The content of a file, which lies in the store under its digest. */
 void set_digest(const std::string &digest, Arena &arena, Node &node);

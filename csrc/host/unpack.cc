@@ -11,7 +11,6 @@
 #include <cerrno>
 #include <cstring>
 #include <system_error>
-#include <unordered_set>
 #include <utility>
 
 namespace cfs
@@ -36,13 +35,13 @@ class Unpacker {
 		pool_.run(
 			static_cast<unsigned>(threads),
 			[this](uint64_t files, uint64_t bytes) {
-				hand_over(false);
+				copies_.hand_over(false);
 				return progress_(files, bytes);
 			},
 			[this] { work(); });
 		if (pool_.stop) /* progress wanted that */
 			throw BadLayer(0, {}, ECANCELED, "");
-		hand_over(true);
+		copies_.hand_over(true);
 		return std::move(layers_);
 	}
 
@@ -141,14 +140,10 @@ class Unpacker {
 	bool begin(const Worker &worker, const Item &item, NewFile &copy)
 	{
 		bool on = pool_.wait([this] {
-			if (copies_.size() + busy_ < target_->limit) {
-				busy_++;
-				return true;
-			}
-			full_ = !copies_.empty();
-			if (full_)
-				pool_.hurry();
-			return false;
+			if (!copies_.have_room(busy_ + 1))
+				return false;
+			busy_++;
+			return true;
 		});
 
 		if (on)
@@ -159,24 +154,9 @@ class Unpacker {
 	void end(Stored &&copy)
 	{
 		pool_.wake([&] {
-			if (digests_.insert(copy.digest).second)
-				copies_.push_back(std::move(copy));
+			copies_.put(std::move(copy));
 			busy_--;
 		});
-	}
-
-	/* Copies, when there are as many as there may be. */
-	void hand_over(bool all)
-	{
-		std::vector<Stored> copies;
-
-		pool_.wake([&] {
-			if (target_ && (full_ || all))
-				copies.swap(copies_);
-			full_ = false;
-		});
-		if (!copies.empty())
-			target_->take(copies);
 	}
 
 	const std::vector<int> &files_;
@@ -187,9 +167,7 @@ class Unpacker {
 	Pool pool_;
 	std::vector<Layer> layers_;
 	/* The pool's lock is on these. */
-	std::vector<Stored> copies_;
-	std::unordered_set<std::string> digests_; /* of all copies */
-	bool full_ = false;
+	Copies copies_{ pool_, target_ };
 	size_t busy_ = 0;
 };
 
