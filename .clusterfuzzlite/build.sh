@@ -32,7 +32,7 @@ done
 for source in fuzz/c/*.cc; do
 	# shellcheck disable=SC2086
 	$CXX $CXXFLAGS -std=c++20 -Icsrc "$source" \
-		csrc/host/{adjust,dump,erofs,layers,report,tar,tree,writer}.cc $LIB_FUZZING_ENGINE \
+		csrc/host/{adjust,archive,dump,erofs,layers,report,tar,tree,writer}.cc $LIB_FUZZING_ENGINE \
 		-o "$OUT/fuzz_$(basename "$source" .cc)"
 done
 

@@ -39,7 +39,7 @@ _cfs_options() { # COMMAND VERB: the options there
 		;;
 	"cfs-store image")
 		echo "-h --help -q --quiet --object-store --create --verity --name -o --output " \
-			"--print-digest --digest-only --exclude --bootable --selinux --owner " \
+			"--print-digest --digest-only --exclude --bootable --selinux --platform --owner " \
 			"--clamp-mtime --check-with --min-version --max-version"
 		;;
 	"cfs-store dump") echo "-h --help -q --quiet" ;;
@@ -121,6 +121,7 @@ _cfs_values() {
 	"cfs-store image -o" | "cfs-store image --output") echo "FILE" ;;
 	"cfs-store image --exclude") echo "NONE" ;;
 	"cfs-store image --selinux") echo "FILE" ;;
+	"cfs-store image --platform") echo "NONE" ;;
 	"cfs-store image --owner") echo "root" ;;
 	"cfs-store image --check-with") echo "NONE" ;;
 	"cfs-store image --min-version") echo "0 1" ;;

@@ -18,7 +18,7 @@ PYTHON_PATH = f"{ROOT}:{ROOT / 'build' / 'lib'}"
 # Of the engine what reads and writes images: it needs neither Python nor libcrypto.
 ENGINE = tuple(
     CSRC / "host" / f"{name}.cc"
-    for name in ("adjust", "dump", "erofs", "layers", "report", "tar", "tree", "writer")
+    for name in ("adjust", "archive", "dump", "erofs", "layers", "report", "tar", "tree", "writer")
 )
 
 _COMMON = ("-g", "-fno-omit-frame-pointer", "-Wall", "-Wextra", f"-I{CSRC}")

@@ -56,7 +56,12 @@ PARSERS = {
         Parser("sha", ("csrc/parse/sha.c",), max_length=600),
         Parser("erofs", ("csrc/host/erofs.cc", "csrc/host/report.cc"), 200, 1 << 16),
         Parser("dump", tuple(f"csrc/host/{name}.cc" for name in ("dump", "tree", "writer")), 150),
-        Parser("tar", ("csrc/host/layers.cc", "csrc/host/tar.cc"), 150, 1 << 16),
+        Parser(
+            "tar",
+            tuple(f"csrc/host/{name}.cc" for name in ("archive", "layers", "tar")),
+            150,
+            1 << 16,
+        ),
         Parser("payload", _python("source/payload", "source/keylines"), max_length=5000),
         Parser("config", _python("source/config", "source/keylines")),
         Parser("cmdline", _python("source/cmdline")),

@@ -120,6 +120,7 @@ def test_each_value_of_the_host_is_of_a_known_kind() -> None:
         ("cfs-store", "image", "--check-with"),
         ("cfs-store", "image", "--exclude"),
         ("cfs-store", "image", "--name"),
+        ("cfs-store", "image", "--platform"),
         ("cfs-store", "gc", "--keep"),
         ("cfs-store", "gc", "--grace"),
         ("cfs-uki", "seal", "--digest"),

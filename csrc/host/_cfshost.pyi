@@ -17,6 +17,12 @@ class BadLayer(ValueError):
     """What of layers no image can be made of: (number of the layer, path in it or b"", errno or 0,
     the rule, or of what the errno is; without both, at which byte)."""
 
+class BadArchive(ValueError):
+    """An archive that breaks a rule."""
+
+class OtherDigest(ValueError):
+    """A layer whose content is not what was said: (its number, the raw digest that it has)."""
+
 class Image:
     """A composefs image in memory. Malformed: its headers are not those of one."""
 
@@ -175,8 +181,16 @@ def store_tree(
     image is made. Of each: path below the directory; a descriptor, the caller's to close; the name,
     if it had to have one, the caller's to take away; digest; size. ValueError: the limit is 0."""
 
+Part = tuple[int, bytes, int | None, int, bytes]
+"""Of a file: descriptor; what has been read of it already; where it begins and its size, or None
+and all that comes; the raw digest of SHA-256 or SHA-512 that it has to have, or nothing."""
+
+def members(archive: int) -> list[tuple[bytes, int, int, bool]]:
+    """(path, offset, size, is it a regular file) of each member of a tar file. BadArchive,
+    OSError."""
+
 def image_of_layers(
-    layers: Sequence[int],
+    layers: Sequence[Part],
     threads: int,
     least: int,
     most: int,
@@ -184,10 +198,10 @@ def image_of_layers(
     progress: Callable[[int, int], object],
 ) -> bytes:
     """The same of the directory that layers unpack to: tar files that are open, plain or as gzip or
-    zstd makes them, the lowest one first. BadLayer. Unfit."""
+    zstd makes them, the lowest one first. BadLayer. OtherDigest. Unfit."""
 
 def store_layers(
-    layers: Sequence[int],
+    layers: Sequence[Part],
     target: int,
     threads: int,
     least: int,

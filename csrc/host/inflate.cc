@@ -3,13 +3,10 @@
 
 #include "tar.h"
 
-#include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
 
-#include <cerrno>
 #include <new>
-#include <system_error>
 
 namespace cfs
 {
@@ -31,7 +28,7 @@ class Decoder {
     public:
 	virtual ~Decoder() = default;
 	/* How much of `in`, from which that is taken away, is now in `out`. */
-	virtual size_t decode(std::string_view &in, std::vector<char> &out) = 0;
+	virtual size_t decode(std::string_view &in, char *out, size_t room) = 0;
 	/* Not in the middle of something. */
 	virtual bool at_end() const = 0;
 };
@@ -53,7 +50,7 @@ class Gzip : public Decoder {
 	Gzip(const Gzip &) = delete;
 	Gzip &operator=(const Gzip &) = delete;
 
-	size_t decode(std::string_view &in, std::vector<char> &out) override
+	size_t decode(std::string_view &in, char *out, size_t room) override
 	{
 		int state;
 
@@ -63,8 +60,8 @@ class Gzip : public Decoder {
 		/* zlib does not write there. */
 		stream_.next_in = reinterpret_cast<Bytef *>(const_cast<char *>(in.data()));
 		stream_.avail_in = static_cast<uInt>(in.size());
-		stream_.next_out = reinterpret_cast<Bytef *>(out.data());
-		stream_.avail_out = static_cast<uInt>(out.size());
+		stream_.next_out = reinterpret_cast<Bytef *>(out);
+		stream_.avail_out = static_cast<uInt>(room);
 		state = inflate(&stream_, Z_NO_FLUSH);
 		if (state == Z_MEM_ERROR)
 			throw std::bad_alloc();
@@ -72,7 +69,7 @@ class Gzip : public Decoder {
 			throw BrokenTar(BROKEN);
 		end_ = state == Z_STREAM_END;
 		in.remove_prefix(in.size() - stream_.avail_in);
-		return out.size() - stream_.avail_out;
+		return room - stream_.avail_out;
 	}
 	bool at_end() const override
 	{
@@ -93,10 +90,10 @@ class Zstd : public Decoder {
 			throw std::bad_alloc();
 	}
 
-	size_t decode(std::string_view &in, std::vector<char> &out) override
+	size_t decode(std::string_view &in, char *out, size_t room) override
 	{
 		ZSTD_inBuffer input = { in.data(), in.size(), 0 };
-		ZSTD_outBuffer output = { out.data(), out.size(), 0 };
+		ZSTD_outBuffer output = { out, room, 0 };
 		size_t left = ZSTD_decompressStream(context_.get(), &output, &input);
 
 		if (ZSTD_isError(left))
@@ -124,64 +121,57 @@ class Zstd : public Decoder {
 
 } // namespace
 
-Inflate::Inflate(int fd) : fd_(fd), in_(PIECE)
+Inflate::Inflate(const Blob &blob, const std::atomic<bool> &stop) : blob_(blob, stop), in_(PIECE)
 {
 }
 
 Inflate::~Inflate() = default;
 
-/* More, as much as there is at a time. */
-void Inflate::read()
+/* As much as there is at a time. */
+void Inflate::fill()
 {
 	size_t used = 0;
 
 	while (used < in_.size()) {
-		ssize_t got = ::read(fd_, in_.data() + used, in_.size() - used);
+		size_t got = blob_.read(in_.data() + used, in_.size() - used);
 
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0)
-			throw std::system_error(errno, std::generic_category());
 		if (got == 0)
 			break;
-		used += static_cast<size_t>(got);
+		used += got;
 	}
 	rest_ = { in_.data(), used };
 }
 
-std::string_view Inflate::next()
+size_t Inflate::read(char *out, size_t room)
 {
-	if (rest_.empty())
-		read();
 	if (!known_) {
+		fill();
 		known_ = true;
 		if (rest_.starts_with(GZIP))
 			decoder_ = std::make_unique<Gzip>();
 		else if (rest_.starts_with(ZSTD))
 			decoder_ = std::make_unique<Zstd>();
-		if (decoder_)
-			out_.resize(PIECE);
 	}
 	if (!decoder_) {
-		std::string_view all = rest_;
+		size_t size = rest_.copy(out, room);
 
-		rest_ = {};
-		return all;
+		rest_.remove_prefix(size);
+		return size ? size : blob_.read(out, room);
 	}
 	for (;;) {
+		if (rest_.empty())
+			fill();
 		bool is_all = rest_.empty();
 
 		/* Of the last bytes that went in, more may come out. */
 		if (is_all && decoder_->at_end())
-			return {};
-		size_t size = decoder_->decode(rest_, out_);
+			return 0;
+		size_t size = decoder_->decode(rest_, out, room);
 
 		if (size)
-			return { out_.data(), size };
+			return size;
 		if (is_all)
 			throw BrokenTar("it ends in the middle of what is compressed");
-		if (rest_.empty())
-			read();
 	}
 }
 

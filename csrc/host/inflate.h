@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* A file that gzip or zstd may have compressed, read in pieces. */
+/* A blob that gzip or zstd may have compressed, read in pieces. */
 #ifndef CFS_HOST_INFLATE_H
 #define CFS_HOST_INFLATE_H
 
+#include "blob.h"
+
+#include <atomic>
 #include <cstddef>
-#include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -17,18 +20,23 @@ class Decoder;
 /* By its first bytes. Memory is bounded, whatever the file says: 128 MiB, of zstd. */
 class Inflate {
     public:
-	explicit Inflate(int fd); /* which stays the caller's */
+	Inflate(const Blob &blob, const std::atomic<bool> &stop);
 	~Inflate();
 
-	/* The next bytes, which stay until it is called again; none: that was all.
-	 * std::system_error: it cannot be read. BrokenTar: what is compressed is broken. */
-	std::string_view next();
+	/* The next bytes; 0: that was all. std::system_error: it cannot be read. BrokenTar: what is
+	 * compressed is broken. */
+	size_t read(char *out, size_t room);
+	/* As BlobReader has it, of what is compressed. */
+	std::string other_digest()
+	{
+		return blob_.other_digest();
+	}
 
     private:
-	void read();
+	void fill();
 
-	int fd_;
-	std::vector<char> in_, out_;
+	BlobReader blob_;
+	std::vector<char> in_;
 	std::string_view rest_; /* of what was read */
 	std::unique_ptr<Decoder> decoder_;
 	bool known_ = false; /* whether it is compressed */

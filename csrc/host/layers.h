@@ -62,6 +62,27 @@ class BadLayer : public std::exception {
 	int error_;
 };
 
+/* A layer whose digest was known, and that has this one, raw. */
+class OtherDigest : public std::exception {
+    public:
+	OtherDigest(size_t layer, std::string digest) noexcept
+		: digest_(std::move(digest)), layer_(layer)
+	{
+	}
+	const std::string &digest() const noexcept
+	{
+		return digest_;
+	}
+	size_t layer() const noexcept
+	{
+		return layer_;
+	}
+
+    private:
+	std::string digest_;
+	size_t layer_;
+};
+
 struct Item {
 	enum class Kind : uint8_t { file, link, whiteout, opaque };
 

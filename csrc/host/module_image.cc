@@ -2,6 +2,7 @@
 /* Images, made of texts, directories and layers. */
 #include "module.h"
 
+#include "archive.h"
 #include "dump.h"
 #include "scan.h"
 #include "unpack.h"
@@ -11,10 +12,17 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <unistd.h>
+
+#include <cerrno>
 #include <optional>
 #include <stdexcept>
+#include <string>
 #include <string_view>
+#include <system_error>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 namespace py = pybind11;
 
@@ -127,26 +135,72 @@ py::bytes store_tree(int directory, int target, unsigned threads, unsigned least
 		least, most);
 }
 
-py::bytes image_of_layers(const std::vector<int> &layers, unsigned threads, unsigned least,
+/* (descriptor, what has been read of it, offset or none, size, raw digest or nothing) of each. */
+using Part = std::tuple<int, std::string, std::optional<int64_t>, uint64_t, std::string>;
+
+std::vector<cfs::Blob> blobs_of(const std::vector<Part> &parts)
+{
+	std::vector<cfs::Blob> blobs;
+
+	for (const auto &[fd, start, offset, size, digest] : parts)
+		blobs.push_back({ fd, start, offset.value_or(-1), size, digest });
+	return blobs;
+}
+
+py::bytes image_of_layers(const std::vector<Part> &layers, unsigned threads, unsigned least,
 			  unsigned most, const cfs::Adjustment &how, const py::function &progress)
 {
 	cfs::Progress told = progress_of(progress);
 
-	return image_of([&] { return cfs::unpack_layers(layers, threads, how, told, nullptr); },
+	std::vector<cfs::Blob> blobs = blobs_of(layers);
+
+	return image_of([&] { return cfs::unpack_layers(blobs, threads, how, told, nullptr); },
 			least, most);
 }
 
-py::bytes store_layers(const std::vector<int> &layers, int target, unsigned threads,
+py::bytes store_layers(const std::vector<Part> &layers, int target, unsigned threads,
 		       unsigned least, unsigned most, const cfs::Adjustment &how, bool with_names,
 		       const std::string &prefix, size_t limit, const py::function &progress,
 		       const py::function &take)
 {
 	cfs::Progress told = progress_of(progress);
 	Taker taker(target, with_names, prefix, limit, take);
+	std::vector<cfs::Blob> blobs = blobs_of(layers);
 
 	return image_of(
-		[&] { return cfs::unpack_layers(layers, threads, how, told, taker.target()); },
+		[&] { return cfs::unpack_layers(blobs, threads, how, told, taker.target()); },
 		least, most);
+}
+
+/* (path, offset, size, whether it is a regular file) of each member of an archive. */
+py::list members(int archive)
+{
+	std::vector<char> piece(4096);
+	std::vector<cfs::Member> found;
+	uint64_t place = 0;
+	py::list out;
+
+	{
+		py::gil_scoped_release free;
+
+		found = cfs::list_members(
+			[&]() -> std::string_view {
+				ssize_t got;
+
+				do
+					got = pread(archive, piece.data(), piece.size(),
+						    static_cast<off_t>(place));
+				while (got < 0 && errno == EINTR);
+				if (got < 0)
+					throw std::system_error(errno, std::generic_category());
+				place += static_cast<uint64_t>(got);
+				return { piece.data(), static_cast<size_t>(got) };
+			},
+			[&](uint64_t size) { place += size; });
+	}
+	for (const cfs::Member &one : found)
+		out.append(py::make_tuple(py::bytes(one.path), one.offset, one.size, one.is_file));
+	return out;
 }
 
 } // namespace
@@ -159,12 +213,18 @@ void add_images(py::module_ &module)
 		PyErr_NewException("_cfshost.Unreadable", PyExc_ValueError, nullptr);
 	static PyObject *bad_layer =
 		PyErr_NewException("_cfshost.BadLayer", PyExc_ValueError, nullptr);
+	static PyObject *bad_archive =
+		PyErr_NewException("_cfshost.BadArchive", PyExc_ValueError, nullptr);
+	static PyObject *other_digest =
+		PyErr_NewException("_cfshost.OtherDigest", PyExc_ValueError, nullptr);
 
-	if (!unfit || !unreadable || !bad_layer)
+	if (!unfit || !unreadable || !bad_layer || !bad_archive || !other_digest)
 		throw py::error_already_set();
 	module.add_object("Unfit", py::reinterpret_borrow<py::object>(unfit));
 	module.add_object("Unreadable", py::reinterpret_borrow<py::object>(unreadable));
 	module.add_object("BadLayer", py::reinterpret_borrow<py::object>(bad_layer));
+	module.add_object("BadArchive", py::reinterpret_borrow<py::object>(bad_archive));
+	module.add_object("OtherDigest", py::reinterpret_borrow<py::object>(other_digest));
 	py::register_exception_translator([](std::exception_ptr error) {
 		try {
 			if (error)
@@ -184,6 +244,15 @@ void add_images(py::module_ &module)
 							 broken.at());
 
 			PyErr_SetObject(bad_layer, about.ptr());
+		} catch (const cfs::OtherDigest &found) {
+			py::tuple about = py::make_tuple(found.layer(), py::bytes(found.digest()));
+
+			PyErr_SetObject(other_digest, about.ptr());
+		} catch (const cfs::BrokenTar &broken) { /* of an archive */
+			PyErr_SetString(bad_archive, broken.what());
+		} catch (const std::system_error &failed) {
+			errno = failed.code().value();
+			PyErr_SetFromErrno(PyExc_OSError);
 		}
 	});
 
@@ -208,6 +277,7 @@ void add_images(py::module_ &module)
 		   py::arg("threads"), py::arg("least"), py::arg("most"), py::arg("how"),
 		   py::arg("named"), py::arg("prefix"), py::arg("limit"), py::arg("progress"),
 		   py::arg("take"));
+	module.def("members", &members, py::arg("archive"));
 	module.def("image_of_layers", &image_of_layers, py::arg("layers"), py::arg("threads"),
 		   py::arg("least"), py::arg("most"), py::arg("how"), py::arg("progress"));
 	module.def("store_layers", &store_layers, py::arg("layers"), py::arg("target"),

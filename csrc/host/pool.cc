@@ -29,7 +29,9 @@ void Pool::one(const std::function<void()> &work) noexcept
 	std::lock_guard<std::mutex> lock(mutex_);
 
 	if (failure) {
-		failure_ = failure;
+		/* What comes later may be of being stopped. */
+		if (!failure_)
+			failure_ = failure;
 		stop = true;
 	}
 	running_--;

@@ -227,6 +227,11 @@ std::string_view TarReader::content(size_t most)
 
 void TarReader::finish_content()
 {
+	if (skip_ && left_ > rest_.size()) {
+		skip_(left_ - rest_.size());
+		offset_ += std::exchange(left_, 0);
+		rest_ = {};
+	}
 	while (!content(SIZE_MAX).empty())
 		;
 	left_ = std::exchange(padding_, 0);
@@ -240,7 +245,7 @@ void TarReader::end()
 {
 	if (read_block() && std::any_of(block_, block_ + BLOCK_SIZE, [](char c) { return c; }))
 		fail("a single block of zeros, which is no end");
-	while (!some(UINT64_MAX).empty())
+	while (!skip_ && !some(UINT64_MAX).empty())
 		;
 }
 

@@ -50,10 +50,15 @@ struct TarEntry {
 
 /* The next bytes, as many as there are; none: that was all. They stay until it is called again. */
 using Bytes = std::function<std::string_view()>;
+/* Goes so far beyond what it has given. */
+using Skip = std::function<void(uint64_t)>;
 
 class TarReader {
     public:
-	explicit TarReader(Bytes bytes) : bytes_(std::move(bytes))
+	/* With `skip`, content that nobody asks for is not read, and neither is what comes behind
+	 * the end. */
+	explicit TarReader(Bytes bytes, Skip skip = {})
+		: bytes_(std::move(bytes)), skip_(std::move(skip))
 	{
 	}
 
@@ -81,6 +86,7 @@ class TarReader {
 	void describe(TarEntry &entry, const Before &before);
 
 	Bytes bytes_;
+	Skip skip_;
 	std::string_view rest_;
 	uint64_t offset_ = 0;
 	uint64_t header_ = 0;

@@ -21,16 +21,16 @@ namespace
 
 class Unpacker {
     public:
-	Unpacker(const std::vector<int> &files, unsigned threads, const Progress &progress,
+	Unpacker(const std::vector<Blob> &blobs, unsigned threads, const Progress &progress,
 		 const Target *target)
-		: files_(files), threads_(threads), progress_(progress), target_(target),
-		  layers_(files.size())
+		: blobs_(blobs), threads_(threads), progress_(progress), target_(target),
+		  layers_(blobs.size())
 	{
 	}
 
 	std::vector<Layer> run()
 	{
-		size_t threads = std::min<size_t>(std::max(threads_, 1U), files_.size());
+		size_t threads = std::min<size_t>(std::max(threads_, 1U), blobs_.size());
 
 		pool_.run(
 			static_cast<unsigned>(threads),
@@ -50,6 +50,7 @@ class Unpacker {
 	struct Worker {
 		size_t number;
 		Layer &layer;
+		Inflate &bytes;
 		TarReader &reader;
 		Verity verity{ SHA256 };
 		std::vector<uint8_t> buffer = std::vector<uint8_t>(PIECE);
@@ -57,10 +58,14 @@ class Unpacker {
 
 	void work()
 	{
-		for (size_t number; (number = next_++) < files_.size() && !pool_.stop;) {
-			Inflate bytes(files_[number]);
-			TarReader reader([&bytes] { return bytes.next(); });
-			Worker worker = { number, layers_[number], reader };
+		for (size_t number; (number = next_++) < blobs_.size() && !pool_.stop;) {
+			Inflate bytes(blobs_[number], pool_.stop);
+			std::vector<char> piece(PIECE);
+			TarReader reader([&] {
+				return std::string_view(piece.data(),
+							bytes.read(piece.data(), piece.size()));
+			});
+			Worker worker = { number, layers_[number], bytes, reader };
 
 			read(worker);
 		}
@@ -68,25 +73,40 @@ class Unpacker {
 
 	void read(Worker &worker)
 	{
-		TarEntry entry;
-		std::string path;
+		const char *rule = nullptr;
+		std::string path, other;
 
 		try {
-			while (!pool_.stop && worker.reader.next(entry)) {
-				path = entry.path;
-				Item &item = add_item(worker.layer, entry);
-
-				if (item.kind == Item::Kind::file && item.node.is(S_IFREG) &&
-				    item.node.size)
-					content(worker, item);
-				path.clear();
-				pool_.files++;
+			try {
+				entries(worker, path);
+			} catch (const BrokenTar &broken) {
+				rule = broken.what();
 			}
-		} catch (const BrokenTar &broken) {
-			throw BadLayer(worker.number, path, 0, broken.what(),
-				       worker.reader.header());
+			/* What it should not be breaks rules too. */
+			other = worker.bytes.other_digest();
 		} catch (const std::system_error &failed) {
 			throw BadLayer(worker.number, {}, failed.code().value(), "");
+		}
+		if (!other.empty())
+			throw OtherDigest(worker.number, other);
+		if (rule)
+			throw BadLayer(worker.number, path, 0, rule, worker.reader.header());
+	}
+
+	/* `path`: that of what is read. */
+	void entries(Worker &worker, std::string &path)
+	{
+		TarEntry entry;
+
+		while (!pool_.stop && worker.reader.next(entry)) {
+			path = entry.path;
+			Item &item = add_item(worker.layer, entry);
+
+			if (item.kind == Item::Kind::file && item.node.is(S_IFREG) &&
+			    item.node.size)
+				content(worker, item);
+			path.clear();
+			pool_.files++;
 		}
 	}
 
@@ -159,7 +179,7 @@ class Unpacker {
 		});
 	}
 
-	const std::vector<int> &files_;
+	const std::vector<Blob> &blobs_;
 	unsigned threads_;
 	const Progress &progress_;
 	const Target *target_;
@@ -173,10 +193,10 @@ class Unpacker {
 
 } // namespace
 
-Tree unpack_layers(const std::vector<int> &files, unsigned threads, const Adjustment &how,
+Tree unpack_layers(const std::vector<Blob> &blobs, unsigned threads, const Adjustment &how,
 		   const Progress &progress, const Target *target)
 {
-	std::vector<Layer> layers = Unpacker(files, threads, progress, target).run();
+	std::vector<Layer> layers = Unpacker(blobs, threads, progress, target).run();
 
 	return merge_layers(layers, how);
 }

@@ -3,6 +3,7 @@
 #ifndef CFS_HOST_UNPACK_H
 #define CFS_HOST_UNPACK_H
 
+#include "blob.h"
 #include "layers.h"
 #include "pool.h"
 #include "scan.h"
@@ -12,9 +13,9 @@
 namespace cfs
 {
 
-/* Of the tar files that are open at these descriptors, the lowest layer first; each by one of
- * `threads` threads. `target` may be null. BadLayer. Unfit. */
-Tree unpack_layers(const std::vector<int> &layers, unsigned threads, const Adjustment &how,
+/* Of tar files, the lowest layer first; each by one of `threads` threads. `target` may be null.
+ * BadLayer. OtherDigest. Unfit. */
+Tree unpack_layers(const std::vector<Blob> &layers, unsigned threads, const Adjustment &how,
 		   const Progress &progress, const Target *target);
 
 } // namespace cfs

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* Layers that are taken make an image, which the reader takes; in whatever pieces they come. */
+/* Layers that are taken make an image, which the reader takes; in whatever pieces they come. And
+ * an archive has the same members, whether it is read whole or by their places. */
 #include "fuzz.h"
+#include "host/archive.h"
 #include "host/format.h"
 #include "host/layers.h"
 #include "host/report.h"
@@ -97,6 +99,34 @@ std::string made(std::string_view text, size_t piece, const cfs::Adjustment &how
 	return said;
 }
 
+/* The members, a line each, or the rule that is broken; read whole, or by their places. */
+std::string listed(std::string_view text, bool skips)
+{
+	size_t place = 0;
+	std::string said;
+	auto bytes = [&] {
+		std::string_view some =
+			text.substr(std::min(place, text.size()), skips ? 513 : text.size());
+
+		place += some.size();
+		return some;
+	};
+	auto skip = [&](uint64_t size) { place += size; };
+
+	try {
+		for (const cfs::Member &one :
+		     cfs::list_members(bytes, skips ? cfs::Skip(skip) : cfs::Skip(), 4)) {
+			PROMISE(one.offset + one.size <= text.size());
+			said += one.path + ' ' + std::to_string(one.offset) + ' ' +
+				std::to_string(one.size) + ' ' + std::to_string(one.is_file) + '\n';
+		}
+		said += "all\n";
+	} catch (const cfs::BrokenTar &) {
+		said = "broken"; /* where something is cut, one says this and one that */
+	}
+	return said;
+}
+
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -108,5 +138,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	other.excluded = { "/d/*" };
 	PROMISE(made(text, 4096, plain) == made(text, 100, plain));
 	(void)made(text, 513, other);
+	PROMISE(listed(text, true) == listed(text, false));
 	return 0;
 }

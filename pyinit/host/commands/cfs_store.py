@@ -213,10 +213,10 @@ def _add_image(parser: VerbParser) -> None:
         store_image.image,
         "make an image of a directory, of a container's layers, or from a text",
         description="Makes an image of a directory, of tar files, which are the layers of a "
-        "container's root, the lowest one first, or from a text in the format of "
-        "composefs-dump(5), byte for byte as mkcomposefs 1.0.8 makes it. It is read back before it "
-        "gets its name. With --object-store the contents and the image go into a store, each file "
-        "read once.",
+        "container's root, the lowest one first, of a container image in the layout of OCI, or "
+        "from a text in the format of composefs-dump(5), byte for byte as mkcomposefs 1.0.8 makes "
+        "it. It is read back before it gets its name. With --object-store the contents and the "
+        "image go into a store, each file read once.",
     )
     verb.add_argument(
         "--object-store", metavar="DIR", type=_path, help="put objects and image into this store"
@@ -246,6 +246,11 @@ def _add_image(parser: VerbParser) -> None:
     verb.add_argument(
         "--selinux", metavar="FILE", type=_path, help="labels by this file_contexts of a policy"
     )
+    verb.add_argument(
+        "--platform",
+        metavar="OS/ARCH",
+        help="of a container image, the one for this machine, as linux/arm64 (default: for ours)",
+    )
     verb.add_argument("--owner", choices=["root"], help="all files are root's")
     verb.add_argument(
         "--clamp-mtime",
@@ -266,7 +271,8 @@ def _add_image(parser: VerbParser) -> None:
         "sources",
         metavar="FILE|DIR",
         nargs="+",
-        help="the directory, the layers or the text; - is a text on standard input",
+        help="the directory, the layers or the text, - for one of them on standard input; or a "
+        "container image, as oci:DIR[:NAME] or oci-archive:FILE[:NAME]",
     )
 
 

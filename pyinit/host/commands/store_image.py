@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pyinit.host.commands.command import say, warn
 from pyinit.host.commands.progress import rates
 from pyinit.host.commands.store_verbs import NAME, tell, warn_unsealed
-from pyinit.initrd.report.errors import EXIT_OK, UsageError, printable
+from pyinit.initrd.report.errors import EXIT_OK, Refused, UsageError, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pyinit.host.store.changes import Changes
     from pyinit.host.store.fights import Content
     from pyinit.host.store.image import Image
+    from pyinit.host.store.layers import Parts
+    from pyinit.host.store.oci_text import Platform
 
 Progress = Callable[[int, int], object]
 
@@ -95,15 +97,22 @@ class _Job:
     """What the options say of what the image is made of."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        from pyinit.host.store import layers, make_image
+        from pyinit.host.store import layers, make_image, oci, stdin
 
-        self._sources = options.sources
+        self._sources = [str(source) for source in options.sources]
+        self._input = self._container = None
         self._is_tree = self._is_layers = False
-        if len(self._sources) > 1:
-            for source in self._sources:
-                if source == make_image.STDIN or make_image.is_tree(source):
-                    raise UsageError("usage", source, "one of several sources", "tar files")
+        for source in self._sources:
+            self._container = oci.parse(source)
+            is_one = self._container is not None or source == stdin.NAME
+            if len(self._sources) > 1 and (is_one or make_image.is_tree(source)):
+                raise UsageError("usage", source, "one of several sources", "tar files")
+        self._platform = _platform(options, is_container=self._container is not None)
+        if len(self._sources) > 1 or self._container is not None:
             self._is_layers = True
+        elif self.name == stdin.NAME:
+            self._input = stdin.Input()
+            self._is_layers = self._input.is_tar
         else:
             self._is_tree = make_image.is_tree(self.name)
             self._is_layers = not self._is_tree and layers.is_tar(self.name)
@@ -114,19 +123,31 @@ class _Job:
     @property
     def name(self) -> str:
         """Of the layers the last one."""
-        return str(self._sources[-1])
+        return self._sources[-1]
 
     @property
     def is_text(self) -> bool:
         """A text says itself what each file is, and has no contents."""
         return not self._is_tree and not self._is_layers
 
+    def _layers(self) -> Parts:
+        from pyinit.host.store import layers, oci
+
+        if self._container is not None:
+            return oci.layers(self._container, self._platform)
+        return layers.files(self._sources) if self._input is None else self._input.layers()
+
     def made(self, progress: Progress) -> bytes:
         """The image."""
         from pyinit.host.store import layers, make_image
 
         if self._is_layers:
-            return layers.make(self._sources, self._versions, progress, self._changes)
+            return _root(
+                layers.make(self._layers(), self._versions, progress, self._changes), self.name
+            )
+        if self._input is not None:
+            text = self._input.text(make_image.TEXT_LIMIT + 1)
+            return make_image.of_text(text, self.name, self._versions)
         return make_image.make(self.name, *self._versions, progress, self._changes)
 
     def compare(self, program: Path | None, made: bytes) -> None:
@@ -152,8 +173,35 @@ class _Job:
         from pyinit.host.store import layers, make_image
 
         if self._is_layers:
-            return layers.add(adder, self._sources, self._versions, self._changes)
+            return _root(
+                layers.add(adder, self._layers(), self._versions, self._changes), self.name
+            )
         return make_image.add(adder, self.name, *self._versions, self._changes)
+
+
+def _root(made: bytes, source: str) -> bytes:
+    """An image of layers. Refused: what is in it is no root, but an archive of one."""
+    from pyinit.host.store import make_image
+
+    image = make_image.read(made, source)
+    if all(image.list(name, lambda _: None) for name in ("oci-layout", "index.json", "blobs")):
+        found = "an OCI archive, and no layer"
+        raise Refused("source", source, found, "oci-archive:FILE, and not compressed")
+    return made
+
+
+def _platform(options: argparse.Namespace, *, is_container: bool) -> Platform | None:
+    from pyinit.host.store import oci_text
+
+    if options.platform is None:
+        return None
+    if not is_container:
+        raise UsageError("usage", "--platform", "no container image", "oci:DIR or oci-archive:FILE")
+    try:
+        return oci_text.Platform.parse(options.platform)
+    except ValueError:
+        found = options.platform
+        raise UsageError("usage", "--platform", found, "OS/ARCHITECTURE, linux/arm64") from None
 
 
 def _warn(image: Image, content: Content) -> None:

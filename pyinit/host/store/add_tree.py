@@ -53,18 +53,19 @@ class TreeAdder(Adder):
             )  # fmt: skip
 
     def add_layers(
-        self, fds: list[int], versions: tuple[int, int], how: _cfshost.Adjustment
+        self, layers: list[_cfshost.Part], versions: tuple[int, int], how: _cfshost.Adjustment
     ) -> bytes:
-        """The same of tar files that are open, the lowest layer first. _cfshost.BadLayer."""
-        with self._receiver(Path()) as to:
+        """The same of tar files, the lowest layer first. _cfshost.BadLayer, OtherDigest."""
+        with self._receiver(Path(), len(layers)) as to:
             return _cfshost.store_layers(
-                fds, to.directory, cores(), *versions, how, not has_procfs(), to.prefix, to.limit,
-                self.progress, to.take,
+                layers, to.directory, cores(), *versions, how, not has_procfs(), to.prefix,
+                to.limit, self.progress, to.take,
             )  # fmt: skip
 
     @contextmanager
-    def _receiver(self, source: Path) -> Iterator[_Receiver]:
-        """What takes the copies of the engine. All are named in the end."""
+    def _receiver(self, source: Path, held: int = 0) -> Iterator[_Receiver]:
+        """What takes the copies of the engine. All are named in the end. `held`: descriptors that
+        the caller has open."""
         if self.store.algorithm not in (None, _cfs.SHA256):
             found = f"a repository of {ALGORITHMS[self.store.algorithm or 0]}"
             raise Refused("store", str(self.store.path), found, "sha256, as these images have it")
@@ -85,7 +86,7 @@ class TreeAdder(Adder):
                 )
 
             # Each thread has a directory and a file open too.
-            limit = max(1, room - 4 * cores())
+            limit = max(1, room - 4 * cores() - held)
             yield _Receiver(directory, os.urandom(8).hex(), limit, take)
             naming.settle()
 

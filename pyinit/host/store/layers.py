@@ -6,7 +6,8 @@ from __future__ import annotations
 import _cfshost
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import NamedTuple
 
 from pyinit.host.failure import system_failure
 from pyinit.host.store.add_tree import TreeAdder
@@ -14,10 +15,29 @@ from pyinit.host.store.changes import AS_IT_IS, Changes
 from pyinit.host.store.check import cores
 from pyinit.initrd.report.errors import Refused, SystemFailure
 
-_BLOCK = 512
+BLOCK = 512
 _SUM = slice(148, 156)
 _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 """Of gzip and zstd."""
+_SHA256_SIZE = 32
+
+
+class Part(NamedTuple):
+    """An open file, or a part of one. `name` is for messages."""
+
+    fd: int
+    name: str
+    start: bytes = b""
+    """What of it has been read already."""
+    offset: int | None = None
+    """Where it begins; None: all that comes."""
+    size: int = 0
+    digest: bytes = b""
+    """Raw, of SHA-256 or SHA-512: what it has to have. Empty: nobody has said."""
+
+
+Parts = AbstractContextManager[Sequence[Part]]
+"""Layers that are open, the lowest one first."""
 
 
 def is_tar(path: str) -> bool:
@@ -25,14 +45,19 @@ def is_tar(path: str) -> bool:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         try:
-            block = os.pread(fd, _BLOCK, 0)
+            block = os.pread(fd, BLOCK, 0)
         finally:
             os.close(fd)
     except OSError:
         return False  # whoever reads it says so
+    return begins_tar(block)
+
+
+def begins_tar(block: bytes) -> bool:
+    """The same of its first BLOCK bytes, or of all where there are less."""
     if block.startswith(_COMPRESSED):
         return True
-    if len(block) < _BLOCK:
+    if len(block) < BLOCK:
         return False
     field = block[_SUM].strip(b" \0")
     total = sum(block) - sum(block[_SUM]) + 8 * ord(" ")
@@ -40,52 +65,65 @@ def is_tar(path: str) -> bool:
 
 
 def make(
-    paths: Sequence[str],
+    layers: Parts,
     versions: tuple[int, int],
     progress: Callable[[int, int], object],
     changes: Changes = AS_IT_IS,
 ) -> bytes:
-    """The image of layers, the lowest one first. SystemFailure: one cannot be read. Refused: it is
-    broken, or no image can be made of it."""
-    with _opened(paths) as fds, _told(paths):
+    """Their image. SystemFailure: one cannot be read. Refused: it is broken, or not what it should
+    be, or no image can be made of it."""
+    with layers as parts, _told(parts):
         adjustment = changes.adjustment()
-        return _cfshost.image_of_layers(fds, cores(), *versions, adjustment, progress)
+        return _cfshost.image_of_layers(_raw(parts), cores(), *versions, adjustment, progress)
 
 
 def add(
     adder: TreeAdder,
-    paths: Sequence[str],
+    layers: Parts,
     versions: tuple[int, int],
     changes: Changes = AS_IT_IS,
 ) -> bytes:
     """The same, and all contents have been added to a store then: those too that a layer above
     replaces. As for make(), and what TreeAdder.add_layers() has."""
-    with _opened(paths) as fds, _told(paths):
-        return adder.add_layers(fds, versions, changes.adjustment())
+    with layers as parts, _told(parts):
+        return adder.add_layers(_raw(parts), versions, changes.adjustment())
+
+
+def _raw(parts: Sequence[Part]) -> list[_cfshost.Part]:
+    return [(part.fd, part.start, part.offset, part.size, part.digest) for part in parts]
 
 
 @contextmanager
-def _opened(paths: Sequence[str]) -> Iterator[list[int]]:
+def files(paths: Sequence[str]) -> Iterator[list[Part]]:
+    """Tar files. SystemFailure: one cannot be opened."""
     with ExitStack() as stack:
-        fds = []
+        parts = []
         for path in paths:
             try:
-                fds.append(os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+                fd = os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
             except OSError as error:
                 raise system_failure(error, path) from None
-            stack.callback(os.close, fds[-1])
-        yield fds
+            stack.callback(os.close, fd)
+            parts.append(Part(fd, path))
+        yield parts
 
 
 @contextmanager
-def _told(paths: Sequence[str]) -> Iterator[None]:
+def _told(parts: Sequence[Part]) -> Iterator[None]:
     try:
         yield
     except _cfshost.Unfit as broken:
-        raise Refused("source", paths[-1], f"no image can be made: {broken.args[0]}") from None
+        name = parts[-1].name
+        raise Refused("source", name, f"no image can be made: {broken.args[0]}") from None
+    except _cfshost.OtherDigest as other:
+        layer, raw = other.args
+        part = parts[layer]
+        digest = _digest(raw)
+        found = f"content with {digest}"
+        raise Refused("source", part.name, found, _digest(part.digest)) from None
     except _cfshost.BadLayer as broken:
         layer, inside, number, rule, at = broken.args
-        path, name = paths[layer], os.fsdecode(inside)
+        path, name = parts[layer].name, os.fsdecode(inside)
         if number and rule:
             error = OSError(number, os.strerror(number))
             failure = system_failure(error, f"{path}: {name}")
@@ -97,3 +135,8 @@ def _told(paths: Sequence[str]) -> Iterator[None]:
             place = f"{path}: {name}"
             raise Refused("source", place, f"no image can be made: {rule}") from None
         raise Refused("source", path, f"at byte {at}: {rule}", "a layer: a tar file") from None
+
+
+def _digest(raw: bytes) -> str:
+    algorithm = "sha256" if len(raw) == _SHA256_SIZE else "sha512"
+    return f"{algorithm}:{raw.hex()}"

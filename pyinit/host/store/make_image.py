@@ -10,7 +10,6 @@ from __future__ import annotations
 import _cfs
 import _cfshost
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +28,6 @@ TEXT_LIMIT = 1 << 31
 VERSIONS = (0, 1)
 """Of the format, as composefs numbers it: 1 came with other marks of whiteouts."""
 
-STDIN = "-"
 _EXPECTED = "a text as of composefs-dump(5)"
 
 
@@ -43,7 +41,7 @@ def make(
     progress: Progress = lambda _, __: None,
     changes: Changes = AS_IT_IS,
 ) -> bytes:
-    """The image of the directory `source`, or of the text in that file or on stdin ("-").
+    """The image of the directory `source`, or of the text in that file.
 
     Its version is the lowest from `least` to `most` that the files need. Without both, all are
     tried; with one, the other is 0 or the same, as mkcomposefs has it. `progress(files, bytes)`:
@@ -53,10 +51,18 @@ def make(
     chosen = versions(least, most, changes)
     with _told(source):
         if not is_tree(source):
-            return _cfshost.make_image(_read(source), *chosen)
+            return of_text(_read(source), source, chosen)
         with _opened(source) as fd:
             adjustment = changes.adjustment()
             return _cfshost.image_of_tree(fd, cores(), *chosen, adjustment, progress)
+
+
+def of_text(text: bytes, source: str, chosen: tuple[int, int]) -> bytes:
+    """That of a text, which `source` names in messages. Refused."""
+    if len(text) > TEXT_LIMIT:
+        raise Refused("source", source, f"over {TEXT_LIMIT} bytes", _EXPECTED)
+    with _told(source):
+        return _cfshost.make_image(text, *chosen)
 
 
 def add(
@@ -75,7 +81,7 @@ def add(
 
 def is_tree(source: str) -> bool:
     """Is it a directory, and no text?"""
-    return source != STDIN and os.path.isdir(source)
+    return os.path.isdir(source)
 
 
 def versions(least: int | None, most: int | None, changes: Changes = AS_IT_IS) -> tuple[int, int]:
@@ -118,14 +124,8 @@ def _told(source: str) -> Iterator[None]:
 
 
 def _read(source: str) -> bytes:
-    if source == STDIN:
-        text = sys.stdin.buffer.read(TEXT_LIMIT + 1)
-    else:
-        with open(source, "rb") as file:
-            text = file.read(TEXT_LIMIT + 1)
-    if len(text) > TEXT_LIMIT:
-        raise Refused("source", source, f"over {TEXT_LIMIT} bytes", _EXPECTED)
-    return text
+    with open(source, "rb") as file:
+        return file.read(TEXT_LIMIT + 1)
 
 
 def digest(made: bytes) -> Digest:

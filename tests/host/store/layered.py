@@ -40,7 +40,7 @@ def written(place: Path, parts: Sequence[bytes]) -> list[str]:
 def image(paths: Sequence[str], changes: Changes | None = None) -> bytes:
     changes = changes or Changes()
     versions = make_image.versions(None, None, changes)
-    made = layers.make(paths, versions, lambda _, __: None, changes)
+    made = layers.make(layers.files(paths), versions, lambda _, __: None, changes)
     make_image.check(made)
     return made
 

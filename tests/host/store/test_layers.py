@@ -61,8 +61,10 @@ def root(tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize("rule", BROKEN)
 def test_a_broken_rule(tmp_path: Path, capfd: Capture, rule: str) -> None:
     paths = written(tmp_path, BROKEN[rule].split(NEXT))
-    with pytest.raises(_cfshost.BadLayer) as caught, reader._opened(paths) as fds:
-        _cfshost.image_of_layers(fds, 1, 0, 1, _cfshost.Adjustment(), lambda _, __: None)
+    with pytest.raises(_cfshost.BadLayer) as caught, reader.files(paths) as parts:
+        _cfshost.image_of_layers(
+            reader._raw(parts), 1, 0, 1, _cfshost.Adjustment(), lambda _, __: None
+        )
     assert caught.value.args[3] == rule
     # Two of them: whatever one is, it is taken for a tar file.
     empty = str(tmp_path / "empty.tar")
@@ -183,9 +185,11 @@ def test_changes(root: list[str]) -> None:
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_however_many_threads(root: list[str], threads: int) -> None:
     expected = image(root)
-    with reader._opened(root * 1) as fds:
+    with reader.files(root) as parts:
         adjustment = _cfshost.Adjustment()
-        made = _cfshost.image_of_layers(fds, threads, 0, 1, adjustment, lambda _, __: None)
+        made = _cfshost.image_of_layers(
+            reader._raw(parts), threads, 0, 1, adjustment, lambda _, __: None
+        )
     assert made == expected
 
 
@@ -212,7 +216,7 @@ def test_into_a_store(root: list[str], tmp_path: Path, kernel: Kernel, capfd: Ca
 def added(store: Path, paths: list[str], progress: Any = lambda _, __: None) -> bytes:
     adder = add_tree.TreeAdder(Store(store), "off", progress)
     try:
-        return reader.add(adder, paths, (0, 1))
+        return reader.add(adder, reader.files(paths), (0, 1))
     finally:
         adder.finish()
 

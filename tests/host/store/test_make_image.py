@@ -2,16 +2,13 @@
 """`cfs-store image`: the bytes that mkcomposefs makes, or one line and nothing."""
 
 import _cfshost
-import io
 import os
 import re
 import stat
-import sys
 import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -52,14 +49,6 @@ def test_what_it_prints(text: Path, tmp_path: Path, capfd: Capture) -> None:
     assert sorted(os.listdir(tmp_path)) == ["dump", "image"]
     main(["measure", str(out)])
     assert capfd.readouterr().out == f"{digest}\n"
-
-
-def test_stdin(text: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
-    assert run(text, "--digest-only") == 0
-    expected = capfd.readouterr().out
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(WHOLE)))
-    assert run("-", "--digest-only") == 0
-    assert capfd.readouterr().out == expected
 
 
 def test_wrong_use(text: Path, tmp_path: Path, capfd: Capture) -> None:

@@ -80,9 +80,10 @@ def test_of_layers(tmp_path: Path, contexts: Path) -> None:
     path = tmp_path / "tar"
     own = (b"SCHILY.xattr.security.selinux", b"system_u:object_r:own_t:s0\0")
     files = (b"usr/none", b"usr/bin/a")
-    parts = [tar_seeds.records(own) + tar_seeds.file(name) for name in files]
-    path.write_bytes(b"".join(parts) + tar_seeds.END)
-    made = layers.make([str(path)], (0, 1), lambda _, __: None, Changes(contexts=contexts))
+    entries = [tar_seeds.records(own) + tar_seeds.file(name) for name in files]
+    path.write_bytes(b"".join(entries) + tar_seeds.END)
+    parts = layers.files([str(path)])
+    made = layers.make(parts, (0, 1), lambda _, __: None, Changes(contexts=contexts))
     found = given(made)
     assert (found[b"/usr/none"], found[b"/usr/bin/a"]) == (b"own_t", b"bin_t")
 
