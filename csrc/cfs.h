@@ -55,6 +55,19 @@ enum { /* TPM_ALG_ID of the TPM 2.0 library specification, part 2 */
  * -EPROTONOSUPPORT: another algorithm. */
 int cfs_sha(uint16_t bank, const uint8_t *data, size_t size, uint8_t out[CFS_DIGEST_MAX]);
 
+struct cfs_sha {
+	uint64_t size;
+	uint64_t large[8]; /* SHA-384, SHA-512 */
+	uint32_t small[8]; /* SHA-1 (five of them), SHA-256 */
+	uint8_t pending[128];
+	uint8_t algorithm;
+};
+
+/* The same in parts: begin gives the digest's size or -EPROTONOSUPPORT, end that size. */
+int cfs_sha_begin(struct cfs_sha *state, uint16_t bank);
+void cfs_sha_add(struct cfs_sha *state, const uint8_t *data, size_t size);
+int cfs_sha_end(struct cfs_sha *state, uint8_t out[CFS_DIGEST_MAX]);
+
 /* ---- verity.c: what the kernel measured ----------------------------------------------------- */
 
 /* FS_IOC_MEASURE_VERITY, of ext4, btrfs and f2fs only: elsewhere (FUSE) it may be a program that
@@ -124,6 +137,58 @@ int cfs_pe_parse_fd(int fd, struct cfs_pe *out, const char **why);
 int cfs_pe_section_read_fd(int fd, const struct cfs_pe *pe, uint32_t index, void *buffer,
 			   size_t capacity);
 
+/* ---- authenticode.c: a UKI that is read once ------------------------------------------------- */
+
+enum {
+	CFS_UKI_CHUNK = 32768,   /* bytes read at once; the headers are within the first */
+	CFS_PAYLOAD_MAX = 4096,
+};
+
+struct cfs_uki {
+	struct cfs_pe pe;
+	uint8_t hash[CFS_DIGEST_MAX]; /* Authenticode: what firmware measures when it loads the file */
+	uint8_t sections[CFS_PE_SECTIONS_MAX][CFS_DIGEST_MAX]; /* hash of the VirtualSize bytes */
+	int payload_size; /* of `.cfsdig` of the profile, else of the base; -ENOENT: neither has it */
+	uint8_t payload[CFS_PAYLOAD_MAX];
+};
+
+/* Reads each byte but those of the certificates once, in their order, and takes all from that. The
+ * hash is that of the whole file only where it has no gaps, so one with gaps is refused; and one
+ * with headers over CFS_UKI_CHUNK. Errors as of cfs_pe_parse() and cfs_pe_find(); -EMSGSIZE without
+ * *why: a payload that is too large; -EPROTONOSUPPORT: not a bank. */
+int cfs_uki_parse(cfs_pe_read read, void *context, uint64_t file_size, uint16_t bank, int profile,
+		  struct cfs_uki *out, const char **why);
+
+/* ---- eventlog.c: what firmware and stub measured --------------------------------------------- */
+
+enum {
+	CFS_LOG_MAX = 16 << 20,
+	CFS_LOG_EVENTS_MAX = 64, /* of PCR 11 */
+};
+
+struct cfs_log_events {
+	uint64_t at; /* where in the log the last event begins that was looked at */
+	uint8_t pcr_4[CFS_DIGEST_MAX]; /* as the TPM has it after these events */
+	uint8_t pcr_11[CFS_DIGEST_MAX];
+	bool has_image;
+	uint8_t image[CFS_DIGEST_MAX]; /* the last application of PCR 4 before PCR 11's first event */
+	uint32_t count;
+	uint8_t events[CFS_LOG_EVENTS_MAX][CFS_DIGEST_MAX]; /* of PCR 11 */
+};
+
+/* The log of the TCG's PC Client Platform Firmware Profile, as far as PCR 4 and 11 of one bank go,
+ * little-endian and whole. -EBADMSG: a rule is broken, *why names it; -EPROTONOSUPPORT: not a bank.
+ */
+int cfs_log_parse(const uint8_t *log, size_t size, uint16_t bank, struct cfs_log_events *out,
+		  const char **why);
+
+/* ---- proof.c: is it that file which measured itself? ----------------------------------------- */
+
+/* Do the events of PCR 11 tell of the sections of the UKI's profile, each once, and of no other?
+ * 0, or -EBADMSG: *why says what differs; `name` (9 bytes) is the section's, or empty. */
+int cfs_proof_sections(const struct cfs_uki *uki, const struct cfs_log_events *log, uint16_t bank,
+		       int profile, char name[9], const char **why);
+
 /* ---- confined.c: the same, by a child that may do nothing else ------------------------------- */
 
 enum {
@@ -139,6 +204,21 @@ enum {
  * thread waits for all children. */
 int cfs_pe_section_read_confined(int fd, const char *name, int profile, void *buffer,
 				 size_t capacity, char why[CFS_WHY_MAX]);
+
+struct cfs_uki_proof {
+	uint8_t pcr_4[CFS_DIGEST_MAX], pcr_11[CFS_DIGEST_MAX]; /* by the log */
+	uint8_t hash[CFS_DIGEST_MAX];                          /* of the UKI */
+	uint8_t image[CFS_DIGEST_MAX];                         /* as of struct cfs_log_events */
+	uint8_t has_image;
+	int32_t payload_size; /* or -ENOENT */
+	uint8_t payload[CFS_PAYLOAD_MAX];
+	char sections[CFS_WHY_MAX]; /* what differs between PCR 11's events and the file, or empty */
+};
+
+/* What is to be compared, of the event log and of the UKI that this profile was booted from: as
+ * cfs_log_parse(), cfs_uki_parse() and cfs_proof_sections() give it, by such a process. */
+int cfs_uki_prove_confined(int fd, int profile, uint16_t bank, const uint8_t *log, size_t log_size,
+			   struct cfs_uki_proof *out, char why[CFS_WHY_MAX]);
 
 /* ---- image.c: the first bytes of a composefs image ------------------------------------------ */
 

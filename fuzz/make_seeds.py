@@ -10,7 +10,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from . import binary_seeds, dump_seeds, erofs_seeds, pe_seeds, tar_seeds, text_seeds
+from . import (
+    binary_seeds,
+    dump_seeds,
+    erofs_seeds,
+    pe_seeds,
+    proof_seeds,
+    tar_seeds,
+    text_seeds,
+)
 from .parsers import HERE, PARSERS
 
 SEEDS = HERE / "seeds"
@@ -24,6 +32,9 @@ MAKERS: dict[str, Callable[[], list[bytes]]] = {
     "dump": dump_seeds.dump,
     "tar": tar_seeds.tar,
     "sha": binary_seeds.sha,
+    "eventlog": proof_seeds.eventlog,
+    "authenticode": proof_seeds.authenticode,
+    "proof": proof_seeds.proof,
     "payload": text_seeds.payload,
     "config": text_seeds.config,
     "cmdline": text_seeds.cmdline,

@@ -54,6 +54,9 @@ PARSERS = {
         Parser("image", ("csrc/parse/image.c",)),
         Parser("pe", ("csrc/parse/pe.c", "csrc/system/pe_file.c"), 200, 1 << 18, ("pe_mutator.c",)),
         Parser("sha", ("csrc/parse/sha.c",), max_length=600),
+        Parser("eventlog", ("csrc/parse/eventlog.c",)),
+        Parser("authenticode", ("csrc/parse/authenticode.c",), max_length=1 << 17),
+        Parser("proof", ("csrc/parse/proof.c",), max_length=1 << 16),
         Parser("erofs", ("csrc/host/erofs.cc", "csrc/host/report.cc"), 200, 1 << 16),
         Parser("dump", tuple(f"csrc/host/{name}.cc" for name in ("dump", "tree", "writer")), 150),
         Parser(

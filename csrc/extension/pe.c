@@ -129,9 +129,34 @@ static PyObject *pe_section_read(PyObject *module, PyObject *args)
 	return result;
 }
 
+static PyObject *uki_prove(PyObject *module, PyObject *args)
+{
+	struct cfs_uki_proof proof;
+	uint8_t unused[CFS_DIGEST_MAX];
+	int fd, profile, error;
+	char why[CFS_WHY_MAX];
+	const char *log;
+	Py_ssize_t length, size;
+	uint16_t bank;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "iiO&y#:uki_prove", &fd, &profile, to_u16, &bank, &log, &length))
+		return NULL;
+	UNLOCKED(error, cfs_uki_prove_confined(fd, profile, bank, (const uint8_t *)log,
+					       (size_t)length, &proof, why));
+	if (error < 0)
+		return fail(error, why, NULL);
+	size = cfs_sha(bank, NULL, 0, unused);
+	return Py_BuildValue("y#y#y#y#sy#", proof.pcr_4, size, proof.pcr_11, size, proof.hash, size,
+			     proof.has_image ? proof.image : NULL, size, proof.sections,
+			     proof.payload_size > 0 ? proof.payload : NULL,
+			     (Py_ssize_t)proof.payload_size);
+}
+
 PyMethodDef pe_methods[] = {
 	{ "pe_parse", pe_parse, METH_VARARGS, NULL },
 	{ "pe_find", pe_find, METH_VARARGS, NULL },
 	{ "pe_section_read", pe_section_read, METH_VARARGS, NULL },
+	{ "uki_prove", uki_prove, METH_VARARGS, NULL },
 	{ NULL, NULL, 0, NULL },
 };

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* FIPS 180-4, of whole messages in memory. They are short, so the code is small and not fast. */
+/* FIPS 180-4. The code is small; SHA-256 alone, by which whole UKIs are hashed, is also quick. */
 
 /* Fractional parts of the cube roots of the first eighty primes; SHA-256 has the upper halves. */
 static const uint64_t cubes[80] = {
@@ -40,11 +40,6 @@ static const uint64_t first_384[8] = {
 	0x67332667ffc00b31, 0x8eb44a8768581511, 0xdb0c2e0d64f98fa7, 0x47b5481dbefa4fa4,
 };
 
-struct state {
-	uint32_t small[8]; /* SHA-1 (five of them) and SHA-256 */
-	uint64_t large[8];
-};
-
 static uint64_t big_endian(const uint8_t *at, size_t size)
 {
 	uint64_t value = 0;
@@ -72,7 +67,7 @@ static uint64_t right64(uint64_t value, int count)
 	return value >> count | value << (64 - count);
 }
 
-static void sha1_block(struct state *state, const uint8_t *block)
+static void sha1_block(struct cfs_sha *state, const uint8_t *block)
 {
 	static const uint32_t constants[4] = { 0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6 };
 	uint32_t *s = state->small, v[5], w[80];
@@ -97,9 +92,9 @@ static void sha1_block(struct state *state, const uint8_t *block)
 		s[i] += v[i];
 }
 
-static void sha256_block(struct state *state, const uint8_t *block)
+static void sha256_block(struct cfs_sha *state, const uint8_t *block)
 {
-	uint32_t *s = state->small, v[8], w[64];
+	uint32_t *s = state->small, w[64];
 
 	for (size_t t = 0; t < 64; t++) {
 		if (t < 16) {
@@ -111,23 +106,35 @@ static void sha256_block(struct state *state, const uint8_t *block)
 			       (right32(b, 17) ^ right32(b, 19) ^ b >> 10);
 		}
 	}
-	memcpy(v, s, sizeof(v));
-	for (size_t t = 0; t < 64; t++) {
-		uint32_t a = v[0], e = v[4];
-		uint32_t one = v[7] + (right32(e, 6) ^ right32(e, 11) ^ right32(e, 25)) +
-			       ((e & v[5]) ^ (~e & v[6])) + (uint32_t)(cubes[t] >> 32) + w[t];
-		uint32_t two = (right32(a, 2) ^ right32(a, 13) ^ right32(a, 22)) +
-			       ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
+	/* In eight variables and not in an array, which would be moved in memory: twice as fast. */
+	uint32_t a = s[0], b = s[1], c = s[2], d = s[3], e = s[4], f = s[5], g = s[6], h = s[7];
 
-		memmove(v + 1, v, 7 * sizeof(*v));
-		v[4] += one;
-		v[0] = one + two;
+	for (size_t t = 0; t < 64; t++) {
+		uint32_t one = h + (right32(e, 6) ^ right32(e, 11) ^ right32(e, 25)) +
+			       (g ^ (e & (f ^ g))) + (uint32_t)(cubes[t] >> 32) + w[t];
+		uint32_t two = (right32(a, 2) ^ right32(a, 13) ^ right32(a, 22)) +
+			       ((a & b) ^ (c & (a ^ b)));
+
+		h = g;
+		g = f;
+		f = e;
+		e = d + one;
+		d = c;
+		c = b;
+		b = a;
+		a = one + two;
 	}
-	for (size_t i = 0; i < 8; i++)
-		s[i] += v[i];
+	s[0] += a;
+	s[1] += b;
+	s[2] += c;
+	s[3] += d;
+	s[4] += e;
+	s[5] += f;
+	s[6] += g;
+	s[7] += h;
 }
 
-static void sha512_block(struct state *state, const uint8_t *block)
+static void sha512_block(struct cfs_sha *state, const uint8_t *block)
 {
 	uint64_t *s = state->large, v[8], w[80];
 
@@ -160,7 +167,7 @@ static void sha512_block(struct state *state, const uint8_t *block)
 static const struct algorithm {
 	uint16_t name;
 	uint8_t digest, block, word;
-	void (*compress)(struct state *state, const uint8_t *block);
+	void (*compress)(struct cfs_sha *state, const uint8_t *block);
 } algorithms[] = {
 	{ CFS_BANK_SHA1, 20, 64, 4, sha1_block },
 	{ CFS_BANK_SHA256, 32, 64, 4, sha256_block },
@@ -168,42 +175,70 @@ static const struct algorithm {
 	{ CFS_BANK_SHA512, 64, 128, 8, sha512_block },
 };
 
-static void begin(struct state *state, uint16_t name)
+int cfs_sha_begin(struct cfs_sha *state, uint16_t bank)
 {
 	static const uint32_t sha1[5] = {
 		0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0,
 	};
-
-	memcpy(state->large, name == CFS_BANK_SHA384 ? first_384 : first_512, sizeof(first_512));
+	state->algorithm = 0;
+	while (algorithms[state->algorithm].name != bank)
+		if (++state->algorithm == sizeof(algorithms) / sizeof(*algorithms))
+			return -EPROTONOSUPPORT;
+	state->size = 0;
+	memcpy(state->large, bank == CFS_BANK_SHA384 ? first_384 : first_512, sizeof(first_512));
 	for (size_t i = 0; i < 8; i++)
 		state->small[i] = (uint32_t)(first_512[i] >> 32);
-	if (name == CFS_BANK_SHA1)
+	if (bank == CFS_BANK_SHA1)
 		memcpy(state->small, sha1, sizeof(sha1));
+	return algorithms[state->algorithm].digest;
+}
+
+void cfs_sha_add(struct cfs_sha *state, const uint8_t *data, size_t size)
+{
+	const struct algorithm *used = &algorithms[state->algorithm];
+	size_t held = state->size % used->block;
+
+	if (size == 0)
+		return;
+	state->size += size;
+	if (held > 0) {
+		size_t more = used->block - held < size ? used->block - held : size;
+
+		memcpy(state->pending + held, data, more);
+		if (held + more < used->block)
+			return;
+		used->compress(state, state->pending);
+		data += more;
+		size -= more;
+	}
+	for (; size >= used->block; size -= used->block, data += used->block)
+		used->compress(state, data);
+	memcpy(state->pending, data, size);
+}
+
+int cfs_sha_end(struct cfs_sha *state, uint8_t out[CFS_DIGEST_MAX])
+{
+	const struct algorithm *used = &algorithms[state->algorithm];
+	uint64_t size = state->size;
+	uint8_t last[2 * 128] = { 0x80 };
+	/* One bit, zeros, and the length in bits: two words of it, the first is zero. */
+	size_t held = size % used->block;
+	size_t padding = (held + 1 + 2U * used->word <= used->block ? 1U : 2U) * used->block - held;
+
+	to_big_endian(size * 8, last + padding - 8, 8);
+	cfs_sha_add(state, last, padding);
+	for (size_t at = 0; at < used->digest; at += used->word)
+		to_big_endian(used->word == 4 ? state->small[at / 4] : state->large[at / 8], out + at,
+			      used->word);
+	return used->digest;
 }
 
 int cfs_sha(uint16_t bank, const uint8_t *data, size_t size, uint8_t out[CFS_DIGEST_MAX])
 {
-	const struct algorithm *used = algorithms;
-	uint8_t last[2 * 128] = { 0 };
-	struct state state;
-	size_t left, padded;
+	struct cfs_sha state;
 
-	while (used->name != bank)
-		if (++used == algorithms + sizeof(algorithms) / sizeof(*algorithms))
-			return -EPROTONOSUPPORT;
-	begin(&state, bank);
-	for (left = size; left >= used->block; left -= used->block, data += used->block)
-		used->compress(&state, data);
-	/* What is left, one bit, zeros, and the length in bits: two words of it, the first is zero. */
-	if (left > 0)
-		memcpy(last, data, left);
-	last[left] = 0x80;
-	padded = left + 1 + 2 * used->word <= used->block ? used->block : 2U * used->block;
-	to_big_endian((uint64_t)size * 8, last + padded - 8, 8);
-	for (size_t at = 0; at < padded; at += used->block)
-		used->compress(&state, last + at);
-	for (size_t at = 0; at < used->digest; at += used->word)
-		to_big_endian(used->word == 4 ? state.small[at / 4] : state.large[at / 8], out + at,
-			      used->word);
-	return used->digest;
+	if (cfs_sha_begin(&state, bank) < 0)
+		return -EPROTONOSUPPORT;
+	cfs_sha_add(&state, data, size);
+	return cfs_sha_end(&state, out);
 }

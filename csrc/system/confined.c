@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /*
- * A section of a UKI, read where a fault of the parser does no harm: by a child that can read that
- * one file, write to one pipe and end, and is killed for any other system call.
+ * A UKI, read where a fault of the parser does no harm: by a child that can read that one file,
+ * write to one pipe and end, and is killed for any other system call.
  *
  * The file lies on the ESP, which anybody with another system on the machine can write. Its
  * reader would be PID 1 with all privileges. The answer of the child is checked like the file.
@@ -38,7 +38,8 @@
 
 enum {
 	ERRNO_MAX = 4095,
-	CPU_SECONDS = 2, /* 96 headers take microseconds */
+	CPU_SECONDS = 2,     /* 96 headers take microseconds */
+	CPU_SLOW = 2 << 20,  /* bytes that any processor hashes twice in a second */
 };
 
 struct answer {
@@ -48,6 +49,18 @@ struct answer {
 };
 
 static const size_t ANSWER_HEAD = offsetof(struct answer, data);
+
+/* What the child does with the file: fills data and gives how much, or -errno and why. */
+struct job {
+	int (*run)(const struct job *job, int fd, uint64_t file_size, struct answer *answer);
+	const char *name;
+	int profile;
+	size_t capacity;
+	uint16_t bank;
+	const uint8_t *log;
+	size_t log_size;
+	unsigned long seconds;
+};
 
 static int allow_only(int in, int out)
 {
@@ -73,14 +86,14 @@ static int allow_only(int in, int out)
 	return sys_seccomp_filter(&program);
 }
 
-static int confine(int in, int out)
+static int confine(int in, int out, unsigned long seconds)
 {
-	static const struct {
+	const struct {
 		int resource;
 		unsigned long limit;
 	} limits[] = {
-		{ RLIMIT_CPU, CPU_SECONDS }, { RLIMIT_CORE, 0 },  { RLIMIT_FSIZE, 0 },
-		{ RLIMIT_NOFILE, 0 },        { RLIMIT_NPROC, 0 },
+		{ RLIMIT_CPU, seconds }, { RLIMIT_CORE, 0 },  { RLIMIT_FSIZE, 0 },
+		{ RLIMIT_NOFILE, 0 },    { RLIMIT_NPROC, 0 },
 	};
 
 	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
@@ -100,30 +113,67 @@ static int read_fd(void *context, uint64_t offset, void *to, size_t length)
 	return sys_pread_exact(*fd, to, length, offset);
 }
 
-static int read_section(int fd, uint64_t file_size, const char *name, int profile,
-			struct answer *answer, size_t capacity)
+static void explain(struct answer *answer, const char *what, const char *why)
+{
+	(void)snprintf(answer->why, sizeof(answer->why), "%s%s", what, why);
+}
+
+static int read_section(const struct job *job, int fd, uint64_t file_size, struct answer *answer)
 {
 	const char *why = NULL;
 	struct cfs_pe pe;
 	int r = cfs_pe_parse(read_fd, &fd, file_size, &pe, &why);
 
 	if (r >= 0)
-		r = cfs_pe_find(&pe, name, profile, &why);
+		r = cfs_pe_find(&pe, job->name, job->profile, &why);
 	if (r >= 0)
-		r = cfs_pe_section_read_fd(fd, &pe, (uint32_t)r, answer->data, capacity);
+		r = cfs_pe_section_read_fd(fd, &pe, (uint32_t)r, answer->data, job->capacity);
 	if (why != NULL)
-		(void)snprintf(answer->why, sizeof(answer->why), "%s", why);
+		explain(answer, "", why);
 	return r;
 }
 
-static void child(int in, int out, uint64_t file_size, const char *name, int profile,
-		  size_t capacity)
+/* The values, for who decides by them; whether they prove anything is not said here. */
+static int prove(const struct job *job, int fd, uint64_t file_size, struct answer *answer)
+{
+	struct cfs_uki_proof proof = { 0 };
+	const char *why = NULL;
+	struct cfs_log_events log;
+	struct cfs_uki uki;
+	char name[9];
+	int r = cfs_log_parse(job->log, job->log_size, job->bank, &log, &why);
+
+	if (why != NULL)
+		(void)snprintf(answer->why, sizeof(answer->why), "event log at byte %llu: %s",
+			       (unsigned long long)log.at, why);
+	if (r < 0)
+		return r;
+	r = cfs_uki_parse(read_fd, &fd, file_size, job->bank, job->profile, &uki, &why);
+	if (why != NULL)
+		explain(answer, "", why);
+	if (r < 0)
+		return r;
+	memcpy(proof.pcr_4, log.pcr_4, sizeof(log.pcr_4));
+	memcpy(proof.pcr_11, log.pcr_11, sizeof(log.pcr_11));
+	memcpy(proof.image, log.image, sizeof(log.image));
+	memcpy(proof.hash, uki.hash, sizeof(uki.hash));
+	proof.has_image = log.has_image;
+	proof.payload_size = uki.payload_size;
+	memcpy(proof.payload, uki.payload, sizeof(uki.payload));
+	if (cfs_proof_sections(&uki, &log, job->bank, job->profile, name, &why) < 0)
+		(void)snprintf(proof.sections, sizeof(proof.sections), "%s%s%s", name,
+			       name[0] ? ": " : "", why);
+	memcpy(answer->data, &proof, sizeof(proof));
+	return (int)sizeof(proof);
+}
+
+static void child(int in, int out, uint64_t file_size, const struct job *job)
 {
 	struct answer answer = { 0 };
-	int r = confine(in, out);
+	int r = confine(in, out, job->seconds);
 
 	if (r >= 0)
-		r = read_section(in, file_size, name, profile, &answer, capacity);
+		r = job->run(job, in, file_size, &answer);
 	answer.result = r;
 	sys_exit(sys_write_exact(out, &answer, ANSWER_HEAD + (r > 0 ? (size_t)r : 0)) < 0);
 }
@@ -158,8 +208,7 @@ static int accept_answer(const struct answer *answer, int got, size_t capacity, 
 	return answer->result;
 }
 
-int cfs_pe_section_read_confined(int fd, const char *name, int profile, void *buffer,
-				 size_t capacity, char why[CFS_WHY_MAX])
+static int confined(int fd, struct job *job, void *buffer, char why[CFS_WHY_MAX])
 {
 	int ends[2];
 	struct answer answer = { 0 };
@@ -168,13 +217,14 @@ int cfs_pe_section_read_confined(int fd, const char *name, int profile, void *bu
 	pid_t pid;
 
 	why[0] = '\0';
-	if (capacity > CFS_CONFINED_MAX)
-		capacity = CFS_CONFINED_MAX;
 	r = sys_fstat(fd, &status);
 	if (r < 0)
 		return r;
 	if (!S_ISREG(status.st_mode))
 		return -EINVAL;
+	job->seconds = CPU_SECONDS;
+	if (job->log != NULL)
+		job->seconds += ((uint64_t)status.st_size + job->log_size) / CPU_SLOW;
 	r = sys_pipe(ends);
 	if (r < 0)
 		return r;
@@ -185,7 +235,7 @@ int cfs_pe_section_read_confined(int fd, const char *name, int profile, void *bu
 	if (pid < 0)
 		return pid;
 	if (pid == 0)
-		child(fd, to, (uint64_t)status.st_size, name, profile, capacity);
+		child(fd, to, (uint64_t)status.st_size, job);
 	scope_close(&to);
 	to = -1;
 	got = receive(from, &answer);
@@ -194,9 +244,38 @@ int cfs_pe_section_read_confined(int fd, const char *name, int profile, void *bu
 		return got;
 	if (r < 0)
 		return r;
-	r = exited == 0 ? accept_answer(&answer, got, capacity, buffer, why) : -EPROTO;
+	r = exited == 0 ? accept_answer(&answer, got, job->capacity, buffer, why) : -EPROTO;
 	if (r == -EPROTO)
 		(void)snprintf(why, CFS_WHY_MAX, "the confined reader failed (wait status %#x)",
 			       (unsigned int)exited);
 	return r;
+}
+
+int cfs_pe_section_read_confined(int fd, const char *name, int profile, void *buffer,
+				 size_t capacity, char why[CFS_WHY_MAX])
+{
+	struct job job = { .run = read_section, .name = name, .profile = profile };
+
+	job.capacity = capacity < CFS_CONFINED_MAX ? capacity : CFS_CONFINED_MAX;
+	return confined(fd, &job, buffer, why);
+}
+
+int cfs_uki_prove_confined(int fd, int profile, uint16_t bank, const uint8_t *log, size_t log_size,
+			   struct cfs_uki_proof *out, char why[CFS_WHY_MAX])
+{
+	struct job job = { .run = prove, .profile = profile, .bank = bank, .log = log };
+	int r;
+
+	job.log_size = log_size;
+	job.capacity = sizeof(*out);
+	memset(out, 0, sizeof(*out));
+	r = confined(fd, &job, out, why);
+	if (r < 0)
+		return r;
+	out->sections[sizeof(out->sections) - 1] = '\0';
+	if (r == (int)sizeof(*out) && out->payload_size <= CFS_PAYLOAD_MAX &&
+	    (out->payload_size > 0 || out->payload_size == -ENOENT))
+		return 0;
+	(void)snprintf(why, CFS_WHY_MAX, "the confined reader gave an impossible answer");
+	return -EPROTO;
 }

@@ -198,6 +198,7 @@ enum {
 	FAULT_MORE,
 	FAULT_LESS,
 	FAULT_LATE,
+	FAULT_ZERO,
 };
 
 /* What the parser does instead, if anything; and a descriptor to do it with. */
@@ -245,6 +246,9 @@ int __wrap_cfs_pe_parse(cfs_pe_read read, void *context, uint64_t file_size, str
 	case FAULT_LATE: /* a whole answer, and then a failure */
 		(void)!write(fault_descriptor, (char[4 + CFS_WHY_MAX]){ 0 }, 4 + CFS_WHY_MAX);
 		sys_exit(7);
+		return 0;
+	case FAULT_ZERO: /* a whole proof, of nothing */
+		answer(sizeof(struct cfs_uki_proof), 4 + CFS_WHY_MAX + sizeof(struct cfs_uki_proof));
 		return 0;
 	default: return __real_cfs_pe_parse(read, context, file_size, out, why);
 	}

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core import pe_builder
+from tests.core import event_log, pe_builder
 from tests.core.build import CSRC
 from tests.core.core import Core
 from tests.core.pe_builder import Section
@@ -76,6 +76,7 @@ def test_wrong_types(cfs: ModuleType, cfs_core: Core, name: str) -> None:
         lambda cfs: cfs.pe_parse(-1),
         lambda cfs: cfs.pe_find(-1, ".text", -1),
         lambda cfs: cfs.pe_section_read(-1, ".text", -1, 100),
+        lambda cfs: cfs.uki_prove(-1, -1, 0xB, b"log"),
         lambda cfs: cfs.image_header(-1),
         lambda cfs: cfs.store_open(-1, "x"),
         lambda cfs: cfs.store_open_image((-1, -1, 1), (1, VALUE)),
@@ -202,6 +203,30 @@ def test_pe(cfs: ModuleType, tmp_path: Path) -> None:
     struct_text = (CSRC / "cfs.h").read_text().split("struct cfs_pe {")[1].split("};")[0]
     fields = {line.split(";")[0].split()[-1] for line in struct_text.splitlines() if ";" in line}
     assert set(headers) == fields - {"sections[CFS_PE_SECTIONS_MAX]"}
+
+
+def test_a_proof(cfs: ModuleType, tmp_path: Path) -> None:
+    events = event_log.of_boot(UKI, [(b".linux", b"x")], (4, 0xB, 0xC))
+    log = event_log.build(events, (4, 0xB, 0xC))
+    (tmp_path / "uki").write_bytes(UKI)
+    plain = pe_builder.build([Section(b".text", b"t")])
+    (tmp_path / "plain").write_bytes(plain)
+    with (tmp_path / "uki").open("rb") as uki, (tmp_path / "plain").open("rb") as other:
+        for name, bank in (("sha256", 0xB), ("sha384", 0xC)):
+            values = [event_log.replay(events, pcr, name) for pcr in (4, 11)]
+            found = cfs.uki_prove(uki.fileno(), cfs.PE_BASE, bank, log)
+            assert list(found[:2]) == values
+            assert found[2] == event_log.authenticode(UKI, name)
+            assert found[4:] == ("PCR 11 has a section that is not there", b"payload")
+        found = cfs.uki_prove(other.fileno(), cfs.PE_BASE, 0xB, event_log.build([]))
+        assert found[:2] == (bytes(32), bytes(32))
+        assert found[2:4] == (event_log.authenticode(plain), None)
+        assert found[5] is None
+        with pytest.raises(OSError, match="event log at byte 0: header: cut") as caught:
+            cfs.uki_prove(uki.fileno(), cfs.PE_BASE, 0xB, b"")
+        assert caught.value.errno == errno.EBADMSG
+        with pytest.raises(OSError, match="Protocol not supported"):
+            cfs.uki_prove(uki.fileno(), cfs.PE_BASE, 0x12, log)
 
 
 def test_pe_error_names_the_rule(cfs: ModuleType, tmp_path: Path) -> None:

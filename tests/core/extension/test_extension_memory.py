@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.core import pe_builder
+from tests.core import event_log, pe_builder
 from tests.core.core import Core
 from tests.core.pe_builder import Section
 
@@ -70,6 +70,7 @@ def test_a_section(cfs: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "uki").write_bytes(UKI)
     fd = os.open(tmp_path / "uki", os.O_RDONLY)
     each_allocation_fails(cfs, cfs.pe_section_read, fd, ".cfsdig", -1, 100)
+    each_allocation_fails(cfs, cfs.uki_prove, fd, -1, 0xB, event_log.build([]))
     os.close(fd)
 
 

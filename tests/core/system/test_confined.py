@@ -7,11 +7,13 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.core import pe_builder
+from tests.core import event_log, pe_builder
 from tests.core.core import Core
+from tests.core.event_log import replay
 from tests.core.pe_builder import Section
 
 PAYLOAD = b"cfsdig1\nrootfs=fsverity-sha256-12:" + b"0" * 64 + b"\n"
@@ -20,7 +22,7 @@ UKI = pe_builder.build([Section(b".text", b"t" * 700), Section(b".cfsdig", PAYLO
 # The order of fault.c.
 FAULTS = (
     "none open socket fork kill memory read-other write-other crash loop silent short too-long "
-    "errno more less late"
+    "errno more less late zero"
 ).split()
 FORBIDDEN = ["open", "socket", "fork", "kill", "memory", "read-other", "write-other"]
 SIGSYS = 31
@@ -205,3 +207,89 @@ def test_an_impossible_answer_is_not_believed(faulty: Core, uki: int, fault: str
     assert found == -errno.EPROTO
     status = "0x700" if fault == "late" else "0"
     assert why == f"the confined reader failed (wait status {status})"
+
+
+# ---- a proof, by the same kind of process
+
+EVENTS = event_log.of_boot(UKI, [(b".text", b"t" * 700)])
+LOG = event_log.build(EVENTS)
+
+
+def prove(
+    core: Core, fd: int, log: bytes = LOG, bank: int = 0xB, profile: int = -1
+) -> tuple[int, str, Any]:
+    found = core.ffi.new("struct cfs_uki_proof *")
+    why = core.ffi.new("char[]", core.lib.CFS_WHY_MAX)
+    block = core.buffer(log)
+    result = core.lib.cfs_uki_prove_confined(fd, profile, bank, block, len(log), found, why)
+    return result, core.text(why) or "", found
+
+
+def test_what_is_to_be_compared(core: Core, uki: int) -> None:
+    before = os.listdir("/proc/self/fd")
+    result, why, found = prove(core, uki)
+    assert (result, why) == (0, "")
+    assert bytes(found.hash)[:32] == bytes(found.image)[:32] == event_log.authenticode(UKI)
+    assert bytes(found.pcr_4)[:32] == replay(EVENTS, 4)
+    assert bytes(found.pcr_11)[:32] == replay(EVENTS, 11)
+    assert found.has_image == 1
+    assert bytes(found.payload)[: found.payload_size] == PAYLOAD
+    assert core.text(found.sections) == ""
+    assert os.listdir("/proc/self/fd") == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_what_differs(core: Core, uki: int) -> None:
+    log = event_log.build(event_log.of_boot(UKI, [(b".text", b"x")]))
+    result, _, found = prove(core, uki, log)
+    assert (result, core.text(found.sections)) == (0, ".text: PCR 11 has another content of it")
+    _, _, found = prove(core, uki, event_log.build([]))
+    assert (found.has_image, found.payload_size) == (0, len(PAYLOAD))
+    assert core.text(found.sections) == "PCR 11 has no pairs of names and sections"
+
+
+def test_what_cannot_be_compared(core: Core, uki: int, tmp_path: Path) -> None:
+    result, why, _ = prove(core, uki, LOG[:-1])
+    at = len(event_log.build(EVENTS[:-1]))
+    assert (result, why) == (-errno.EBADMSG, f"event log at byte {at}: an event that is cut")
+    assert prove(core, uki, bank=0x12)[:2] == (-errno.EPROTONOSUPPORT, "")
+    assert prove(core, uki, b"")[:2] == (-errno.EBADMSG, "event log at byte 0: header: cut")
+    assert prove(core, -1)[0] == -errno.EBADF
+    path = tmp_path / "broken"
+    path.write_bytes(b"XX" + UKI[2:])
+    fd = os.open(path, os.O_RDONLY)
+    assert prove(core, fd)[:2] == (-errno.EBADMSG, "DOS header: no MZ")
+    os.close(fd)
+
+
+@pytest.mark.parametrize("fault", FORBIDDEN)
+def test_a_call_that_proving_does_not_need_kills(faulty: Core, uki: int, fault: str) -> None:
+    faulty.lib.fault_parser = FAULTS.index(fault)
+    found, why, _ = prove(faulty, uki)
+    assert found == -errno.EPROTO
+    assert why == f"the confined reader failed (wait status {SIGSYS:#x})"
+
+
+@pytest.mark.parametrize("fault", ["short", "too-long", "errno", "more", "less", "late", "zero"])
+def test_an_impossible_proof_is_none(faulty: Core, uki: int, fault: str) -> None:
+    faulty.lib.fault_parser = FAULTS.index(fault)
+    read_end = os.dup(uki)
+    write_end = os.dup(uki)
+    os.close(read_end)
+    os.close(write_end)
+    faulty.lib.fault_descriptor = write_end
+    found, why, proof = prove(faulty, uki)
+    assert found == -errno.EPROTO
+    assert why.startswith("the confined reader ")
+    assert not any(bytes(proof.hash))
+
+
+def test_a_file_that_changes_while_it_is_read(core: Core, tmp_path: Path) -> None:
+    """What is cut off then is missing."""
+    path = tmp_path / "uki"
+    path.write_bytes(UKI)
+    fd = os.open(path, os.O_RDONLY)
+    with core.failing("pread", errno.EDOM, after=0):
+        assert prove(core, fd)[0] == -errno.EDOM
+    os.close(fd)
