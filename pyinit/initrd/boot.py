@@ -52,7 +52,8 @@ def setup(
             )
             device = rootdisk.find(root, search, discovered=settings.root_discover)
     with Step("source", "UKI"):
-        uki = esp.look(modules, _ESP_SECONDS, settings.uki != "off")
+        prove = settings.digest_source == "uki"
+        uki = esp.look(modules, _ESP_SECONDS, prove or settings.uki != "off", prove)
     if uki.command_line is False:
         output.err(
             f"warning: {printable(uki.path)} has no .cmdline: whoever started it chose init= and "
@@ -69,13 +70,13 @@ def setup(
         # Made before: whoever is told of a failure, memory included, must not find a root.
         record: dict[str, status.Value] = {
             "version": VERSION,
-            "source": decision.level,
+            "source": decision.source,
             "level": decision.level,
             "uki": decision.uki,
             "secure_boot": uki.secure_boot,
             "command_line": _COMMAND_LINE[uki.command_line],
             **built,
-            "measured": pcr.measure(settings, image.digest, decision.level),
+            "measured": pcr.measure(settings, image.digest, decision.source),
         }
         compose.attach(tree, sysroot, image)
     if stage.leftovers is not None:

@@ -26,6 +26,7 @@ _ERRORS: dict[str, tuple[int | None, int, int]] = {
     "NotBooting": (0, 2, 3),
     "kind": (0, 2, 3),  # a variable that holds one of these
     "error": (0, 2, 3),
+    "_unproved": (None, 1, 2),  # of proof.py
     "fail": (None, 0, 1),  # of keylines.py, which says "error" with a step of its caller
 }
 # Their texts stand inside a message of the above.

@@ -101,7 +101,7 @@ def test_a_name_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("verity", "off"), ("digest", "sha256:" + "0" * 63), ("level", "proved"), ("device", 3)],
+    [("verity", "off"), ("digest", "sha256:" + "0" * 63), ("level", "unproved"), ("device", 3)],
 )
 def test_another_record_is_none(monkeypatch: pytest.MonkeyPatch, key: str, value: object) -> None:
     found = record(monkeypatch, Config(), None) | {key: value}

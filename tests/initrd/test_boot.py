@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pyinit.initrd import boot
+from pyinit.initrd.handover import pcr
 from pyinit.initrd.kernel import mounting, selinux
 from pyinit.initrd.machine import rootdisk
 from pyinit.initrd.report.errors import CfsError, Refused
@@ -114,10 +115,11 @@ class Flow:
         self.uki = SimpleNamespace(path="/u\n", command_line=None, secure_boot="on")
         self.leftovers: tuple[int, str] | None = None
         self.waits = -1
-        decision = SimpleNamespace(candidates=CANDIDATES, level="carried", uki="off")
+        decision = SimpleNamespace(candidates=CANDIDATES, level="l", source="s", uki="off")
         patch.setattr(compose, "check_free", lambda path: self.done.append(("free", path)))
         patch.setattr(rootdisk, "find", self._find)
-        patch.setattr(esp, "look", lambda *_: self.uki)
+        self.looked: list[tuple[object, ...]] = []
+        patch.setattr(esp, "look", self._look)
         patch.setattr(decide, "carried", lambda: None)
         patch.setattr(decide, "decide", lambda *_: decision)
         patch.setattr(rootdisk, "mount", self._mount)
@@ -125,6 +127,10 @@ class Flow:
         patch.setattr(boot, "build", lambda *_: (5, SimpleNamespace(digest=CANDIDATES[0]), {}))
         patch.setattr(compose, "attach", lambda *_: self.done.append("attach"))
         patch.setattr(leftovers, "remove_later", lambda *what: self.done.append(what))
+
+    def _look(self, _modules: object, *how: object) -> SimpleNamespace:
+        self.looked.append(how)
+        return self.uki
 
     def _find(self, spec: str, search: rootdisk.Search, *, discovered: bool) -> str:
         self.done.append(spec)
@@ -175,6 +181,25 @@ def test_who_says_which_disk_was_booted_from(flow: Flow, monkeypatch: pytest.Mon
     settings.root_discover = True
     boot.setup(settings, cmdline.parse(b""), "/s", root="")
     assert flow.discovered is True
+
+
+def test_how_the_uki_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is proved where it is the source, whatever is said of comparing it; and its name is what
+    the record says and what is measured."""
+    flow, settings = Flow(monkeypatch), config.Config()
+    measured: list[object] = []
+    monkeypatch.setattr(pcr, "measure", lambda *what: measured.append(what[2]))
+    for source, uki, expected in (
+        ("carried", "compare", (True, False)),
+        ("carried", "off", (False, False)),
+        ("uki", "compare", (True, True)),
+        ("uki", "off", (True, True)),
+    ):
+        settings.digest_source, settings.uki = source, uki
+        record = boot.setup(settings, cmdline.parse(b""), "/sysroot")
+        assert flow.looked.pop()[1:] == expected
+        assert (record["source"], record["level"]) == ("s", "l")
+    assert measured == ["s"] * 4
 
 
 @pytest.mark.parametrize(("root", "where"), [("UUID=1", "UUID=1"), ("", "root=")])

@@ -136,7 +136,7 @@ class State:
 class DigestSource:
     """[digest]"""
 
-    source: str | None = _key(_choice("carried", "cmdline", "any"), "digest-source")
+    source: str | None = _key(_choice("carried", "cmdline", "any", "uki"), "digest-source")
     uki: str | None = _key(_choice("compare", "require", "off"), "uki")
 
 

@@ -20,7 +20,7 @@ _CHOICES = {
     "profile": ("none", "bootc"),
     "uki": ("compare", "require", "off"),
     "failure": ("reboot", "poweroff", "shell"),
-    "digest-source": ("carried", "cmdline", "any"),
+    "digest-source": ("carried", "cmdline", "any", "uki"),
     "root": ("sealed", "transient", "transient-ro"),
     "etc": ("none", "bind", "overlay", "transient"),
     "var": ("none", "bind", "overlay", "transient", "transient-disk"),
@@ -55,7 +55,8 @@ class Config:
         self.profile = "none"
         self.store = "/composefs"  # absolute path on the root file system
         # The source that may name the image. carried: the file in the initrd. cmdline: composefs=
-        # or composefs.digest=. any: the file, and where there is none, the command line.
+        # or composefs.digest=. any: the file, and where there is none, the command line. uki: the
+        # section of the UKI, proved by the TPM to be the one that was booted; `uki` is no matter.
         self.digest_source = "carried"
         # compare: the UKI's section, where it can be read, must agree with the carried file;
         # require: and not being able to read it stops the boot.

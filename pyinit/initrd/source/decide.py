@@ -4,7 +4,7 @@
 The carried file decides; it is as trusted as this program, in whose initrd it lies. What the
 UKI's section and the command line say is compared with it: every source that is there must agree,
 and one that disagrees stops the boot. The command line is a source of its own only where the
-initrd's configuration allows it.
+initrd's configuration allows it, and the section where that demands it and the TPM proves it.
 """
 
 import errno
@@ -23,11 +23,12 @@ _COMMAND_LINE = "kernel command line"
 class Decision:
     """Candidates in order of preference, and where they come from."""
 
-    __slots__ = ("candidates", "level", "uki")
+    __slots__ = ("candidates", "level", "source", "uki")
 
-    def __init__(self, candidates: list[Digest], level: str, uki: str) -> None:
+    def __init__(self, candidates: list[Digest], source: str, uki: str) -> None:
         self.candidates = candidates
-        self.level = level  # carried or cmdline: also the name of the source
+        self.source = source  # carried, cmdline or uki
+        self.level = "proved" if source == "uki" else source
         self.uki = uki  # what came of comparing the UKI's section
 
 
@@ -52,7 +53,9 @@ def decide(
     named = cmdline.digests(line)
     _check_named(config, named, uki)
     allowed = config.digest_source
-    if held is not None:
+    if allowed == "uki":
+        decision = _by_uki(held, uki)
+    elif held is not None:
         if allowed == "cmdline":
             expected = "none in this initrd (digest-source=cmdline in its configuration)"
             raise Refused("source", payload.CARRIED, "a digest", expected)
@@ -70,6 +73,15 @@ def decide(
     if named and named != decision.candidates:
         _conflict(_COMMAND_LINE, named, decision.candidates)
     return decision
+
+
+def _by_uki(held: list[Digest] | None, uki: UkiDigests) -> Decision:
+    if not uki.proved or uki.found is None:
+        expected = "the UKI that was booted, proved by the TPM (digest-source=uki)"
+        raise Refused("source", uki.path or "UKI", f"not proved: {uki.why_not}", expected)
+    if held is not None and held != uki.found:
+        _conflict(payload.CARRIED, held, uki.found)
+    return Decision(uki.found, "uki", f"proved: {uki.path}")
 
 
 def _check_named(config: Config, named: list[Digest], uki: UkiDigests) -> None:

@@ -3,8 +3,9 @@
 
 systemd-stub leaves the partition (StubDevicePartUUID), the path (StubImageIdentifier) and the
 profile (StubProfile) in EFI variables. All of it is a hint, and the file may have been replaced
-since: what is found here is `unproved`, good for comparing and never for a boot. So not to find a
-file is a reason to be told; a file that is there and is broken is refused.
+since: what is found here is `unproved`, good for comparing and never for a boot, unless the TPM
+proves it (proof.py). So not to find a file is a reason to be told; a file that is there and is
+broken is refused.
 
 Where another kernel has started this one (kexec, kdump), all of it, Secure Boot too, is about the
 boot before, and nothing of it is read.
@@ -17,7 +18,7 @@ import posix
 from pyinit.initrd.kernel import files, kexec, mounting
 from pyinit.initrd.machine import devices
 from pyinit.initrd.report.errors import Refused, os_error
-from pyinit.initrd.source import cmdline, efivar, payload
+from pyinit.initrd.source import cmdline, efivar, payload, proof
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,14 +42,16 @@ _VFAT = [("ro", None), ("codepage", "437"), ("iocharset", "ascii")]
 class UkiDigests:
     """What was found: `found` is None where there was nothing to compare, `why_not` says why.
 
+    `proved`: by the TPM, and so good for a boot.
     `path`: `DEVICE:PATH` of the file, as far as known. `secure_boot`: on, off or unknown.
     `command_line`: has the file one of its own? None: no file was looked into. `line`: that one.
     """
 
-    __slots__ = ("command_line", "found", "line", "path", "secure_boot", "why_not")
+    __slots__ = ("command_line", "found", "line", "path", "proved", "secure_boot", "why_not")
 
     def __init__(self) -> None:
         self.found: list[Digest] | None = None
+        self.proved = False
         self.why_not = ""
         self.path = ""
         self.secure_boot = "unknown"
@@ -60,11 +63,15 @@ class _Absent(Exception):
     """The file cannot be named or reached; the text says why."""
 
 
-def look(modules: "Modules | None", seconds: int, uki: bool = True) -> UkiDigests:
-    """The state of Secure Boot and, with `uki`, the digests of the UKI that was booted.
+def look(
+    modules: "Modules | None", seconds: int, uki: bool = True, prove: bool = False
+) -> UkiDigests:
+    """The state of Secure Boot and, with `uki`, the digests of the UKI that was booted; `prove`:
+    no others than those that the TPM proves.
 
     `modules`: to load drivers with; None where the kernel's own modprobe works. `seconds`: how
-    long to wait for the partition. Refused("source", …): the file is there, and it is broken.
+    long to wait for the partition. Refused("source", …): the file is there, and it is broken, or
+    not proved.
     """
     result = UkiDigests()
     try:
@@ -83,7 +90,15 @@ def look(modules: "Modules | None", seconds: int, uki: bool = True) -> UkiDigest
         result.path = f"{device}:{result.path}"
         fd = _open(device, names, modules)
         try:
-            result.found = read(fd, profile, result.path)
+            if prove:
+                security = _mount("securityfs", [], (), modules, "securityfs")
+                try:
+                    result.found = proof.prove(fd, profile, result.path, security)
+                finally:
+                    posix.close(security)
+                result.proved = True
+            else:
+                result.found = read(fd, profile, result.path)
             result.command_line, result.line = command_line(fd, profile, result.path)
         finally:
             posix.close(fd)

@@ -162,7 +162,7 @@ def test_deep_nesting(text: str) -> None:
         ('[var]\npath = "/{digset}"\n', '2:1: [var] path = "/{digset}"'),
         ('[var]\npath = "/\\u00e4"\n', "2:1: [var] path"),
         ('[var]\npath = "/a\\nstate-missing=refuse"\n', "2:1: [var] path"),
-        ('[digest]\nsource = "uki"\n', '2:1: [digest] source = "uki", expected carried or'),
+        ('[digest]\nsource = "esp"\n', '2:1: [digest] source = "esp", expected carried or'),
         ("[digest]\ncmdline = true\n", "2:1: unknown key [digest] cmdline, expected"),
         ('[canary]\nrule = "first-object"\n', "1:2: unknown table [canary], expected one of"),
         ("[etc\n", "1:5: Expected ']'"),

@@ -80,6 +80,7 @@ def test_all_combinations(uki: str, source: str) -> None:
             decision = decide(config(uki, source), held, found, line)
             assert decision.candidates == base, case
             assert decision.level == ("cmdline" if held is None else "carried"), case
+            assert decision.source == decision.level, case
             # what was not compared is never called equal
             assert ("equal" in decision.uki) == (uki != "off" and found is not None), case
         else:
@@ -217,3 +218,44 @@ def test_carried_that_cannot_be_read_is_not_missing(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(Refused, match="empty"):  # and no hang
         sources.carried(str(tmp_path / "fifo"))
+
+
+# ---- the section that the TPM proves
+
+
+def proved(found: list[Digest], why_not: str = "") -> UkiDigests:
+    uki = uki_with(found)
+    uki.proved, uki.why_not, uki.path = not why_not, why_not, "/dev/vda1:/a.efi"
+    return uki
+
+
+def by_uki(uki: UkiDigests, held: list[Digest] | None = None, line: str = "quiet") -> Decision:
+    return sources.decide(config("off", "uki"), held, uki, cmdline.parse(line.encode()))
+
+
+def test_a_proved_section_decides() -> None:
+    for held in (None, [A, B]):
+        decision = by_uki(proved([A, B]), held)
+        assert (decision.source, decision.level) == ("uki", "proved")
+        assert decision.candidates == [A, B]
+        assert decision.uki == "proved: /dev/vda1:/a.efi"
+    assert by_uki(proved([A]), None, f"composefs={A.hex}").candidates == [A]
+
+
+def test_every_other_source_agrees_with_it() -> None:
+    with pytest.raises(Refused, match=rf"rootfs\.digest: {B}, expected {A}"):
+        by_uki(proved([A]), [B])
+    with pytest.raises(Refused, match=f"kernel command line: {B}, expected {A}"):
+        by_uki(proved([A]), None, f"composefs={B.hex}")
+
+
+def test_nothing_takes_its_place() -> None:
+    """Neither the carried file nor the command line, nor what was only found."""
+    for uki in (proved([A], "no EFI variable"), UkiDigests()):
+        with pytest.raises(Refused, match=r"not proved: .*, expected the UKI that was booted"):
+            by_uki(uki, [A], f"composefs={A.hex}")
+    assert decide(config("compare", "carried"), [A], [A], "").level == "carried"
+    unproved = proved([A])
+    unproved.proved = False
+    with pytest.raises(Refused, match="not proved"):
+        by_uki(unproved)

@@ -341,3 +341,58 @@ def test_what_an_earlier_boot_left_is_not_read(
     assert look(uki=False).secure_boot == "unknown"
     assert esp.disk(None, 3) == ("", why)
     assert firmware.mounts == []
+
+
+# ---- proof
+
+
+@pytest.fixture
+def proving(firmware: Firmware, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
+    """What was asked for: profile and path; the file is the UKI, the directory that of the log."""
+    asked = []
+
+    def prove(fd: int, profile: int, where: str, security: int) -> list[Digest]:
+        assert os.read(fd, 3) == b"uki"
+        os.lseek(fd, 0, 0)
+        assert os.fstat(security).st_ino == firmware.esp.stat().st_ino
+        asked.append((profile, where))
+        return [DIGEST]
+
+    monkeypatch.setattr("pyinit.initrd.source.proof.prove", prove)
+    return asked
+
+
+def test_a_proved_file(firmware: Firmware, proving: list[tuple[int, str]]) -> None:
+    firmware.sections = {}  # is not read in another way
+    firmware.set("StubProfile", "2")
+    before = os.listdir("/proc/self/fd")
+    result = esp.look(None, 7, prove=True)
+    assert os.listdir("/proc/self/fd") == before
+    assert (result.found, result.proved, result.why_not) == ([DIGEST], True, "")
+    assert proving == [(2, "/dev/1111-7:/EFI/Linux/a.efi")]
+    assert [(kind, attributes) for kind, _, attributes in firmware.mounts] == [
+        ("efivarfs", 0xF), ("vfat", 0xF), ("securityfs", 0xF),
+    ]  # fmt: skip
+
+
+def test_nothing_is_proved_where_nobody_asks(
+    firmware: Firmware, proving: list[tuple[int, str]]
+) -> None:
+    result = look()
+    assert (result.found, result.proved, proving) == ([DIGEST], False, [])
+    assert "securityfs" not in [kind for kind, _, _ in firmware.mounts]
+
+
+def test_what_cannot_be_proved(
+    firmware: Firmware, proving: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file, no log, and a kernel that another one has started."""
+    firmware.errors["securityfs"] = errno.ENODEV
+    result = esp.look(None, 7, prove=True)
+    assert result.why_not == "securityfs not mountable: No such device (ENODEV)"
+    firmware.errors = {"vfat": errno.ENODEV}
+    assert "ESP /dev/1111-7 not mountable" in esp.look(None, 7, prove=True).why_not
+    monkeypatch.setattr(kexec, "reason", lambda: "this kernel was started by kexec")
+    result = esp.look(None, 7, prove=True)
+    assert "this kernel was started by kexec; the EFI variables" in result.why_not
+    assert (result.found, result.proved, proving) == (None, False, [])

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Is this file the UKI that was booted? The TPM says so, or nothing does.
+
+Firmware and stub write into a log what they extend PCRs with. The log is to be believed where its
+events give the values that the TPM has: then the last image that was loaded before the stub
+measured sections is the one that ran, and this file has to have its hash and these sections. All
+of the file is read once, and what it says of the root is taken from the same bytes.
+"""
+
+import _cfs
+import errno
+
+from pyinit.initrd.kernel import files
+from pyinit.initrd.machine.tpm_message import ALGORITHMS
+from pyinit.initrd.report.errors import Refused, os_error
+from pyinit.initrd.source import payload
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyinit.initrd.root.digest import Digest
+
+TPM = "/sys/class/tpm/tpm0"
+LOG = "tpm0/binary_bios_measurements"
+"""Below securityfs."""
+LOG_MAX = 16 << 20
+
+_BANKS = ("sha256", "sha384", "sha512")
+# What systemd may have extended since: systemd-pcrosseparator (261), systemd-pcrphase-initrd.
+_LATER = {4: b"os-separator", 11: b"enter-initrd"}
+
+
+def prove(fd: int, profile: int, where: str, security: int) -> "list[Digest]":
+    """What the section of that file says. `security`: securityfs. Refused("source", …): it is not
+    proved, and which of the steps failed."""
+    bank, before = _banks()
+    try:
+        log = files.read(LOG, LOG_MAX, security)
+    except OSError as error:
+        raise _unproved(
+            f"securityfs: {LOG}", os_error(error), "the event log of a TPM 2.0"
+        ) from None
+    number = ALGORITHMS[bank]
+    try:
+        *by_log, found, image, differs, data = _cfs.uki_prove(fd, profile, number, log)
+    except OSError as error:
+        raise _unproved(where, os_error(error), "what the TPM can prove") from None
+    for pcr, value, ours in zip(_LATER, before, by_log, strict=True):
+        if _pcr(bank, pcr) != value:
+            raise _unproved(f"PCR {pcr}", "changed while the UKI was read", value.hex())
+        later = _cfs.sha(number, ours + _cfs.sha(number, _LATER[pcr]))
+        if value not in (ours, later):
+            expected = f"{ours.hex()} by the event log ({bank})"
+            raise _unproved(f"PCR {pcr}", value.hex(), expected)
+    if found != image:
+        expected = f"{image.hex()} of the image that ran" if image else "one that PCR 4 has"
+        raise _unproved(where, f"Authenticode {bank} {found.hex()}", expected)
+    if differs:
+        raise _unproved(where, differs, "the sections that the stub measured")
+    if data is None:
+        raise _unproved(where, f"no section {payload.SECTION}", "one with the digest of the root")
+    return payload.parse(data, f"{where}: {payload.SECTION}")
+
+
+def _banks() -> tuple[str, list[bytes]]:
+    """The first bank that is no SHA-1, and what the PCRs have there."""
+    for bank in _BANKS:
+        try:
+            return bank, [_pcr(bank, pcr) for pcr in _LATER]
+        except FileNotFoundError:
+            pass
+    raise _unproved(TPM, "no TPM 2.0 with a driver, or a bank of SHA-1 alone", "a bank of SHA-256")
+
+
+def _pcr(bank: str, pcr: int) -> bytes:
+    path = f"{TPM}/pcr-{bank}/{pcr}"
+    try:
+        return bytes.fromhex(files.read(path, 256).decode("ascii"))
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOENT:
+            raise
+        text = os_error(error) if isinstance(error, OSError) else "no hexadecimal digits"
+        raise _unproved(path, text, "the value of the PCR") from None
+
+
+def _unproved(where: str, found: str, expected: str) -> Refused:
+    return Refused("source", where, f"not proved: {found}", expected)
