@@ -24,14 +24,13 @@ from .guest import COMMAND_LINE, Disk, Firmware, boot, sign
 from .images import Member, erofs
 from .systemd_root import SystemdRoot, make_systemd_root, script_disk
 from .toolbox import Toolbox
-from .uki import BOOT_PATH, boot_disk, build_uki
+from .uki import BOOT_PATH, boot_disk, build_addon, build_uki
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mmdebstrap and chroot need root")
 
 ESP = "cf500000-0000-4000-8000-000000000021"
 ROOT = "cf500000-0000-4000-8000-000000000022"
 LIMIT = 480
-ADDON_STUB = "usr/lib/systemd/boot/efi/addonx64.efi.stub"
 WORD = "bait=addon"
 CONFIGURATION = '[etc]\nmount = "transient"\n[var]\nmount = "transient-disk"\n'
 
@@ -83,11 +82,7 @@ def extension(toolbox: Toolbox, directory: Path, kind: str, place: str) -> dict[
 def addon(toolbox: Toolbox, directory: Path) -> dict[str, Path]:
     """A third: more words for the command line. Nobody has signed it."""
     file = directory / "bait.addon.efi"
-    toolbox.run(
-        "ukify", "build", f"--stub={toolbox.path(ADDON_STUB)}", f"--cmdline={WORD}",
-        f"--output={file}",
-    )  # fmt: skip
-    return {file.name: file}
+    return {file.name: build_addon(toolbox, file, cmdline=WORD)}
 
 
 def beside(toolbox: Toolbox, directory: Path) -> dict[str, Path]:

@@ -18,9 +18,8 @@ from .guest import COMMAND_LINE, Console, Disk, Firmware, boot
 from .initrd import CONFIG, boot_initrd
 from .product import cfs_init
 from .rootdisk import RootDisk
-from .test_beside_uki import ADDON_STUB
 from .toolbox import Toolbox
-from .uki import BOOT_PATH, boot_disk, build_uki
+from .uki import BOOT_PATH, boot_disk, build_addon, build_uki
 
 pytestmark = pytest.mark.vm
 
@@ -92,10 +91,7 @@ def test_several_digests_count_as_far_as_the_uki_itself_has_them(
     assert record["command_line"] == "unproved, in the UKI"
 
     addon = tmp_path / "more.addon.efi"
-    toolbox.run(
-        "ukify", "build", f"--stub={toolbox.path(ADDON_STUB)}", f"--cmdline=composefs={REMOVED}",
-        f"--output={addon}",
-    )  # fmt: skip
+    build_addon(toolbox, addon, cmdline=f"composefs={REMOVED}")
     console = start({f"{BOOT_PATH}.extra.d/{addon.name}": addon})
     text = console.text.replace("\r", "")
     own = f"sha512:{MISSING} sha256:{whole} sha256:{other}"

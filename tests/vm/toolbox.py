@@ -43,7 +43,8 @@ TOOLS = (
     "zstd",
 )
 # What guests of another machine than the host run, of its packages.
-GUEST_TOOLS = ("btrfs-progs", "busybox-static", "mount", "strace", "systemd-boot-efi", "util-linux")
+_STUBS = "systemd-boot-efi"
+GUEST_TOOLS = ("btrfs-progs", "busybox-static", "mount", "strace", _STUBS, "util-linux")
 # mkcomposefs is in none but later suites; its other dependency, glibc, was new enough in the
 # stable one in November 2026.
 COMPOSEFS = ("composefs", "libcomposefs1")
@@ -145,6 +146,15 @@ class Toolbox:
             raise FileNotFoundError(f"no {name!r} for guests ({self.guest_tree})")
         return path
 
+    @property
+    def newest_stubs(self) -> Path:
+        """Where systemd-stub is for guests, and its add-ons' stub: of the newest suite."""
+        key = f"{_FORMAT} {_STUBS} {suites.LATER[-1]}"
+        return (
+            self._made(f"newest-stubs-{TARGET.debian}", key, self._make_stubs)
+            / "usr/lib/systemd/boot/efi"
+        )
+
     def run(self, *arguments: str | os.PathLike[str], limit: float = 1800) -> str:
         """Run a program of the toolbox to its end; its stdout. Fails with its stderr."""
         name, *rest = [os.fspath(argument) for argument in arguments]
@@ -222,6 +232,10 @@ class Toolbox:
         _merge_usr(tree)
         with self._suite(suites.STABLE, TARGET.debian) as suite:
             suite.unpack(GUEST_TOOLS, tree, dependencies=True)
+
+    def _make_stubs(self, tree: Path) -> None:
+        with self._suite(suites.LATER[-1], TARGET.debian) as suite:
+            suite.unpack([_STUBS], tree, dependencies=False)
 
     def _make_kernel(self, role: str, tree: Path) -> None:
         _merge_usr(tree)

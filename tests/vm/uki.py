@@ -9,7 +9,9 @@ from .disks import esp, gpt
 from .target import TARGET
 from .toolbox import Kernel, Toolbox
 
-STUB = f"usr/lib/systemd/boot/efi/{TARGET.stub}"
+STUBS = "usr/lib/systemd/boot/efi"
+ADDON_STUB = TARGET.stub.replace("linux", "addon")
+"""Of an add-on: a program that does nothing but end."""
 BOOT_PATH = f"EFI/BOOT/{TARGET.boot_file}"
 
 
@@ -22,8 +24,10 @@ def build_uki(
     cmdline: str,
     sections: Mapping[str, Path] | None = None,
     more_initrds: tuple[Path, ...] = (),
+    stub: Path | None = None,
 ) -> Path:
-    """A UKI with the stub of the toolbox; `sections` (".cfsdig" to file) as ukify's --section."""
+    """A UKI with this stub, or that of the toolbox; `sections` (".cfsdig" to file) as ukify's
+    --section."""
     with tempfile.TemporaryDirectory() as name:
         first = Path(name) / "initrd"
         first.write_bytes(initrd)
@@ -34,12 +38,32 @@ def build_uki(
             "build",
             f"--linux={kernel.vmlinuz}",
             f"--uname={kernel.version}",
-            f"--stub={toolbox.guest_path(STUB)}",
+            f"--stub={stub or toolbox.guest_path(STUBS) / TARGET.stub}",
             f"--cmdline={cmdline}",
             "--os-release=ID=test\n",
             *arguments,
             f"--output={output}",
         )
+    return output
+
+
+def build_addon(
+    toolbox: Toolbox,
+    output: Path,
+    *,
+    cmdline: str,
+    sections: Mapping[str, Path] | None = None,
+    stub: Path | None = None,
+) -> Path:
+    """An add-on of a UKI with that command line; the others as of `build_uki`."""
+    toolbox.run(
+        "ukify",
+        "build",
+        f"--stub={stub or toolbox.guest_path(STUBS) / ADDON_STUB}",
+        f"--cmdline={cmdline}",
+        *(f"--section={section}:@{path}" for section, path in (sections or {}).items()),
+        f"--output={output}",
+    )
     return output
 
 
