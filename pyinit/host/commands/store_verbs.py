@@ -135,8 +135,6 @@ def warn_unsealed(why: str, store: str) -> None:
 
 def check(options: argparse.Namespace) -> int:
     """Every object is read, and compared with its name."""
-    from dataclasses import asdict
-
     from pyinit.host.store import lock
     from pyinit.host.store.check import check
     from pyinit.host.store.layout import Store
@@ -150,7 +148,7 @@ def check(options: argparse.Namespace) -> int:
     if options.json:
         import json
 
-        say(json.dumps(asdict(report), indent=2))
+        say(json.dumps(report.as_dict(), indent=2))
     else:
         for fault in report.faults:
             say(printable(str(fault)))

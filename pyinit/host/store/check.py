@@ -11,8 +11,8 @@ import _cfshost
 import errno
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from pyinit.host.failure import system_failure
 from pyinit.host.store import image
@@ -23,8 +23,7 @@ from pyinit.initrd.root.digest import Digest
 Progress = Callable[[int, int], object]
 
 
-@dataclass(frozen=True)
-class Fault:
+class Fault(NamedTuple):
     """`path` is below the store, `detail` what was found."""
 
     kind: str
@@ -35,14 +34,16 @@ class Fault:
         return f"{self.kind}: {self.path}" + (f": {self.detail}" if self.detail else "")
 
 
-@dataclass
 class Report:
     """What was looked at, and what is wrong with it."""
 
-    objects: int = 0
-    sealed: int = 0
-    images: int = 0
-    faults: list[Fault] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.objects = self.sealed = self.images = 0
+        self.faults: list[Fault] = []
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {**vars(self), "faults": [fault._asdict() for fault in self.faults]}
 
 
 def measure(paths: Sequence[Path], algorithm: int, progress: Progress) -> list[Digest]:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import _cfs
 import errno
-import hashlib
 import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyinit.initrd.kernel import mountinfo
 from pyinit.initrd.report.errors import os_error
 from pyinit.initrd.root.digest import ALGORITHMS, Digest
+
+if TYPE_CHECKING:
+    import hashlib
 
 BLOCK_SIZE = 4096
 _BLOCK_LOG = 12
@@ -48,6 +51,8 @@ def digest_of(fd: int, algorithm: int) -> Digest:
 
 def digest_blocks(chunks: Iterator[bytes], algorithm: int) -> Digest:
     """Of data in pieces, each but the last a multiple of BLOCK_SIZE."""
+    import hashlib
+
     new: Callable[[bytes], hashlib._Hash] = getattr(hashlib, ALGORITHMS[algorithm])
     size = 0
     level = bytearray()

@@ -11,10 +11,9 @@ import _cfshost
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pyinit.host.failure import system_failure
 from pyinit.initrd.report.errors import Refused
@@ -27,13 +26,12 @@ Write = Callable[[bytes], object]
 _Found = TypeVar("_Found")
 
 
-@dataclass(frozen=True)
-class Image:
+class Image(NamedTuple):
     """One that was read. Its headers are right, the rest is looked at when it is needed."""
 
     path: Path
     parsed: _cfshost.Image
-    data: bytes = field(repr=False)
+    data: bytes
 
     def digest(self, algorithm: int) -> Digest:
         """The fs-verity digest of what was read."""

@@ -11,8 +11,8 @@ import _cfs
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pyinit.host.failure import system_failure
 from pyinit.host.store import metadata
@@ -27,8 +27,7 @@ _REST = re.compile(r"[0-9a-f]{62}(?:[0-9a-f]{64})?")
 _HEX = re.compile(r"[0-9a-f]{64}(?:[0-9a-f]{64})?")
 
 
-@dataclass(frozen=True)
-class Names:
+class Names(NamedTuple):
     """One directory of a store, and what in it is named like an object: (name, hex digits)."""
 
     directory: Path

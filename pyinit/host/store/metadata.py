@@ -8,12 +8,10 @@ read-only-compatible asks something of those that write.
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyinit.host.failure import system_failure
 from pyinit.host.store import fsverity
@@ -30,8 +28,7 @@ _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXE
 _IDENTIFIERS = {f"fsverity-{name}-12": number for number, name in ALGORITHMS.items()}
 
 
-@dataclass(frozen=True)
-class Metadata:
+class Metadata(NamedTuple):
     """What it says. `foreign`: features for which one must not write here. `sealed`: the file has
     fs-verity, with which every object has to have it."""
 
@@ -61,6 +58,8 @@ def read(repository: Path) -> Metadata | None:
 
 
 def _parse(data: bytes, sealed: bool, file: Path) -> Metadata:
+    import json
+
     try:
         meta = json.loads(data)
         version, algorithm = meta["version"], meta["algorithm"]
@@ -89,6 +88,8 @@ def _names(features: Any, key: str) -> list[str]:
 
 def text(algorithm: int) -> bytes:
     """That of a new repository, as `cfsctl init` writes it."""
+    import json
+
     meta = {
         "version": _VERSION,
         "algorithm": f"fsverity-{ALGORITHMS[algorithm]}-12",
