@@ -78,8 +78,12 @@ def machine_acquire_settings() -> str:
 class Suite:
     """One Debian suite ("trixie", "trixie-backports", ...) seen through a private apt."""
 
-    def __init__(self, name: str, directory: Path, architecture: str = "amd64") -> None:
+    def __init__(
+        self, name: str, directory: Path, architecture: str = "amd64", kind: str = "deb"
+    ) -> None:
+        """`kind`: deb-src for sources."""
         self.name = name
+        self._kind = kind
         self._architecture = architecture
         self._directory = directory
         self._updated = False
@@ -110,7 +114,7 @@ class Suite:
         # Empty: nothing counts as installed, so dependencies are resolved down to libc.
         (base / "status").write_text("")
         (base / "sources.list").write_text(
-            f"deb [signed-by={keyring()}] {machine_mirror()} {self.name} main\n"
+            f"{self._kind} [signed-by={keyring()}] {machine_mirror()} {self.name} main\n"
         )
         own = {
             "Dir::Etc::sourcelist": base / "sources.list",
@@ -168,6 +172,15 @@ class Suite:
             return None
         found = re.search(rf"^{field}: (.*)$", record, re.MULTILINE)
         return found.group(1) if found else None
+
+    def source(self, package: str, directory: Path) -> Path:
+        """Fetch the newest source of `package` into `directory`: the archive of its authors."""
+        self._update()
+        say(f"fetching the source of {package} from {self.name}")
+        arguments = ["apt-get", "-q", "source", "--only-source", "--download-only", package]
+        self._run(arguments, directory=directory)
+        [archive] = directory.glob("*.orig.tar.*z*")
+        return archive
 
     def unpack(self, packages: Iterable[str], tree: Path, *, dependencies: bool) -> None:
         """Fetch `packages` (and all they depend on) and unpack them into `tree`."""

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Images of whole roots: those that composefs has the digests of in its own tests, and trees of
+Debian, as directories and as container images, against mkcomposefs and cfsctl."""
+
+import _cfs
+import _cfshost
+import gzip
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pyinit.host.commands.cfs_store import main
+from pyinit.host.store import make_image
+from pyinit.host.store.changes import Changes
+from pyinit.initrd.root.digest import Digest
+from tests.host.store.containers import LAYER, Layout
+from tests.host.store.test_cfsctl import cfsctl, needs_cfsctl
+from tests.vm import dracut, suites
+from tests.vm.apt import Suite
+from tests.vm.once import BUILD, locked, made_once
+from tests.vm.suites import first_with
+from tests.vm.toolbox import Toolbox
+
+Capture = pytest.CaptureFixture[str]
+all_only = pytest.mark.all_only
+
+# SHA-256 of the image, as composefs' tests/assets have it. Those of one version are of version 0.
+PUBLIC = {
+    "bigfile-xattr.dump": "5bdb37d78dcf03b4ab1adc9a2d5212d3d95213b41628939f5fe3769f93d927cc",
+    "bigfile.dump": "475838479da68b086445eca1f12dd30fc4513f3f88c66b40b58fd70f7495ea27",
+    "config-with-hard-link.dump.gz": (
+        "d67e775ced030711b36d70d315ddf7150214312fd18b9345f98a5572035a2076"
+    ),
+    "config.dump.gz": "f93737bda1b19d79c8fe2828615b9dd24e4ec5d97410a1ce6e3716b1a778f00f",
+    "cs9-x86_64-developer.dump.gz": (
+        "8c61b21852d6abfdd3a7a3da71a5ccb56fae2ad099bebe7d564fcaa842cb9532"
+    ),
+    "cs9-x86_64-minimal.dump.gz": (
+        "a168966c314b0b27c8e25270e6f20838a4736a888e5de97993d15d046c797ba3"
+    ),
+    "honggfuzz-bigfile-with-acl.dump": (
+        "49fcb98c1d331c3f4b414d99d17aac0a6a7e1f8fe7de0d33bbe53064fa55e88b"
+    ),
+    "honggfuzz-chardev-nonzero-size.dump": (
+        "3e7ca8195f29cfd0583ed761c8eead21892ef0ec61d1402aa7f7d84ef8316947"
+    ),
+    "honggfuzz-long-symlink.dump": (
+        "7939aa24a6499de3796792d8ad220138453803ab5f20c96a8c815bf212d44ff7"
+    ),
+    "honggfuzz-longlink-unterminated.dump": (
+        "83857db405498de347043d0e00b9f094c30670ed577e0ef8f6150cf99345abbb"
+    ),
+    "longlink.dump": "6747c908f88fc6c18626027f204159f3c2a6225b45e4de2f2d5ebf969bf5f24a",
+    "no-newline.dump": "99f02c3c63d0c4c14be6f63e87250adafc0e173a12354f50d9ba7cd320deeca7",
+    "special.dump": "d344782ff962ab7d1c5533755c19c5bf3c3485f55bfaf228fc89524c7e2ba61e",
+}
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """Of the source of Debian's package."""
+
+    def make(directory: Path) -> None:
+        suite = first_with("composefs", suites.LATER, Toolbox().offered("composefs")).suite
+        place = BUILD / "toolbox" / "apt" / f"{suite}-source"
+        with locked(place.with_name(f".{place.name}.lock")):
+            archive = Suite(suite, place, kind="deb-src").source("composefs", directory)
+        unpack = ["tar", "-C", str(directory), "--strip-components=1", "-xf", str(archive)]
+        subprocess.run(unpack, check=True, timeout=600)
+
+    return made_once(BUILD / "vm-cache" / "composefs-source", "1", make) / "tests/assets"
+
+
+@all_only
+def test_public_dumps(assets: Path, tmp_path: Path, capfd: Capture) -> None:
+    """Each of them, those too that come later."""
+    found = {}
+    for path in sorted(assets.glob("*.sha256")):
+        dump = path.with_suffix("")
+        if not dump.exists():
+            continue
+        text, out = tmp_path / "text", tmp_path / "out"
+        data = dump.read_bytes()
+        text.write_bytes(gzip.decompress(data) if dump.suffix == ".gz" else data)
+        version = dump.with_name(f"{dump.name}.version")
+        number = version.read_text().strip() if version.exists() else None
+        limits = [f"--min-version={number}", f"--max-version={number}"] if number else []
+        assert main(["image", *limits, str(text), "-o", str(out)]) == 0, dump.name
+        found[dump.name] = hashlib.sha256(out.read_bytes()).hexdigest()
+        assert found[dump.name] == path.read_text().strip(), dump.name
+    assert len(found) >= 14
+    assert PUBLIC.items() <= found.items()
+    for path in sorted(assets.glob("should-fail-*.dump")):
+        assert main(["image", str(path), "-o", str(tmp_path / "bad")]) == 32, path.name
+        assert not (tmp_path / "bad").exists()
+    capfd.readouterr()
+
+
+@pytest.fixture(params=["toolbox", *(pytest.param(role, marks=all_only) for role in
+                                     (dracut.OLDEST, dracut.STABLE))])  # fmt: skip
+def root(request: pytest.FixtureRequest, toolbox: Toolbox) -> Path:
+    """Debian 13's packages, and roots of Debian 12 and 13."""
+    if request.param == "toolbox":
+        return toolbox.tree
+    return dracut.machine(request.param)
+
+
+def container(root: Path, place: Path) -> Layout:
+    """Of two layers by GNU tar: the second one has /usr anew, and takes away what the first has too
+    much."""
+    layout = Layout(place)
+    layout.path.mkdir()
+    blobs = []
+    for name, extra in ((".", "usr/too-much"), ("./usr", "usr/.wh.too-much")):
+        more = place / "more"
+        (more / "usr").mkdir(parents=True)
+        (more / extra).touch()
+        # Each name is a file of its own there too.
+        tar = ["tar", "--format=pax", "--xattrs", "--hard-dereference", "--numeric-owner"]
+        first = subprocess.run(
+            [*tar, "-C", more, "--no-recursion", "-b1", "-cf", "-", extra],
+            capture_output=True, check=True, timeout=600,
+        )  # fmt: skip
+        whole = subprocess.run(
+            [*tar, "-C", root, "-cf", "-", name], capture_output=True, check=True, timeout=600
+        )
+        shutil.rmtree(more)
+        data = first.stdout.rstrip(b"\0")
+        data += bytes(-len(data) % 512) + whole.stdout
+        blobs.append(layout.blob(f"{LAYER}+gzip", gzip.compress(data, 1)))
+    layout.finish([layout.manifest(blobs)])
+    return layout
+
+
+def test_a_root(root: Path, toolbox: Toolbox, tmp_path: Path, capfd: Capture) -> None:
+    toolbox.run("mkcomposefs", root, tmp_path / "image")
+    theirs = (tmp_path / "image").read_bytes()
+    assert make_image.make(str(root)) == theirs
+    layout = container(root, tmp_path / "oci")
+    assert main(["image", "-q", f"oci:{layout.path}", "-o", str(tmp_path / "ours")]) == 0
+    assert (tmp_path / "ours").read_bytes() == theirs
+    capfd.readouterr()
+
+
+@all_only
+@needs_cfsctl
+def test_a_root_that_boots(root: Path, tmp_path: Path, capfd: Capture) -> None:
+    """As cfsctl has it: it wants /usr and labels of none."""
+    tree = tmp_path / "tree"
+    shutil.copytree(root, tree, symlinks=True)
+    for name in ("usr", "boot", "sysroot"):
+        (tree / name).mkdir(exist_ok=True)
+    store = tmp_path / "store"
+    cfsctl(store, "init", "--algorithm", "fsverity-sha256-12")
+    said = cfsctl(store, "compute-id", "--bootable", tree)
+    made = make_image.make(str(tree), changes=Changes(bootable=True))
+    digest = Digest(_cfs.SHA256, _cfshost.verity_digest(made, _cfs.SHA256))
+    assert said.split()[-1] == digest.hex
+    capfd.readouterr()
