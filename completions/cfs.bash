@@ -38,9 +38,9 @@ _cfs_options() { # COMMAND VERB: the options there
 		echo "-h --help -q --quiet --uki --no-uki --except --keep --dry-run --grace --now"
 		;;
 	"cfs-store image")
-		echo "-h --help -q --quiet --object-store --create --verity --name -o --output " \
-			"--print-digest --digest-only --exclude --bootable --selinux --platform --owner " \
-			"--clamp-mtime --check-with --min-version --max-version"
+		echo "-h --help -q --quiet --object-store --create --hash --verity --name -o " \
+			"--output --print-digest --digest-only --exclude --bootable --selinux " \
+			"--platform --owner --clamp-mtime --check-with --min-version --max-version"
 		;;
 	"cfs-store dump") echo "-h --help -q --quiet" ;;
 	"cfs-init-config ") echo "-h --help --version" ;;
@@ -116,6 +116,7 @@ _cfs_values() {
 	"cfs-store gc --grace") echo "NONE" ;;
 	"cfs-store gc ") echo "DIR" ;;
 	"cfs-store image --object-store") echo "DIR" ;;
+	"cfs-store image --hash") echo "sha256 sha512" ;;
 	"cfs-store image --verity") echo "auto require off" ;;
 	"cfs-store image --name") echo "NONE" ;;
 	"cfs-store image -o" | "cfs-store image --output") echo "FILE" ;;

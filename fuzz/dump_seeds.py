@@ -40,7 +40,7 @@ BROKEN: dict[str, bytes] = {
     "content of another size than the file": ROOT + b"\n/a 2 100644 1 0 0 0 0.0 - c -",
     "content of more than 5000 bytes": ROOT
     + b"\n/a 5001 100644 1 0 0 0 0.0 - " + b"c" * 5001 + b" -",
-    "a digest of another length than 64 digits": ROOT + b"\n" + FILE[:-1],
+    "a digest of another length than 64 or 128 digits": ROOT + b"\n" + FILE[:-1],
     "a digest with something else than hex digits": ROOT + b"\n" + FILE[:-1] + b"g",
     "more xattrs than a file can have": ROOT + b" user.a=" + b"x" * 33000,
     "an xattr without a =": ROOT + b" user.a",
@@ -59,7 +59,13 @@ BROKEN: dict[str, bytes] = {
 
 def dump() -> list[bytes]:
     """Whole texts, fields of all kinds in them, and each rule broken."""
-    return [*_whole(), *BROKEN.values(), *_more_broken(), *_fields(), *_tails()]
+    return [*_whole(), *BROKEN.values(), *_more_broken(), *_fields(), *_tails(), _long()]
+
+
+def _long() -> bytes:
+    """With a digest of SHA-512."""
+    digits = b"0123456789abcdef" * 8
+    return ROOT + b"\n/long 70 100644 1 0 0 0 0.0 01/%s - %s" % (digits[2:], digits)
 
 
 def _file(name: bytes, size: int, more: bytes = b"") -> bytes:

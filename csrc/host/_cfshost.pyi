@@ -138,7 +138,7 @@ class Adjustment:
     """What the files of a directory, or of layers, are changed to: as composefs-rs has a tree that
     boots; all root's; no later than `latest`, seconds; `excluded`, glob(7) of paths with a slash
     before them, are left out with what is in them; `label(path, mode)` gives security.selinux, or
-    nothing."""
+    nothing. Contents are known by fs-verity digests of this algorithm."""
 
     def __init__(
         self,
@@ -147,6 +147,7 @@ class Adjustment:
         latest: int | None = None,
         excluded: Sequence[bytes | str] = (),
         label: Callable[[bytes, int], bytes] | None = None,
+        algorithm: int = 1,
     ) -> None: ...
 
 def image_of_tree(

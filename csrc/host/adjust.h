@@ -4,6 +4,7 @@
 #define CFS_HOST_ADJUST_H
 
 #include "tree.h"
+#include "verity.h"
 
 #include <cstdint>
 #include <functional>
@@ -26,6 +27,7 @@ struct Adjustment {
 	/* glob(7), of paths that begin with a slash. What is in such a directory is left out too. */
 	std::vector<std::string> excluded;
 	Label label; /* for security.selinux; may be none */
+	int algorithm = SHA256; /* of the digests by which contents are known */
 
 	bool excludes(const std::string &path) const;
 };

@@ -215,10 +215,10 @@ void Reader::digest(std::string_view text, Node &node)
 
 	if (text.empty() || text == "-")
 		return;
-	if (text.size() != 2 * DIGEST_SIZE)
-		fail("a digest of another length than 64 digits");
-	raw = node.add_digest(tree_.arena);
-	for (size_t i = 0; i < DIGEST_SIZE; i++) {
+	if (text.size() != 2 * DIGEST_SIZE && text.size() != 2 * LONG_DIGEST_SIZE)
+		fail("a digest of another length than 64 or 128 digits");
+	raw = node.add_digest(tree_.arena, text.size() / 2);
+	for (size_t i = 0; i < text.size() / 2; i++) {
 		int high = digit_of(text[2 * i]), low = digit_of(text[2 * i + 1]);
 
 		if (high < 0 || low < 0)

@@ -259,17 +259,20 @@ void add_images(py::module_ &module)
 	py::class_<cfs::Adjustment>(module, "Adjustment")
 		.def(py::init([](bool bootable, bool by_root, std::optional<int64_t> latest,
 				 std::vector<std::string> excluded,
-				 const std::optional<py::function> &label) {
+				 const std::optional<py::function> &label, int algorithm) {
+			     if (algorithm != cfs::SHA256 && algorithm != cfs::SHA512)
+				     throw std::invalid_argument("an unknown algorithm of fs-verity");
 			     return cfs::Adjustment{ bootable,
 						     by_root,
 						     latest.has_value(),
 						     latest.value_or(0),
 						     std::move(excluded),
-						     label ? label_of(*label) : nullptr };
+						     label ? label_of(*label) : nullptr,
+						     algorithm };
 		     }),
 		     py::arg("bootable") = false, py::arg("by_root") = false,
 		     py::arg("latest") = py::none(), py::arg("excluded") = py::list(),
-		     py::arg("label") = py::none());
+		     py::arg("label") = py::none(), py::arg("algorithm") = int{ cfs::SHA256 });
 	module.def("make_image", &make_image, py::arg("text"), py::arg("least"), py::arg("most"));
 	module.def("image_of_tree", &image_of_tree, py::arg("directory"), py::arg("threads"),
 		   py::arg("least"), py::arg("most"), py::arg("how"), py::arg("progress"));

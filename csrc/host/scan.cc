@@ -148,7 +148,7 @@ class Worker {
 	const Target *target_;
 	Pool &pool_;
 	std::string path_;
-	Verity verity_{ SHA256 };
+	Verity verity_{ how_.algorithm };
 	std::vector<uint8_t> buffer_ = std::vector<uint8_t>(PIECE);
 	std::vector<char> names_ = std::vector<char>(XATTRS_MAX);
 	std::vector<char> value_ = std::vector<char>(XATTRS_MAX);
@@ -474,7 +474,7 @@ class Scanner {
 		uint64_t count = pool_.files, bytes = pool_.bytes;
 
 		for (const Large &large : large_)
-			files.push_back({ {}, SHA256, large.fd->get() });
+			files.push_back({ {}, how_.algorithm, large.fd->get() });
 		found = measure(directory_, files, threads_, false,
 				[this, count, bytes](uint64_t more_files, uint64_t more_bytes) {
 					return progress_(count + more_files, bytes + more_bytes);
@@ -489,7 +489,7 @@ class Scanner {
 				throw Unreadable(large.path, found[i].error);
 			if (fstat(large.fd->get(), &status) != 0)
 				throw Unreadable(large.path, errno);
-			if (!found[i].regular || found[i].digest.size() != DIGEST_SIZE ||
+			if (!found[i].regular || found[i].digest.empty() ||
 			    !same(status, large.status))
 				throw Unreadable(large.path, 0, CHANGED);
 			set_digest(found[i].digest, tree_.arena, *large.node);
@@ -518,9 +518,10 @@ class Scanner {
 void set_digest(const std::string &digest, Arena &arena, Node &node)
 {
 	static constexpr char digits[] = "0123456789abcdef";
-	char text[2 * DIGEST_SIZE + 1], *next = text, *raw = node.add_digest(arena);
+	char text[2 * LONG_DIGEST_SIZE + 1], *next = text;
+	char *raw = node.add_digest(arena, digest.size());
 
-	for (size_t i = 0; i < DIGEST_SIZE; i++) {
+	for (size_t i = 0; i < digest.size(); i++) {
 		auto byte = static_cast<uint8_t>(digest[i]);
 
 		raw[i] = digest[i];
@@ -529,7 +530,7 @@ void set_digest(const std::string &digest, Arena &arena, Node &node)
 		if (i == 0)
 			*next++ = '/';
 	}
-	node.target = arena.join({ { text, sizeof(text) } });
+	node.target = arena.join({ { text, static_cast<size_t>(next - text) } });
 }
 
 Tree scan_tree(int directory, unsigned threads, const Adjustment &how, const Progress &progress,

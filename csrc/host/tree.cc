@@ -15,7 +15,10 @@ namespace
 {
 
 constexpr size_t PIECE = size_t{ 1 } << 16;
-constexpr char SHA256_VERITY = 1;
+/* <linux/fsverity.h> */
+constexpr char SHA256_VERITY = 1, SHA512_VERITY = 2;
+/* Linux fs/overlayfs: struct ovl_metacopy */
+constexpr size_t METACOPY_HEAD = 4;
 constexpr std::string_view OURS = "trusted.overlay.";
 /* Of one file, as mkcomposefs takes it: names, values and 7 bytes each. */
 constexpr size_t XATTR_LIMIT = 32767;
@@ -117,16 +120,23 @@ void Node::set(std::string_view name, std::string_view value)
 		xattrs.emplace_back(name, value);
 }
 
-char *Node::add_digest(Arena &arena)
+char *Node::add_digest(Arena &arena, size_t size)
 {
-	char *place = arena.take(METACOPY_SIZE);
+	char *place = arena.take(METACOPY_HEAD + size);
 
 	place[0] = 0; /* version */
-	place[1] = METACOPY_SIZE;
+	place[1] = static_cast<char>(METACOPY_HEAD + size);
 	place[2] = 0; /* flags */
-	place[3] = SHA256_VERITY;
+	place[3] = size == DIGEST_SIZE ? SHA256_VERITY : SHA512_VERITY;
 	digest = place;
-	return place + METACOPY_SIZE - DIGEST_SIZE;
+	return place + METACOPY_HEAD;
+}
+
+std::string_view Node::metacopy() const
+{
+	if (!digest)
+		return {};
+	return { digest, static_cast<uint8_t>(digest[1]) };
 }
 
 Node *Tree::add(Node *parent, std::string_view name, uint16_t mode)

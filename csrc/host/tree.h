@@ -77,8 +77,7 @@ class Property {
 	uint8_t name_size_;
 };
 
-constexpr size_t DIGEST_SIZE = 32;
-constexpr size_t METACOPY_SIZE = DIGEST_SIZE + 4; /* Linux fs/overlayfs: struct ovl_metacopy */
+constexpr size_t DIGEST_SIZE = 32, LONG_DIGEST_SIZE = 64; /* of SHA-256 and SHA-512 */
 
 struct Node;
 
@@ -95,7 +94,7 @@ struct Node {
 	std::vector<Property> xattrs; /* each name once */
 	std::string_view target;      /* of a link, or where in the store the content is */
 	std::string_view content;     /* in the image */
-	const char *digest = nullptr; /* fs-verity, 32 raw bytes, in what overlayfs wants; or none */
+	const char *digest = nullptr; /* fs-verity, raw, in what overlayfs wants; or none */
 	uint64_t size = 0;
 	int64_t mtime = 0;
 	uint32_t mtime_nsec = 0;
@@ -122,8 +121,10 @@ struct Node {
 	/* Puts the xattrs in order. Which rule is broken by what mkcomposefs or the reader of images
 	 * does not take; null: none. */
 	const char *fault();
-	/* Where its raw digest goes. */
-	char *add_digest(Arena &arena);
+	/* Where its raw digest goes, of one of the sizes above. */
+	char *add_digest(Arena &arena, size_t size);
+	/* What overlayfs wants. */
+	std::string_view metacopy() const;
 	void set(std::string_view name, std::string_view value);
 };
 

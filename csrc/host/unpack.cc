@@ -21,9 +21,10 @@ namespace
 
 class Unpacker {
     public:
-	Unpacker(const std::vector<Blob> &blobs, unsigned threads, const Progress &progress,
-		 const Target *target)
-		: blobs_(blobs), threads_(threads), progress_(progress), target_(target),
+	Unpacker(const std::vector<Blob> &blobs, unsigned threads, int algorithm,
+		 const Progress &progress, const Target *target)
+		: blobs_(blobs), threads_(threads), algorithm_(algorithm), progress_(progress),
+		  target_(target),
 		  layers_(blobs.size())
 	{
 	}
@@ -52,7 +53,7 @@ class Unpacker {
 		Layer &layer;
 		Inflate &bytes;
 		TarReader &reader;
-		Verity verity{ SHA256 };
+		Verity verity;
 		std::vector<uint8_t> buffer = std::vector<uint8_t>(PIECE);
 	};
 
@@ -65,7 +66,8 @@ class Unpacker {
 				return std::string_view(piece.data(),
 							bytes.read(piece.data(), piece.size()));
 			});
-			Worker worker = { number, layers_[number], bytes, reader };
+			Worker worker = { number, layers_[number], bytes, reader,
+					  Verity(algorithm_) };
 
 			read(worker);
 		}
@@ -181,6 +183,7 @@ class Unpacker {
 
 	const std::vector<Blob> &blobs_;
 	unsigned threads_;
+	int algorithm_;
 	const Progress &progress_;
 	const Target *target_;
 	std::atomic<size_t> next_ = 0;
@@ -196,7 +199,7 @@ class Unpacker {
 Tree unpack_layers(const std::vector<Blob> &blobs, unsigned threads, const Adjustment &how,
 		   const Progress &progress, const Target *target)
 {
-	std::vector<Layer> layers = Unpacker(blobs, threads, progress, target).run();
+	std::vector<Layer> layers = Unpacker(blobs, threads, how.algorithm, progress, target).run();
 
 	return merge_layers(layers, how);
 }

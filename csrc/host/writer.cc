@@ -257,9 +257,7 @@ void Writer::escape(Node &node)
 				  xattr.value() };
 	}
 	if (node.in_store()) {
-		node.xattrs.emplace_back("trusted.overlay.metacopy",
-					 std::string_view(node.digest,
-							  node.digest ? METACOPY_SIZE : 0));
+		node.xattrs.emplace_back("trusted.overlay.metacopy", node.metacopy());
 		if (!node.target.empty())
 			node.xattrs.emplace_back("trusted.overlay.redirect",
 						 arena.join({ "/", node.target }));

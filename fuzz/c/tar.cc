@@ -48,7 +48,7 @@ cfs::Layer layer_of(std::string_view text, size_t piece)
 		if (content.size() <= 64)
 			item.node.content = layer.arena.join({ content });
 		else
-			std::fill_n(item.node.add_digest(layer.arena), cfs::DIGEST_SIZE, '\1');
+			std::fill_n(item.node.add_digest(layer.arena, cfs::DIGEST_SIZE), cfs::DIGEST_SIZE, '\1');
 	}
 	return layer;
 }

@@ -222,6 +222,11 @@ def _add_image(parser: VerbParser) -> None:
         "--object-store", metavar="DIR", type=_path, help="put objects and image into this store"
     )
     _add_create(verb)
+    verb.add_argument(
+        "--hash",
+        choices=sorted(ALGORITHMS.values()),
+        help="algorithm of all digests (default: as the store says, else sha256)",
+    )
     _add_verity(verb)
     verb.add_argument("--name", metavar="NAME", help="name the image so in images/refs/cfs/")
     verb.add_argument(

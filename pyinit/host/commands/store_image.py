@@ -41,7 +41,7 @@ def image(options: argparse.Namespace) -> int:
     with rates(NAME, "reading", quiet=options.quiet) as progress:
         made = job.made(progress)
     job.compare(options.check_with, made)
-    digest = make_image.digest(made)
+    digest = make_image.digest(made, job.algorithm)
     if options.digest_only:
         make_image.check(made)
     else:
@@ -69,11 +69,13 @@ def _into_store(options: argparse.Namespace) -> int:
     # Before anything is made of the store.
     made = job.made(lambda _, __: None) if job.is_text else None
     if options.create:
-        create(options.object_store, ALGORITHM_NAMES["sha256"], options.verity)
+        create(options.object_store, ALGORITHM_NAMES.get(options.hash), options.verity)
     store = Store(options.object_store)
+    # Without --hash it is the store's.
+    job.algorithm = store.choose_algorithm(options.hash)
     sweep(store, lock.place(store))
     with lock.shared(store, tell), rates(NAME, "adding", quiet=options.quiet) as progress:
-        adder = TreeAdder(store, options.verity, progress)
+        adder = TreeAdder(store, options.verity, progress, algorithm=job.algorithm)
         try:
             if made is None:
                 made = job.added(adder)
@@ -98,8 +100,10 @@ class _Job:
 
     def __init__(self, options: argparse.Namespace) -> None:
         from pyinit.host.store import layers, make_image, oci, stdin
+        from pyinit.host.store.layout import ALGORITHM_NAMES
 
         self._sources = [str(source) for source in options.sources]
+        self.algorithm = ALGORITHM_NAMES[options.hash or "sha256"]
         self._input = self._container = None
         self._is_tree = self._is_layers = False
         for source in self._sources:
@@ -142,13 +146,16 @@ class _Job:
         from pyinit.host.store import layers, make_image
 
         if self._is_layers:
-            return _root(
-                layers.make(self._layers(), self._versions, progress, self._changes), self.name
+            made = layers.make(
+                self._layers(), self._versions, progress, self._changes, algorithm=self.algorithm
             )
+            return _root(made, self.name)
         if self._input is not None:
             text = self._input.text(make_image.TEXT_LIMIT + 1)
             return make_image.of_text(text, self.name, self._versions)
-        return make_image.make(self.name, *self._versions, progress, self._changes)
+        return make_image.make(
+            self.name, *self._versions, progress, self._changes, algorithm=self.algorithm
+        )
 
     def compare(self, program: Path | None, made: bytes) -> None:
         """With what another program makes, where one is given."""
@@ -173,9 +180,8 @@ class _Job:
         from pyinit.host.store import layers, make_image
 
         if self._is_layers:
-            return _root(
-                layers.add(adder, self._layers(), self._versions, self._changes), self.name
-            )
+            made = layers.add(adder, self._layers(), self._versions, self._changes)
+            return _root(made, self.name)
         return make_image.add(adder, self.name, *self._versions, self._changes)
 
 

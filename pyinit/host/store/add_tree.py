@@ -18,7 +18,7 @@ from pyinit.host.atomic import has_procfs, open_new, procfs
 from pyinit.host.store.add import Adder, Copy, Job, descriptors
 from pyinit.host.store.check import cores
 from pyinit.initrd.report.errors import Refused
-from pyinit.initrd.root.digest import ALGORITHMS, Digest
+from pyinit.initrd.root.digest import Digest
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,11 @@ class _Receiver:
     take: Callable[[list[_cfshost.Stored]], object]
 
 
+@dataclass
 class TreeAdder(Adder):
-    """An Adder of directories, of layers, and of images in memory."""
+    """An Adder of directories, of layers, and of images in memory. `algorithm`: of all digests."""
+
+    algorithm: int = _cfs.SHA256
 
     def add_tree(
         self, fd: int, source: Path, versions: tuple[int, int], how: _cfshost.Adjustment
@@ -41,7 +44,7 @@ class TreeAdder(Adder):
         not added. Each file is read once. Of one that changes meanwhile nothing is left; other
         objects may be there then, and nothing that needs them.
 
-        _cfshost.Unreadable, Unfit. Refused: the store has SHA-512 names, or is in the directory.
+        _cfshost.Unreadable, Unfit. Refused: the store is in the directory.
         """
         if Path(os.path.realpath(self.store.objects)).is_relative_to(os.path.realpath(source)):
             found = f"the store {self.store.path} is in it"
@@ -66,9 +69,6 @@ class TreeAdder(Adder):
     def _receiver(self, source: Path, held: int = 0) -> Iterator[_Receiver]:
         """What takes the copies of the engine. All are named in the end. `held`: descriptors that
         the caller has open."""
-        if self.store.algorithm not in (None, _cfs.SHA256):
-            found = f"a repository of {ALGORITHMS[self.store.algorithm or 0]}"
-            raise Refused("store", str(self.store.path), found, "sha256, as these images have it")
         with self._objects() as directory, descriptors() as room, ThreadPoolExecutor(1) as beside:
             naming = self._naming(directory, beside)
 
@@ -76,8 +76,8 @@ class TreeAdder(Adder):
                 naming.put(
                     [
                         Copy(
-                            Job(source / os.fsdecode(path)[1:], _cfs.SHA256),
-                            Digest(_cfs.SHA256, raw),
+                            Job(source / os.fsdecode(path)[1:], self.algorithm),
+                            Digest(self.algorithm, raw),
                             copy,
                             name,
                         )
@@ -93,13 +93,13 @@ class TreeAdder(Adder):
     def add_image(self, made: bytes, source: Path, name: str | None = None) -> Digest:
         """Adds an image from memory, and names it, when all that was added before is on the disk.
         It is read back before. Refused: what was read is something else."""
-        digest = Digest(_cfs.SHA256, _cfshost.verity_digest(made, _cfs.SHA256))
+        digest = Digest(self.algorithm, _cfshost.verity_digest(made, self.algorithm))
         target = self.store.object_path(digest)
         self.finish()
         with self._objects() as directory:
             fd, temporary = open_new(directory, self.store.objects / digest.hex, 0o644)
             place = "" if temporary is None else temporary.name
-            copies = [Copy(Job(source, _cfs.SHA256), digest, fd, place)]
+            copies = [Copy(Job(source, self.algorithm), digest, fd, place)]
             try:
                 with open(fd, "wb", closefd=False) as file:
                     file.write(made)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import _cfs
 import _cfshost
 import os
 from collections.abc import Mapping
@@ -28,11 +29,13 @@ class Changes:
     latest: int | None = None
     contexts: Path | None = None
 
-    def adjustment(self) -> _cfshost.Adjustment:
-        """The same for the engine."""
+    def adjustment(self, algorithm: int = _cfs.SHA256) -> _cfshost.Adjustment:
+        """The same for the engine, which knows contents by digests of `algorithm`."""
         excluded = [os.fsencode(pattern) for pattern in self.excluded]
         label = None if self.contexts is None else selinux.labels(self.contexts)
-        return _cfshost.Adjustment(self.bootable, self.by_root, self.latest, excluded, label)
+        return _cfshost.Adjustment(
+            self.bootable, self.by_root, self.latest, excluded, label, algorithm
+        )
 
 
 AS_IT_IS = Changes()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import _cfs
 import _cfshost
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -69,11 +70,13 @@ def make(
     versions: tuple[int, int],
     progress: Callable[[int, int], object],
     changes: Changes = AS_IT_IS,
+    *,
+    algorithm: int = _cfs.SHA256,
 ) -> bytes:
     """Their image. SystemFailure: one cannot be read. Refused: it is broken, or not what it should
     be, or no image can be made of it."""
     with layers as parts, _told(parts):
-        adjustment = changes.adjustment()
+        adjustment = changes.adjustment(algorithm)
         return _cfshost.image_of_layers(_raw(parts), cores(), *versions, adjustment, progress)
 
 
@@ -86,7 +89,7 @@ def add(
     """The same, and all contents have been added to a store then: those too that a layer above
     replaces. As for make(), and what TreeAdder.add_layers() has."""
     with layers as parts, _told(parts):
-        return adder.add_layers(_raw(parts), versions, changes.adjustment())
+        return adder.add_layers(_raw(parts), versions, changes.adjustment(adder.algorithm))
 
 
 def _raw(parts: Sequence[Part]) -> list[_cfshost.Part]:

@@ -40,6 +40,8 @@ def make(
     most: int | None = None,
     progress: Progress = lambda _, __: None,
     changes: Changes = AS_IT_IS,
+    *,
+    algorithm: int = _cfs.SHA256,
 ) -> bytes:
     """The image of the directory `source`, or of the text in that file.
 
@@ -53,7 +55,7 @@ def make(
         if not is_tree(source):
             return of_text(_read(source), source, chosen)
         with _opened(source) as fd:
-            adjustment = changes.adjustment()
+            adjustment = changes.adjustment(algorithm)
             return _cfshost.image_of_tree(fd, cores(), *chosen, adjustment, progress)
 
 
@@ -76,7 +78,7 @@ def add(
     make(), and what TreeAdder.add_tree() has."""
     with _told(source), _opened(source) as fd:
         chosen = versions(least, most, changes)
-        return adder.add_tree(fd, Path(source), chosen, changes.adjustment())
+        return adder.add_tree(fd, Path(source), chosen, changes.adjustment(adder.algorithm))
 
 
 def is_tree(source: str) -> bool:
@@ -128,9 +130,9 @@ def _read(source: str) -> bytes:
         return file.read(TEXT_LIMIT + 1)
 
 
-def digest(made: bytes) -> Digest:
+def digest(made: bytes, algorithm: int = _cfs.SHA256) -> Digest:
     """Its fs-verity digest."""
-    return Digest(_cfs.SHA256, _cfshost.verity_digest(made, _cfs.SHA256))
+    return Digest(algorithm, _cfshost.verity_digest(made, algorithm))
 
 
 def read(made: bytes, source: str) -> image.Image:

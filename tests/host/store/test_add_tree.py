@@ -18,6 +18,8 @@ from pyinit.host.store import add, add_tree, make_image
 from pyinit.host.store.check import check
 from pyinit.host.store.layout import Store
 from pyinit.initrd.report.errors import Refused, SystemFailure
+from pyinit.initrd.root.digest import Digest
+from tests.host.store.layered import dumped
 from tests.host.store.played import Kernel, files
 from tests.vm.toolbox import Toolbox
 
@@ -256,12 +258,25 @@ def test_wrong_use(tree: Path, store: Path, tmp_path: Path, capfd: Capture) -> N
 
 
 def test_a_repository_of_sha512(tree: Path, tmp_path: Path, kernel: Kernel, capfd: Capture) -> None:
-    """Images of this format name their contents by SHA-256."""
-    store = tmp_path / "sha512"
+    """All digests are of SHA-512 there, with one thread and with all of them for a large file."""
+    store, out = tmp_path / "sha512", tmp_path / "out"
     assert main(["add", "--object-store", str(store), "--create", "--hash", "sha512",
                  str(tree / "large")]) == 0  # fmt: skip
-    before = left(store)
+    large = capfd.readouterr().out.strip()
+    assert run(store, tree, "-o", str(out)) == 0
+    data = out.read_bytes()
+    digest = Digest(_cfs.SHA512, _cfshost.verity_digest(data, _cfs.SHA512))
+    assert (store / "images" / digest.hex).read_bytes() == data
+    assert large.removeprefix("sha512:").encode() in b"".join(dumped(data))
+    for path, content in files(store / "objects").items():
+        found = _cfshost.verity_digest(content, _cfs.SHA512).hex()
+        assert path == f"{found[:2]}/{found[2:]}"
+    report = check(Store(store), sealed=False, progress=lambda _, __: None)
+    assert (report.faults, report.images) == ([], 1)
     capfd.readouterr()
-    assert run(store, tree) == 32
-    assert "a repository of sha512, expected sha256" in capfd.readouterr().err
-    assert left(store) == before
+    for source in (tree, tmp_path / "text"):
+        assert main(["image", "--hash", "sha512", str(source), "--digest-only"]) == 0
+        assert capfd.readouterr().out == f"{digest}\n"
+        (tmp_path / "text").write_bytes(b"\n".join(dumped(data)))
+    assert run(store, tree, "--hash", "sha256") == 1
+    assert "usage: --hash sha256: a repository of sha512" in capfd.readouterr().err

@@ -3,7 +3,6 @@
 Debian, as directories and as container images, against mkcomposefs and cfsctl."""
 
 import _cfs
-import _cfshost
 import gzip
 import hashlib
 import shutil
@@ -15,7 +14,7 @@ import pytest
 from pyinit.host.commands.cfs_store import main
 from pyinit.host.store import make_image
 from pyinit.host.store.changes import Changes
-from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.root.digest import ALGORITHMS
 from tests.host.store.containers import LAYER, Layout
 from tests.host.store.test_cfsctl import cfsctl, needs_cfsctl
 from tests.vm import dracut, suites
@@ -147,16 +146,17 @@ def test_a_root(root: Path, toolbox: Toolbox, tmp_path: Path, capfd: Capture) ->
 
 @all_only
 @needs_cfsctl
-def test_a_root_that_boots(root: Path, tmp_path: Path, capfd: Capture) -> None:
-    """As cfsctl has it: it wants /usr and labels of none."""
+@pytest.mark.parametrize("algorithm", [_cfs.SHA256, _cfs.SHA512])
+def test_a_root_that_boots(root: Path, tmp_path: Path, capfd: Capture, algorithm: int) -> None:
+    """As cfsctl has it: it wants /usr, /boot and /sysroot."""
     tree = tmp_path / "tree"
     shutil.copytree(root, tree, symlinks=True)
     for name in ("usr", "boot", "sysroot"):
         (tree / name).mkdir(exist_ok=True)
     store = tmp_path / "store"
-    cfsctl(store, "init", "--algorithm", "fsverity-sha256-12")
+    cfsctl(store, "init", "--algorithm", f"fsverity-{ALGORITHMS[algorithm]}-12")
     said = cfsctl(store, "compute-id", "--bootable", tree)
-    made = make_image.make(str(tree), changes=Changes(bootable=True))
-    digest = Digest(_cfs.SHA256, _cfshost.verity_digest(made, _cfs.SHA256))
-    assert said.split()[-1] == digest.hex
+    changes = Changes(bootable=True)
+    made = make_image.make(str(tree), changes=changes, algorithm=algorithm)
+    assert said.split()[-1] == make_image.digest(made, algorithm).hex
     capfd.readouterr()
