@@ -53,6 +53,12 @@ def figures() -> list[str]:
                 made / "objects",
             )  # fmt: skip
 
+        def make() -> int:
+            shutil.rmtree(new, ignore_errors=True)
+            return _store(
+                "image", "--create", "--verity", "off", "--object-store", new, place / "tree"
+            )
+
         def objects() -> int:
             return _run([*toolbox.command("composefs-info"), "objects", image])
 
@@ -61,9 +67,14 @@ def figures() -> list[str]:
 
         [(slow, _)] = _least(1, mkcomposefs)
         [(quick, peak)] = _least(ROUNDS, add)
+        [(whole, memory), (alone, least)] = _least(
+            ROUNDS, make, lambda: _store("image", "--digest-only", place / "tree")
+        )
         lines = [
             f"{FILES:,} files, {size / 1e6:,.0f} MB: seconds of ours and of the peer, and MB",
             _line("add", quick, slow, peak, "mkcomposefs --digest-store"),
+            _line("image --object-store", whole, slow, memory, "mkcomposefs --digest-store"),
+            _line("image --digest-only", alone, None, least, ""),
             _beside("objects", lambda: _store("objects", image), objects, "composefs-info"),
             _beside("check", lambda: _store("check", new), peer(new, "fsck"), "cfsctl fsck"),
         ]

@@ -6,18 +6,22 @@ What the kernel cannot be made to do is in tests/host/store/test_add.py and test
 
 import _cfs
 import _cfshost
+import gzip
 import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 import pyinit
-from pyinit.host.store import fsverity
-from tests.host.store import written
+from pyinit.host.store import fsverity, make_image
+from tests.host.store import layered, written
+from tests.host.store.layered import tar
 
 from .cases import Case, LazyResults, Results, run_cases
 from .disks import MIB, ext4
@@ -31,6 +35,19 @@ HELLO_HEX = "1e2eaa4202d750a41174ee454970b92c1bc2f925b1e35076d8c7d5f56362ba64"
 WRONG = "0" * 62
 IMAGE = written.image(written.directory((b"hello", written.stored(HELLO_HEX, size=11))))
 IMAGE_HEX = fsverity.digest_blocks(iter([IMAGE]), _cfs.SHA256).hex
+
+LARGE = b"large\n" * 50_000
+LARGE_HEX = fsverity.digest_blocks(iter([LARGE]), _cfs.SHA256).hex
+LAYER = tar([("d/large", tarfile.REGTYPE, {}, LARGE), ("d/small", tarfile.REGTYPE, {}, b"small")])
+
+
+def layer_digest() -> str:
+    """Of the image of LAYER."""
+    with TemporaryDirectory() as name:
+        return make_image.digest(layered.image(layered.written(Path(name), [LAYER]))).hex
+
+
+LAYER_HEX = layer_digest()
 
 CASES = (
     Case(
@@ -71,6 +88,17 @@ CASES = (
         "cfs_store add --object-store /long --hash sha512 --verity require /hello &&\n"
         "cfs_store seal /long",
         stdout="2 objects: 1 sealed, 1 were sealed",
+        limit=SECONDS,
+    ),
+    Case(
+        "image",
+        "cfs_store image -q --object-store /made --create --verity require /layer.gz\n"
+        "cfs_store image -q --object-store /made /source >/dev/null &&\n"
+        f"cfs_store check --sealed /made && measure /disk/made/images/{LAYER_HEX}\n"
+        f"measure /disk/made/objects/{LARGE_HEX[:2]}/{LARGE_HEX[2:]}",
+        stdout=f"^sha256:{LAYER_HEX}\n4 objects, 4 sealed, 2 images, 0 faults\n"
+        f"sha256:{LAYER_HEX}\nsha256:{LARGE_HEX}$",
+        stderr="^$",
         limit=SECONDS,
     ),
     Case(
@@ -125,6 +153,10 @@ def guest(toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> LazyRes
         install_python(tree)
         (tree / "hello").write_bytes(b"hello world")
         (tree / "image").write_bytes(IMAGE)
+        (tree / "layer.gz").write_bytes(gzip.compress(LAYER))
+        (tree / "source/d").mkdir(parents=True)
+        (tree / "source/d/large").write_bytes(LARGE)
+        (tree / "source/d/other").write_bytes(b"other\n" * 50)
         fill(tree / "many" / "objects")
         disk = ext4(toolbox, directory / "disk", tree, 512 * MIB)
         shutil.rmtree(tree)
