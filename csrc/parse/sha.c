@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* FIPS 180-4. The code is small; SHA-256 alone, by which whole UKIs are hashed, is also quick. */
+/* FIPS 180-4. The code is small; that of SHA-2, by which whole UKIs are hashed, is quick too. */
 
 /* Fractional parts of the cube roots of the first eighty primes; SHA-256 has the upper halves. */
 static const uint64_t cubes[80] = {
@@ -136,7 +136,7 @@ static void sha256_block(struct cfs_sha *state, const uint8_t *block)
 
 static void sha512_block(struct cfs_sha *state, const uint8_t *block)
 {
-	uint64_t *s = state->large, v[8], w[80];
+	uint64_t *s = state->large, w[80];
 
 	for (size_t t = 0; t < 80; t++) {
 		if (t < 16) {
@@ -148,20 +148,31 @@ static void sha512_block(struct cfs_sha *state, const uint8_t *block)
 			       (right64(b, 19) ^ right64(b, 61) ^ b >> 6);
 		}
 	}
-	memcpy(v, s, sizeof(v));
-	for (size_t t = 0; t < 80; t++) {
-		uint64_t a = v[0], e = v[4];
-		uint64_t one = v[7] + (right64(e, 14) ^ right64(e, 18) ^ right64(e, 41)) +
-			       ((e & v[5]) ^ (~e & v[6])) + cubes[t] + w[t];
-		uint64_t two = (right64(a, 28) ^ right64(a, 34) ^ right64(a, 39)) +
-			       ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
+	uint64_t a = s[0], b = s[1], c = s[2], d = s[3], e = s[4], f = s[5], g = s[6], h = s[7];
 
-		memmove(v + 1, v, 7 * sizeof(*v));
-		v[4] += one;
-		v[0] = one + two;
+	for (size_t t = 0; t < 80; t++) {
+		uint64_t one = h + (right64(e, 14) ^ right64(e, 18) ^ right64(e, 41)) +
+			       (g ^ (e & (f ^ g))) + cubes[t] + w[t];
+		uint64_t two = (right64(a, 28) ^ right64(a, 34) ^ right64(a, 39)) +
+			       ((a & b) ^ (c & (a ^ b)));
+
+		h = g;
+		g = f;
+		f = e;
+		e = d + one;
+		d = c;
+		c = b;
+		b = a;
+		a = one + two;
 	}
-	for (size_t i = 0; i < 8; i++)
-		s[i] += v[i];
+	s[0] += a;
+	s[1] += b;
+	s[2] += c;
+	s[3] += d;
+	s[4] += e;
+	s[5] += f;
+	s[6] += g;
+	s[7] += h;
 }
 
 static const struct algorithm {

@@ -23,6 +23,7 @@ from .cases import Case, Results, boot_limit, cases_initrd
 from .disks import ESP_TYPE, MIB, esp, gpt, partitioned
 from .guest import BEGUN, COMMAND_LINE, Disk, Firmware, boot
 from .initrd import BOOT_MODULES, configuration
+from .once import BUILD
 from .product import cfs_init
 from .rootdisk import CARRIED, RootDisk
 from .target import TARGET
@@ -227,6 +228,19 @@ def _events(log: bytes, bank: str) -> list[tuple[int, int, bytes]]:
     return found
 
 
+def _keep(booted: Boot, log: bytes, pcrs: list[str]) -> None:
+    """In build/event-logs, for tests/core/parse/logs: they are of use without a guest."""
+    directory = BUILD / "event-logs"
+    directory.mkdir(exist_ok=True)
+    uki = booted.files["own"].read_bytes()
+    version = re.search(rb"systemd-stub,1,The systemd Developers,systemd,(\d+)", uki)
+    name = f"systemd-{version[1].decode() if version else 'unknown'}"
+    values = {pcr: value.lower() for pcr, value in map(str.split, pcrs)}
+    known = {"bank": booted.bank, "pcrs": values, "image": authenticode(uki, booted.bank).hex()}
+    (directory / f"{name}.log").write_bytes(log)
+    (directory / f"{name}.json").write_text(json.dumps(known, indent=1) + "\n")
+
+
 def test_the_log_is_what_it_is_taken_for(booted: Boot) -> None:
     """Each of the files was loaded but the one that was changed. The one that ran is the last in
     front of the sections; the hash of all is that of the firmware."""
@@ -239,6 +253,7 @@ def test_the_log_is_what_it_is_taken_for(booted: Boot) -> None:
         for number, (pcr, kind, digest) in enumerate(events)
         if (pcr, kind) == (4, APPLICATION)
     }
+    _keep(booted, log, _said(text, "pcr"))
     hashes = {name: authenticode(path.read_bytes(), bank) for name, path in booted.files.items()}
     before, own, addon = (applications[hashes[name]] for name in ("before", "own", "addon"))
     assert before < own < sections[0] < sections[-1] < addon

@@ -3,7 +3,9 @@
 
 import errno
 import hashlib
+import json
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,3 +161,28 @@ def test_the_largest(core: Core) -> None:
 
 def test_no_bank(core: Core) -> None:
     assert parse(core, build(EVENTS), 0x12)[:2] == (-errno.EPROTONOSUPPORT, None)
+
+
+LOGS = sorted((Path(__file__).parent / "logs").glob("*.log"))
+
+
+@pytest.mark.parametrize("path", LOGS, ids=lambda path: path.stem)
+def test_logs_of_real_boots(core: Core, path: Path) -> None:
+    """Of OVMF and swtpm, as tests/vm/test_proof.py leaves them in build/event-logs: what the TPM
+    said then, and the UKI that ran. Files were loaded before and after it."""
+    known = json.loads(path.with_suffix(".json").read_text())
+    bank = event_log.BANKS[known["bank"]]
+    size = event_log.SIZES[bank]
+    result, why, found = parse(core, path.read_bytes(), bank)
+    assert (result, why) == (0, None)
+    for pcr, value in (("4", found.pcr_4), ("11", found.pcr_11)):
+        assert bytes(value)[:size].hex() == known["pcrs"][pcr]
+    assert bytes(found.image)[:size].hex() == known["image"]
+    names = [hashlib.new(known["bank"], name + b"\0").digest() for name in (b".linux", b".initrd")]
+    events = [bytes(found.events[number])[:size] for number in range(found.count)]
+    assert set(names) < set(events)
+    assert len(events) % 2 == 0
+
+
+def test_there_are_logs_of_real_boots() -> None:
+    assert len(LOGS) >= 2
