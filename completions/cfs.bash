@@ -20,6 +20,10 @@ _cfs_options() { # COMMAND VERB: the options there
 	"cfs-uki payload") echo "-h --help -q --quiet --digest" ;;
 	"cfs-uki show") echo "-h --help -q --quiet --json" ;;
 	"cfs-uki digests") echo "-h --help -q --quiet" ;;
+	"cfs-uki predict")
+		echo "-h --help -q --quiet --pcr --bank --phase --profile --digest --source " \
+			"--soft-reboot --loader --secure-boot --os-separator --json --format"
+		;;
 	"cfs-store ") echo "-h --help --version" ;;
 	"cfs-store help") echo "-h --help -q --quiet" ;;
 	"cfs-store add")
@@ -53,7 +57,7 @@ _cfs_options() { # COMMAND VERB: the options there
 
 _cfs_verbs() { # COMMAND
 	case "$1" in
-	cfs-uki) echo "help seal payload show digests" ;;
+	cfs-uki) echo "help seal payload show digests predict" ;;
 	cfs-store) echo "help add seal objects missing ls check measure images rm gc image dump" ;;
 	cfs-init-config) echo "help compile check" ;;
 	esac
@@ -78,7 +82,7 @@ _cfs_values() {
 	"cfs-setup-root  --sysroot") echo "DIR" ;;
 	"cfs-setup-root  --config") echo "FILE" ;;
 	"cfs-setup-root  --soft-reboot") echo "NONE" ;;
-	"cfs-uki help ") echo "help seal payload show digests" ;;
+	"cfs-uki help ") echo "help seal payload show digests predict" ;;
 	"cfs-uki seal --digest") echo "NONE" ;;
 	"cfs-uki seal -o" | "cfs-uki seal --output") echo "FILE" ;;
 	"cfs-uki seal ") echo "FILE" ;;
@@ -86,6 +90,17 @@ _cfs_values() {
 	"cfs-uki payload ") echo "DIR" ;;
 	"cfs-uki show ") echo "FILE" ;;
 	"cfs-uki digests ") echo "FILE" ;;
+	"cfs-uki predict --pcr") echo "4 8 9 10 11 12 13 14 15" ;;
+	"cfs-uki predict --bank") echo "sha1 sha256 sha384 sha512" ;;
+	"cfs-uki predict --phase") echo "NONE" ;;
+	"cfs-uki predict --profile") echo "NONE" ;;
+	"cfs-uki predict --digest") echo "NONE" ;;
+	"cfs-uki predict --source") echo "carried cmdline uki" ;;
+	"cfs-uki predict --soft-reboot") echo "FILE" ;;
+	"cfs-uki predict --loader") echo "FILE" ;;
+	"cfs-uki predict --secure-boot") echo "yes no" ;;
+	"cfs-uki predict --format") echo "cryptenroll pcrlock tpm2-tools" ;;
+	"cfs-uki predict ") echo "FILE" ;;
 	"cfs-store help ")
 		echo "help add seal objects missing ls check measure images rm gc image dump"
 		;;

@@ -26,7 +26,7 @@ FILES, DIRECTORIES, UNKNOWN = "FILE", "DIR", "NONE"
 # By the name of the value in a usage. The words of a choice are offered themselves.
 _DIRECTORY_NAMES = {"DIR", "TARGET", "TREE", "STORE"}
 # PATH is of an image, whose names are mostly those of the machine.
-_FILE_NAMES = {"FILE", "OUT", "DISK", "IN.efi", "OUT.efi", "FILE|DIR", "PATH"}
+_FILE_NAMES = {"FILE", "OUT", "DISK", "IN.efi", "OUT.efi", "FILE|DIR", "FILE|DIGEST", "PATH"}
 _GENERIC = {"-h": "show the usage", "--help": "show the usage", "--version": "show the version"}
 
 

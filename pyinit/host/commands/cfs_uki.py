@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""`cfs-uki`: the digest of a root in a UKI, written and shown."""
+"""`cfs-uki`: the digest of a root in a UKI, written and shown; what a TPM will hold of both."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from pyinit.host.commands import uki_predict
 from pyinit.host.commands.command import (
     VerbParser,
     add_digests,
@@ -68,6 +69,9 @@ def _parser() -> VerbParser:
     verb.add_argument(
         "paths", metavar="FILE|DIR", type=_path, nargs="+", help="a UKI, or a directory with UKIs"
     )
+
+    verb = parser.add_verb("predict", uki_predict.predict, "print what PCRs of the TPM will hold")
+    uki_predict.add_options(verb)
     return parser
 
 

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""What the initrd of a UKI is configured to, and which images it may compose, as far as that is to
+be seen without decompression."""
+
+from __future__ import annotations
+
+import _cfs
+import os
+from stat import S_ISREG
+
+from pyinit.host.uki.cpio import find_archives
+from pyinit.host.uki.read import Uki
+from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.source import config
+from pyinit.initrd.source.config import Config
+
+_PLACE = config.PATH.lstrip("/")
+_CHUNK = 1 << 16
+
+
+def find(uki: Uki, profile: int = _cfs.PE_BASE) -> Config | None:
+    """The configuration that is in effect, the defaults where there is no such file. None: it may
+    be in a part that is compressed. CfsError: it is malformed.
+
+    The kernel unpacks one part after the other, and the last file of a name stays. So a part that
+    cannot be seen may have another one than those before it.
+    """
+    index = uki.find(".initrd", profile)
+    if index is None and profile != _cfs.PE_BASE:
+        index = uki.find(".initrd")
+    if index is None:
+        return None
+    start = uki.sections[index].offset
+    end = start + len(uki.view(index))
+    found: bytes | None = b""
+    seen = start
+    for first, behind, members in find_archives(uki.data, start, end):
+        if not _empty(uki.data, seen, first):
+            found = None
+        for member in members:
+            if os.path.normpath("/" + member.name).lstrip("/") == _PLACE:
+                data = uki.data[member.start : member.start + member.size]
+                found = data if S_ISREG(member.mode) and data else None
+        seen = behind
+    if found is None or not _empty(uki.data, seen, end):
+        return None
+    return config.parse(found, f"{uki.path}: .initrd: {_PLACE}") if found else Config()
+
+
+def images(
+    uki: Uki, profile: int, settings: Config | None, source: str | None = None
+) -> tuple[list[Digest], str]:
+    """The images of which the boot composes the first one that is there, and the source that names
+    them: `source`, or what the configuration says, or what is there. No image: none is to be
+    seen. CfsError: malformed; Refused: the source is not to be seen."""
+    wanted = source or ("any" if settings is None else settings.digest_source)
+    base = _cfs.PE_BASE
+    section = uki.section_digests(profile)
+    if section is None and profile != base:
+        section = uki.section_digests()
+    if wanted == "uki":
+        return section or [], "uki"
+    carried = uki.carried_digests(profile)
+    if carried is None and profile != base and uki.find(".initrd", profile) is None:
+        carried = uki.carried_digests()
+    named = uki.command_line_digests(profile)
+    if named is None and profile != base and uki.find(".cmdline", profile) is None:
+        named = uki.command_line_digests()
+    if carried is None and section is not None:
+        if source is None and settings is None:
+            found = "not to be seen whether its initrd or its section names the image"
+            raise uki.refused(found, "--source carried, or --source uki")
+        carried = section  # sealing has put the same into both
+    if wanted == "cmdline" or (wanted == "any" and not carried and named):
+        return named or [], "cmdline"
+    return carried or [], "carried"
+
+
+def _empty(data: bytes, start: int, end: int) -> bool:
+    """NULs, and nothing else: the kernel skips them."""
+    return not any(
+        data[at : min(at + _CHUNK, end)].strip(b"\0") for at in range(start, end, _CHUNK)
+    )
