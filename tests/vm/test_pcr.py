@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from pyinit.host.uki import predict
+from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source import config
 from pyinit.initrd.source.config import Config
 
@@ -163,6 +165,9 @@ def test_every_bank_is_extended_and_logged(results: Results, rootdisk: RootDisk,
     assert after == _extended(before, string)
     if name == "measured":
         assert not any(b"".join(before.values()))
+        image = Digest.parse(rootdisk.digests["whole"], "a test")
+        predicted = predict.root(15, image, "carried", list(before))
+        assert predicted.moments[0].values == after
     else:
         assert _said(text, "records") == ["2"]
     [record] = map(json.loads, _said(text, "record"))

@@ -11,7 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,6 +171,11 @@ class Toolbox:
                 f"{(done.stderr + done.stdout).decode(errors='replace')[-2000:]}"
             )
         return done.stdout.decode(errors="replace")
+
+    def fetch(self, suite: str, packages: Iterable[str], tree: Path) -> None:
+        """Unpack these, and nothing that they depend on, into `tree`."""
+        with self._suite(suite) as found:
+            found.unpack(packages, tree, dependencies=False)
 
     def kernel(self, role: str) -> Kernel:
         """The kernel that plays `role`, one of kernels.ROLES."""
