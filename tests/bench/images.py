@@ -49,13 +49,45 @@ def _make(toolbox: Toolbox, directory: Path) -> None:
 def _fill(source: Path, size: int) -> None:
     """`size` entries, `source` included; all files have the same content, which is one object."""
     source.mkdir()
-    left, place = size - 1, source
+    top = _system(source) if size == SIZES[-1] else source
+    left, place = size - 1 - sum(1 for _ in source.rglob("*")), top
     while left:
-        if left > _A_DIRECTORY:
-            place = source / f"d{left}"
+        if left > 1:
+            place = top / f"d{left}"
             place.mkdir()
             left -= 1
-        for number in range(min(left, _A_DIRECTORY)):
-            (place / f"file{number}").write_bytes(_CONTENT)
-            left -= 1
+        left -= _put(place, "file", min(left, _A_DIRECTORY))
     date_tree(source)
+
+
+def _system(source: Path) -> Path:
+    """The upper levels of a distribution: what is met before the first file. Gives a place for the
+    others. `cs9-x86_64-developer` of composefs' tests, whose size is the last, has the same."""
+    for name in ("boot", "dev", "proc", "run", "sys", "sysroot", "tmp", "var"):
+        (source / name).mkdir()
+    for name in ("bin", "lib", "lib64", "sbin"):
+        (source / name).symlink_to(f"usr/{name}")
+    for name in ("home", "media", "mnt", "opt", "ostree", "root", "srv"):
+        (source / name).symlink_to(f"var/{name}")
+    for name in (
+        "bin",
+        "etc",
+        "games",
+        "include",
+        "lib",
+        "lib64",
+        "libexec",
+        "local",
+        "sbin",
+        "share",
+    ):
+        (source / "usr" / name).mkdir(parents=True)
+    (source / "usr/tmp").symlink_to("../var/tmp")
+    _put(source / "usr/bin", "program", 1008)
+    return source / "usr/share"
+
+
+def _put(directory: Path, name: str, count: int) -> int:
+    for number in range(count):
+        (directory / f"{name}{number}").write_bytes(_CONTENT)
+    return count
