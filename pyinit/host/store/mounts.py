@@ -44,15 +44,16 @@ class Found:
 
 
 def keep(needed: Needed, excepted: Sequence[str]) -> None:
-    """Keeps the image of each. `excepted`: mount points that are another store's."""
+    """Keeps the image of each. `excepted`: mount points that are another store's. Each container
+    has one at `/`: so an image that is here is kept all the same."""
     for found in overlays():
-        if found.mount.target in excepted:
-            continue
         why = f"the mount at {found.mount.target}"
         digest = found.digest
         if digest is not None and needed.has_image(digest):
             needed.keep_image(digest, why, "mount")
-        elif _may_use(found, os.fspath(needed.store.objects)):
+        elif found.mount.target not in excepted and _may_use(
+            found, os.fspath(needed.store.objects)
+        ):
             said = "which is not in the store" if digest is not None else "which is no digest"
             text = f"an overlay of '{found.mount.source}', {said}, and its objects may be here"
             wanted = f"--except {found.mount.target}, if they are not"

@@ -63,6 +63,14 @@ def test_what_a_mount_uses_stays(store: Path, proc: Path, prefix: str, process: 
     assert not (store / "images" / gone).is_symlink()
 
 
+def test_an_exception_takes_no_image_of_the_store(store: Path, proc: Path) -> None:
+    """`--except /` is meant for one container; the root of this machine lies there too."""
+    used = add_image(store, [1])
+    (proc / "self/mountinfo").write_text(line(f"composefs:{used}"))
+    assert collect(store, "--except", "/mnt") == 0
+    assert whole(store, used)
+
+
 def test_each_root_of_a_namespace_is_looked_at(store: Path, proc: Path, tmp_path: Path) -> None:
     """mountinfo shows what is below the process's own root, and nothing else."""
     used = add_image(store, [1])
