@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Images of whole roots: those that composefs has the digests of in its own tests, and trees of
+"""Images of whole roots, made and read: those that composefs has in its own tests, and trees of
 Debian, as directories and as container images, against mkcomposefs and cfsctl."""
 
 import _cfs
@@ -17,6 +17,7 @@ from pyinit.host.store.changes import Changes
 from pyinit.initrd.root.digest import ALGORITHMS
 from tests.host.store.containers import LAYER, Layout
 from tests.host.store.test_cfsctl import cfsctl, needs_cfsctl
+from tests.host.store.test_image_peers import same
 from tests.vm import dracut, suites
 from tests.vm.apt import Suite
 from tests.vm.once import BUILD, locked, made_once
@@ -74,8 +75,8 @@ def assets() -> Path:
 
 
 @all_only
-def test_public_dumps(assets: Path, tmp_path: Path, capfd: Capture) -> None:
-    """Each of them, those too that come later."""
+def test_public_dumps(assets: Path, toolbox: Toolbox, tmp_path: Path, capfd: Capture) -> None:
+    """Each of them, those too that come later: the image, and what is read of it."""
     found = {}
     for path in sorted(assets.glob("*.sha256")):
         dump = path.with_suffix("")
@@ -90,6 +91,7 @@ def test_public_dumps(assets: Path, tmp_path: Path, capfd: Capture) -> None:
         assert main(["image", *limits, str(text), "-o", str(out)]) == 0, dump.name
         found[dump.name] = hashlib.sha256(out.read_bytes()).hexdigest()
         assert found[dump.name] == path.read_text().strip(), dump.name
+        same(toolbox, out)
     assert len(found) >= 14
     assert PUBLIC.items() <= found.items()
     for path in sorted(assets.glob("should-fail-*.dump")):
@@ -138,6 +140,7 @@ def test_a_root(root: Path, toolbox: Toolbox, tmp_path: Path, capfd: Capture) ->
     toolbox.run("mkcomposefs", root, tmp_path / "image")
     theirs = (tmp_path / "image").read_bytes()
     assert make_image.make(str(root)) == theirs
+    same(toolbox, tmp_path / "image")
     layout = container(root, tmp_path / "oci")
     assert main(["image", "-q", f"oci:{layout.path}", "-o", str(tmp_path / "ours")]) == 0
     assert (tmp_path / "ours").read_bytes() == theirs
