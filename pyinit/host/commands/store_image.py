@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pyinit.host.store.oci_text import Platform
 
 Progress = Callable[[int, int], object]
+_LAYOUT = ("oci-layout", "index.json", "blobs")  # what each container image in a layout has
 
 
 def image(options: argparse.Namespace) -> int:
@@ -119,6 +120,8 @@ class _Job:
             self._is_layers = self._input.is_tar
         else:
             self._is_tree = make_image.is_tree(self.name)
+            if self._is_tree:
+                _refuse_layout(self.name)
             self._is_layers = not self._is_tree and layers.is_tar(self.name)
         self._changes = _changes(options, is_text=self.is_text)
         versions = (options.min_version, options.max_version)
@@ -185,12 +188,20 @@ class _Job:
         return make_image.add(adder, self.name, *self._versions, self._changes)
 
 
+def _refuse_layout(directory: str) -> None:
+    """It would be an image of its blobs."""
+    from pathlib import Path
+
+    if all(Path(directory, name).exists() for name in _LAYOUT):
+        raise Refused("source", directory, "an OCI layout, and no root", f"oci:{directory}")
+
+
 def _root(made: bytes, source: str) -> bytes:
     """An image of layers. Refused: what is in it is no root, but an archive of one."""
     from pyinit.host.store import make_image
 
     image = make_image.read(made, source)
-    if all(image.list(name, lambda _: None) for name in ("oci-layout", "index.json", "blobs")):
+    if all(image.list(name, lambda _: None) for name in _LAYOUT):
         found = "an OCI archive, and no layer"
         raise Refused("source", source, found, "oci-archive:FILE, and not compressed")
     return made

@@ -491,6 +491,15 @@ def test_an_archive_that_is_taken_for_a_layer(
     assert capfd.readouterr().err.endswith(said)
 
 
+def test_a_layout_that_is_taken_for_a_root(tmp_path: Path, capfd: Capture) -> None:
+    layout = one(tmp_path / "oci", PARTS)
+    for options in (["--digest-only"], ["--object-store", tmp_path / "store", "--create"]):
+        assert run(layout.path, *options) == 32
+        said = f"{layout.path}: an OCI layout, and no root, expected oci:{layout.path}\n"
+        assert capfd.readouterr().err.endswith(said)
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_large_blob_is_not_read_to_find_the_next(tmp_path: Path) -> None:
     """A member of 8 TB that has no blocks."""
     path = tmp_path / "sparse"
