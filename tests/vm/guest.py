@@ -253,6 +253,16 @@ class Tpm:
     process: "subprocess.Popen[bytes]"
 
 
+def allocate_banks(toolbox: Toolbox, state: Path, banks: str) -> None:
+    """A new TPM in `state` with these alone: `sha1,sha256`."""
+    state.mkdir(parents=True)
+    program = f"{toolbox.command('swtpm')[0]} socket"
+    toolbox.run(
+        "swtpm_setup", "--tpm2", "--tpmstate", state, "--tpm", program, "--pcr-banks", banks,
+        "--config", os.devnull,
+    )  # fmt: skip
+
+
 @contextmanager
 def swtpm(toolbox: Toolbox, state: Path, work: Path) -> Iterator[Tpm]:
     """A TPM as long as the `with`. `state`: its directory, made if it is missing; `work`: for its

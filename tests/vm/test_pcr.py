@@ -18,7 +18,7 @@ from pyinit.initrd.source import config
 from pyinit.initrd.source.config import Config
 
 from .cases import Case, Results, run_cases
-from .guest import Disk, Tpm, swtpm
+from .guest import Disk, Tpm, allocate_banks, swtpm
 from .initrd import GUEST_MODULES, HASH_MODULES
 from .product import cfs_init
 from .rootdisk import CARRIED, RootDisk, make_rootdisk
@@ -112,6 +112,16 @@ def results(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Results]:  # fmt: skip
     log = tmp_path_factory.mktemp("pcr") / "console"
+    with contextlib.ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tpm-")))
+        tpm = stack.enter_context(swtpm(toolbox, work / "state", work))
+        stack.enter_context(_killed_when_told(tpm, log))
+        yield _run(toolbox, request.param, rootdisk, CASES, tpm, log)
+
+
+def _run(
+    toolbox: Toolbox, role: str, rootdisk: RootDisk, cases: Mapping[str, str], tpm: Tpm, log: Path
+) -> Results:
     files: Mapping[str, bytes | str | Path] = {
         _PROGRAM: cfs_init(),
         CARRIED: rootdisk.carried("whole"),
@@ -120,21 +130,17 @@ def results(
         "etc/required.conf": _settings("15", True),
         "etc/eight.conf": _settings("8", False),
     }
-    with contextlib.ExitStack() as stack:
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tpm-")))
-        tpm = stack.enter_context(swtpm(toolbox, work / "state", work))
-        stack.enter_context(_killed_when_told(tpm, log))
-        yield run_cases(
-            toolbox,
-            toolbox.kernel(request.param),
-            [Case(name, _SHELL + script, limit=60) for name, script in CASES.items()],
-            setup="mkdir -p /disk /sysroot && mount -t ext4 -o ro /dev/vda /disk",
-            modules=(*GUEST_MODULES, *HASH_MODULES),
-            disks=[Disk(rootdisk.disk("ext4"), discard_writes=True)],
-            files=files,
-            log=log,
-            arguments=tpm.arguments,
-        )
+    return run_cases(
+        toolbox,
+        toolbox.kernel(role),
+        [Case(name, _SHELL + script, limit=60) for name, script in cases.items()],
+        setup="mkdir -p /disk /sysroot && mount -t ext4 -o ro /dev/vda /disk",
+        modules=(*GUEST_MODULES, *HASH_MODULES),
+        disks=[Disk(rootdisk.disk("ext4"), discard_writes=True)],
+        files=files,
+        log=log,
+        arguments=tpm.arguments,
+    )
 
 
 def _said(text: str, key: str) -> list[str]:
@@ -226,3 +232,33 @@ def test_a_tpm_that_dies(results: Results) -> None:
     assert "refused: measure: PCR 15: " in result.stderr
     [record] = map(json.loads, _said(result.stdout, "record"))
     assert record["measured"]["banks"] == []
+
+
+@pytest.mark.all_only
+@pytest.mark.parametrize("banks", ["sha1", "sha1,sha256", "sha384"])
+def test_a_tpm_with_fewer_banks(
+    toolbox: Toolbox, rootdisk: RootDisk, tmp_path: Path, banks: str
+) -> None:
+    """All that there are. SHA-1 alone proves nothing."""
+    required = "boot required.conf; echo code $?; down 2>/dev/null"
+    cases = {"measured": MEASURE, "required": required}
+    with contextlib.ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tpm-")))
+        allocate_banks(toolbox, work / "state", banks)
+        tpm = stack.enter_context(swtpm(toolbox, work / "state", work))
+        results = _run(toolbox, "stable", rootdisk, cases, tpm, tmp_path / "console")
+    measured, needed = (results.check(name) for name in cases)
+    before, after = (_banks(measured.stdout, key) for key in ("before", "after"))
+    [record] = map(json.loads, _said(measured.stdout, "record"))
+    assert set(before) == set(banks.split(","))
+    if banks == "sha1":
+        assert after == before
+        assert record["measured"]["banks"] == []
+        warning = "warning: the root is not measured into PCR 15: a bank of SHA-1 alone"
+        assert warning in measured.stderr
+        assert _said(needed.stdout, "code") == ["32"]
+        assert "refused: measure: PCR 15: a bank of SHA-1 alone" in needed.stderr
+        return
+    assert after == _extended(before, STRING.format(rootdisk.digests["whole"]))
+    assert record["measured"]["banks"] == list(before)
+    assert _said(needed.stdout, "code") == ["0"]

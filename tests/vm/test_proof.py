@@ -8,7 +8,6 @@ loaded and has not run. The stub loads an add-on. Files then take the place of t
 import base64
 import hashlib
 import json
-import os
 import re
 import struct
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from tests.core.event_log import APPLICATION, BANKS, NO_ACTION, SIZES, authentic
 
 from .cases import Case, Results, boot_limit, cases_initrd
 from .disks import ESP_TYPE, MIB, esp, gpt, partitioned
-from .guest import BEGUN, COMMAND_LINE, Disk, Firmware, boot
+from .guest import BEGUN, COMMAND_LINE, Disk, Firmware, allocate_banks, boot
 from .initrd import BOOT_MODULES, configuration
 from .once import BUILD
 from .product import cfs_init
@@ -170,12 +169,7 @@ def booted(
     bank, newest = request.param
     files = _files(toolbox, rootdisk, directory, bank, newest)
     if newest:
-        (directory / "tpm").mkdir()
-        program = f"{toolbox.command('swtpm')[0]} socket"
-        toolbox.run(
-            "swtpm_setup", "--tpm2", "--tpmstate", directory / "tpm", "--tpm", program,
-            "--pcr-banks", bank, "--config", os.devnull,
-        )  # fmt: skip
+        allocate_banks(toolbox, directory / "tpm", bank)
     first = esp(toolbox, directory / "first", {BOOT_PATH: files["before"]})
     partitioned(toolbox, directory / "disk-before", [(ESP_TYPE, "R", first)])
     second = esp(
