@@ -47,6 +47,8 @@ def test_seeds(toolbox: Toolbox) -> None:
     """Those that are whole: everything in one text, tails at the ends of blocks, large files."""
     count = 0
     for data in dump_seeds.dump():
+        if data == dump_seeds.of_sha512():
+            continue
         try:
             _cfshost.make_image(data, 0, 1)
         except _cfshost.Unfit:
