@@ -170,7 +170,7 @@ struct cfs_log_events {
 	uint64_t at; /* where in the log the last event begins that was looked at */
 	uint8_t pcr_4[CFS_DIGEST_MAX]; /* as the TPM has it after these events */
 	uint8_t pcr_11[CFS_DIGEST_MAX];
-	bool has_image;
+	bool has_image; /* and firmware loaded it from somewhere */
 	uint8_t image[CFS_DIGEST_MAX]; /* the last application of PCR 4 before PCR 11's first event */
 	uint32_t count;
 	uint8_t events[CFS_LOG_EVENTS_MAX][CFS_DIGEST_MAX]; /* of PCR 11 */

@@ -3,7 +3,17 @@
 
 import struct
 
-from tests.core.event_log import APPLICATION, IPL, NO_ACTION, Event, build, encode, header, of_boot
+from tests.core.event_log import (
+    APPLICATION,
+    FROM_NOWHERE,
+    IPL,
+    NO_ACTION,
+    Event,
+    build,
+    encode,
+    header,
+    of_boot,
+)
 from tests.core.pe_builder import Section, with_certificates, with_field, with_section
 from tests.core.pe_builder import build as build_pe
 
@@ -51,6 +61,8 @@ def _wrong_events() -> list[bytes]:
         {4: bytes(20)}, {0xB: bytes(32)}, {0xC: bytes(48)}, {0xB: bytes(31)}, {0x12: bytes(32)}, {},
     ):  # fmt: skip
         found += [start + encode(Event(pcr, APPLICATION, digests), ()) for pcr in (4, 7, 11)]
+    for data in (FROM_NOWHERE, b"x" * 31, b"x" * 32):
+        found.append(start + encode(Event(4, APPLICATION, b"x", data), [4, 0xB]))
     twice = struct.pack("<III", 11, IPL, 2) + 2 * (b"\x0b\0" + bytes(32)) + bytes(4)
     other = header([(0xB, 32), (0x12, 32)])
     known = encode(Event(4, APPLICATION, {0x12: bytes(32), 0xB: b"d" * 32}), ())

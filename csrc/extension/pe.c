@@ -2,6 +2,7 @@
 #include "cfs_python.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* These two: -1 with an exception set. */
 static int pe_from_fd(int fd, struct cfs_pe *pe)
@@ -135,6 +136,7 @@ static PyObject *uki_prove(PyObject *module, PyObject *args)
 	uint8_t unused[CFS_DIGEST_MAX];
 	int fd, profile, error;
 	char why[CFS_WHY_MAX];
+	PyObject *sections;
 	const char *log;
 	Py_ssize_t length, size;
 	uint16_t bank;
@@ -147,8 +149,11 @@ static PyObject *uki_prove(PyObject *module, PyObject *args)
 	if (error < 0)
 		return fail(error, why, NULL);
 	size = cfs_sha(bank, NULL, 0, unused);
-	return Py_BuildValue("y#y#y#y#sy#", proof.pcr_4, size, proof.pcr_11, size, proof.hash, size,
-			     proof.has_image ? proof.image : NULL, size, proof.sections,
+	/* Whatever the child answers. "N" takes NULL for the error that it is. */
+	sections = PyUnicode_DecodeUTF8(proof.sections, (Py_ssize_t)strlen(proof.sections),
+					"surrogateescape");
+	return Py_BuildValue("y#y#y#y#Ny#", proof.pcr_4, size, proof.pcr_11, size, proof.hash, size,
+			     proof.has_image ? proof.image : NULL, size, sections,
 			     proof.payload_size > 0 ? proof.payload : NULL,
 			     (Py_ssize_t)proof.payload_size);
 }

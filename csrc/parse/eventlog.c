@@ -18,6 +18,11 @@ enum {
 	PCR_SECTIONS = 11,
 };
 
+enum { /* UEFI_IMAGE_LOAD_EVENT */
+	PATH_LENGTH = 24,
+	PATH = 32,
+};
+
 static const uint32_t APPLICATION = 0x80000003; /* EV_EFI_BOOT_SERVICES_APPLICATION */
 
 struct reader {
@@ -149,10 +154,18 @@ static void extend(const struct header *header, uint8_t *pcr, const uint8_t *dig
 	(void)cfs_sha_end(&sum, pcr);
 }
 
+/* shim logs what it is asked to look at as an application, before it looks (GRUB asks it of each file
+ * for its command linux), and the image that was loaded before may be started all the same. But shim
+ * has no path for it, and what firmware loads from a disk has one. */
+static bool has_path(const uint8_t *data, uint32_t size)
+{
+	return size >= PATH && le64(data + PATH_LENGTH) != 0;
+}
+
 static int parse_event(struct reader *reader, const struct header *header,
 		       struct cfs_log_events *out, const char **why)
 {
-	const uint8_t *event = take(reader, 12), *digest = NULL, *size;
+	const uint8_t *event = take(reader, 12), *digest = NULL, *size, *data;
 	uint32_t pcr, type;
 	int error;
 
@@ -164,7 +177,8 @@ static int parse_event(struct reader *reader, const struct header *header,
 	if (error)
 		return error;
 	size = take(reader, 4);
-	if (!size || !take(reader, le32(size)))
+	data = size ? take(reader, le32(size)) : NULL;
+	if (!data)
 		return broken(why, "an event that is cut");
 	if (type == NO_ACTION || (pcr != PCR_IMAGES && pcr != PCR_SECTIONS))
 		return 0;
@@ -179,7 +193,7 @@ static int parse_event(struct reader *reader, const struct header *header,
 	}
 	if (type == APPLICATION && out->count == 0) {
 		memcpy(out->image, digest, header->digest);
-		out->has_image = true;
+		out->has_image = has_path(data, le32(size));
 	}
 	extend(header, out->pcr_4, digest);
 	return 0;

@@ -11,12 +11,16 @@ BANKS = {"sha1": 0x04, "sha256": 0x0B, "sha384": 0x0C, "sha512": 0x0D}  # TPM_AL
 SIZES = {4: 20, 0xB: 32, 0xC: 48, 0xD: 64}
 
 NO_ACTION, SEPARATOR, IPL = 3, 4, 0xD
+# UEFI_IMAGE_LOAD_EVENT: from a path (which here has its end alone), and from none.
+FROM_PATH, FROM_NOWHERE = (struct.pack("<4Q", 0, 0, 0, len(path)) + path
+                           for path in (b"\x7f\xff\4\0", b""))  # fmt: skip
 ACTION, APPLICATION, DRIVER = 0x80000007, 0x80000003, 0x80000004
 
 
 @dataclass(frozen=True)
 class Event:
-    """`digest` says what is hashed for each bank, or what each bank has."""
+    """`digest` says what is hashed for each bank, or what each bank has. `data`: of an application
+    it is that of an image from a path, if nothing else is given."""
 
     pcr: int
     kind: int
@@ -52,7 +56,8 @@ def encode(event: Event, banks: Sequence[int]) -> bytes:
     found = digests(event, banks)
     text = struct.pack("<III", event.pcr, event.kind, len(found))
     text += b"".join(struct.pack("<H", bank) + value for bank, value in found.items())
-    return text + struct.pack("<I", len(event.data)) + event.data
+    data = event.data or (FROM_PATH if event.kind == APPLICATION else b"")
+    return text + struct.pack("<I", len(data)) + data
 
 
 def build(events: Sequence[Event], banks: Sequence[int] = (4, 0xB)) -> bytes:

@@ -65,6 +65,17 @@ def test_only_what_was_loaded_before_the_sections_can_be_what_ran(core: Core) ->
     assert bytes(found.image)[:32] == hashlib.sha256(b"loader").digest()
 
 
+@pytest.mark.parametrize("data", [event_log.FROM_NOWHERE, b"x" * 31, b"x"])
+def test_what_shim_only_looked_at_is_no_image_that_ran(core: Core, data: bytes) -> None:
+    """GRUB, `chainloader UKI; linux OTHER; boot`: OTHER has no valid signature, and UKI runs."""
+    other = Event(4, APPLICATION, b"other", data)
+    _, why, found = parse(core, build([*EVENTS[:4], other, *EVENTS[4:]]))
+    assert (why, found.has_image) == (None, False)
+    _, _, found = parse(core, build([*EVENTS[:3], other, *EVENTS[3:]]))
+    assert found.has_image
+    assert bytes(found.image)[:32] == hashlib.sha256(b"uki").digest()
+
+
 def test_a_log_cut_anywhere_is_refused(core: Core) -> None:
     log = build(EVENTS)
     ends = {len(build(EVENTS[:number])) for number in range(len(EVENTS) + 1)}

@@ -156,7 +156,22 @@ def test_the_same_image_again(machine: Machine) -> None:
 
 def test_no_image_ran(machine: Machine) -> None:
     machine.measure([Event(11, 0xD, b".linux\0")])
-    assert "expected one that PCR 4 has" in machine.refused()
+    assert "PCR 4: not proved: the last application in it has no path" in machine.refused()
+
+
+def test_what_shim_only_looked_at(machine: Machine) -> None:
+    """The file with another root, by a boot menu that anybody can write: it is not signed, and has
+    the sections of the one that runs."""
+    machine.file.write_bytes(OTHER)
+    loaded = {n: event_log.authenticode(OTHER, b) for b, n in (("sha1", 4), ("sha256", 0xB))}
+    events = of_boot(OWN, SECTIONS)
+    own = next(at for at, event in enumerate(events) if not isinstance(event.digest, bytes))
+    looked = Event(4, APPLICATION, loaded, event_log.FROM_NOWHERE)
+    machine.measure([*events[: own + 1], looked, *events[own + 1 :]])
+    assert "PCR 4: not proved: the last application in it has no path" in machine.refused()
+    # Nothing else tells it from a boot of that file.
+    machine.measure([*events[: own + 1], Event(4, APPLICATION, loaded), *events[own + 1 :]])
+    assert machine.prove() == [Digest(1, b"o" * 32)]
 
 
 def test_sections_that_differ(machine: Machine) -> None:
@@ -185,7 +200,8 @@ def test_a_log_that_is_cut_or_not_there(machine: Machine) -> None:
     machine.log.write_bytes(log[:-1])
     assert "event log at byte " in machine.refused()
     machine.log.write_bytes(b"")
-    assert "event log at byte 0: header: cut" in machine.refused()
+    place = "securityfs: tpm0/binary_bios_measurements"
+    assert f"{place}: not proved: event log at byte 0: header: cut" in machine.refused()
     with machine.log.open("wb") as file:
         file.truncate(proof.LOG_MAX + 1)
     assert "More than 16777216 bytes (EFBIG), expected the event log" in machine.refused()
