@@ -145,6 +145,48 @@ def test_the_readme_fetches_lists_of_packages_before_it_installs() -> None:
     assert re.findall(r"^ +apt-get .*$", readme, re.MULTILINE)[0].endswith(" update")
 
 
+# What `cfs-uki` prints as the value of a variable, and what it predicts in a file.
+_VALUE = re.compile(r"^(\w+)=\$\(cfs-uki [^()]*\)( &&)?$", re.MULTILINE)
+_WRITTEN = re.compile(r"^cfs-uki predict [^\n]*>(\S+)( &&)?$", re.MULTILINE)
+
+
+def unguarded(text: str) -> list[str]:
+    """What goes on with nothing where `cfs-uki` refuses: another program would take that for less
+    than was asked for, such as a key that is bound to nothing."""
+    values = list(_VALUE.finditer(text))
+    found = [match[0] for match in values if not match[2]]
+    found += ["$(cfs-uki"] * (text.count("$(cfs-uki") + text.count("`cfs-uki") - len(values))
+    for match in values:
+        uses = re.findall(rf"\$\{{?{match[1]}\b\S*", text)
+        found += [use for use in uses if not use.startswith(f"${{{match[1]}:?")]
+    for match in _WRITTEN.finditer(text):
+        found += [match[0]] if "/" in match[1] or not match[2] else []
+    return found
+
+
+@pytest.mark.parametrize(("page", "block"), cases("sh"))
+def test_where_cfs_uki_refuses_nobody_goes_on(page: Path, block: Block) -> None:
+    assert unguarded(block.text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('a=$(cfs-uki predict x) &&\nb --pcrs="${a:?}+7"\n', []),
+        ('a=$(cfs-uki predict x)\nb "${a:?}"\n', ["a=$(cfs-uki predict x)"]),
+        ('a=$(cfs-uki predict x) &&\nb "$a+7"\n', ['$a+7"']),
+        ('a=$(cfs-uki predict x) &&\nb "${a}+7"\n', ['${a}+7"']),
+        ('b -l "$(cfs-uki predict x)"\n', ["$(cfs-uki"]),
+        ("b -l `cfs-uki predict x`\n", ["$(cfs-uki"]),
+        ("cfs-uki predict x >a &&\nmv a /etc/a\n", []),
+        ("cfs-uki predict x >/etc/a\n", ["cfs-uki predict x >/etc/a"]),
+        ("cfs-uki predict x >a\nmv a /etc/a\n", ["cfs-uki predict x >a"]),
+    ],
+)
+def test_what_goes_on_with_nothing_is_seen(text: str, found: list[str]) -> None:
+    assert unguarded(text) == found
+
+
 def test_what_is_made_again_is_made_anew() -> None:
     """mkosi leaves what is there; systemd-repart makes no disk over another one."""
     made = [line for _, block in BLOCKS for line in block.text.splitlines() if "mkosi" in line]
