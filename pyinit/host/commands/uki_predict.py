@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from pyinit.host.commands.command import Parser, complain, say
+from pyinit.host.commands.command import Parser, complain, say, warn
 from pyinit.initrd.report.errors import EXIT_OK, UsageError, printable
 
 # What a verb needs is imported by the verb: `--version` and a typo are told at once.
@@ -26,6 +26,16 @@ _BANKS = ("sha1", "sha256", "sha384", "sha512")
 _FORMATS = ("cryptenroll", "pcrlock", "tpm2-tools")
 _BANK = "sha256"  # of the forms that have one
 _SHARED = (12, 13, 15)  # PCRs that systemd extends from its own units too
+# Options that say something of one PCR; None: of the root's. Elsewhere they would change nothing.
+_SAY_OF = {
+    "phases": ("--phase", _UKI),
+    "loaders": ("--loader", _LOADER),
+    "secure_boot": ("--secure-boot", _LOADER),
+    "os_separator": ("--os-separator", _LOADER),
+    "digest": ("--digest", None),
+    "source": ("--source", None),
+    "soft_reboots": ("--soft-reboot", None),
+}
 
 
 def add_options(verb: Parser) -> None:
@@ -33,7 +43,7 @@ def add_options(verb: Parser) -> None:
     verb.add_argument(
         "--pcr", dest="pcrs", metavar="PCR", type=int, action="append", default=[],
         choices=(_LOADER, *_CONFIGURABLE),
-        help="predict this one; by default 4, 11 and that of the root ([measure] pcr)",
+        help="predict these and no others; by default 4, 11 and the root's ([measure] pcr)",
     )  # fmt: skip
     verb.add_argument(
         "--bank", dest="banks", action="append", choices=_BANKS, default=[],
@@ -89,10 +99,15 @@ def predict(options: argparse.Namespace) -> int:
     root = _root_pcr(uki, known, options.pcrs)
     if root is not None:
         pcrs.add(root)
+    _check_options(options, pcrs, root)
     one = options.format in ("cryptenroll", "tpm2-tools")
     banks = tuple(dict.fromkeys(options.banks)) or ((_BANK,) if one else BANKS)
     found = list(_predictions(options, uki, profile, known, pcrs=pcrs, banks=banks))
     assumed = list(_assumed(options, uki, known, pcrs))
+    # A component of systemd-pcrlock stands beside others.
+    if root is not None and not pcrs & {_LOADER, _UKI} and options.format != "pcrlock":
+        warn(NAME, f"PCR {root} alone proves nothing, since any system can extend it by the same: "
+                   f"for a key give --pcr {_LOADER} --pcr {_UKI} too")  # fmt: skip
     if options.json:
         _json(uki, profile, found, assumed)
         return EXIT_OK
@@ -105,6 +120,15 @@ def predict(options: argparse.Namespace) -> int:
     for text in assumed:
         complain(NAME, f"assumed: {printable(text)}")
     return EXIT_OK
+
+
+def _check_options(options: argparse.Namespace, pcrs: set[int], root: int | None) -> None:
+    """UsageError: one would change nothing."""
+    for name, (option, pcr) in _SAY_OF.items():
+        if getattr(options, name) and (root if pcr is None else pcr) not in pcrs:
+            which = "the PCR of the root" if pcr is None else f"PCR {pcr}"
+            found = f"given, and {which} is not predicted"
+            raise UsageError("usage", option, found, "--pcr for it")
 
 
 def _profile(uki: Uki, number: int | None) -> int:
@@ -123,7 +147,7 @@ def _root_pcr(uki: Uki, known: Config | None, given: list[int]) -> int | None:
     if len(asked) > 1:
         found = f"the root in two PCRs, {asked[0]} and {asked[1]}"
         raise UsageError("usage", "--pcr", found, "one beside 4 and 11")
-    if given and not asked and (known is None or known.measure_pcr != str(_UKI)):
+    if given and not asked and not (known and known.measure_pcr == str(_UKI) and _UKI in given):
         return None
     if known is None:
         if not asked:

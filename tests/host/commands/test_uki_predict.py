@@ -98,6 +98,8 @@ def test_for_people(uki: str, capsys: Capture) -> None:
         f"{uki}\nPCR 15 of {ONE}, after the root:\n  sha256 {value(text_of(ONE))}\n"
     )
     assert output.err == (
+        "cfs-uki: warning: PCR 15 alone proves nothing, since any system can extend it by the same:"
+        " for a key give --pcr 4 --pcr 11 too\n"
         "cfs-uki: assumed: PCR 15: nothing else extends it, though systemd does: see cfs-uki(8)\n"
     )
 
@@ -235,7 +237,16 @@ def test_profiles(tmp_path: Path, capsys: Capture) -> None:
         ("11", [], 32, "its root goes into PCR 11, beside what systemd measures"),
         ("11", ["--pcr", "11"], 32, "its root goes into PCR 11"),
         ("8", ["--pcr", "15"], 32, "its initrd measures the root into PCR 8, expected PCR 15"),
+        ("11", ["--pcr", "4", "--pcr", "11"], 32, "its root goes into PCR 11"),
         ("15", ["--pcr", "15", "--pcr", "8"], 1, "--pcr: the root in two PCRs, 15 and 8"),
+        ("15", ["--pcr", "4", "--phase", ":"], 1, "--phase: given, and PCR 11 is not predicted"),
+        ("15", ["--pcr", "15", "--phase", ":"], 1, "--phase: given, and PCR 11 is not"),
+        ("15", ["--pcr", "11", "--loader", "x"], 1, "--loader: given, and PCR 4 is not"),
+        ("15", ["--pcr", "15", "--secure-boot", "no"], 1, "--secure-boot: given, and PCR 4 is not"),
+        ("15", ["--pcr", "15", "--os-separator"], 1, "--os-separator: given, and PCR 4 is not"),
+        ("15", ["--pcr", "4", "--digest", ONE.hex], 1, "--digest: given, and the PCR of the root"),
+        ("15", ["--pcr", "11", "--source", "uki"], 1, "--source: given, and the PCR of the root"),
+        ("15", ["--pcr", "4", "--soft-reboot", "x"], 1, "--soft-reboot: given, and the PCR of"),
         ("15", ["--digest", TWO.hex], 32, f"names another image, {ONE}, expected {TWO}"),
         ("15", ["--digest", "x"], 1, "--digest: "),
         ("15", ["--soft-reboot", "x"], 1, "--soft-reboot: "),
@@ -259,6 +270,33 @@ def test_a_soft_reboot_into_one_of_two_images(uki: str, tmp_path: Path, capsys: 
     other = write(tmp_path / "a", initrd(None, ONE, TWO))
     error = refused(capsys, 32, "--soft-reboot", other, uki)
     assert "names 2 images, expected one, or its digest for --soft-reboot" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "warned"),
+    [
+        (["--pcr", "15"], True),
+        (["--pcr", "15", "--format", "cryptenroll"], True),
+        (["--pcr", "15", "--format", "tpm2-tools"], True),
+        (["--pcr", "15", "--json"], True),
+        (["--pcr", "15", "--format", "pcrlock"], False),  # it is one of several components
+        (["--pcr", "15", "--pcr", "4"], False),
+        (["--pcr", "15", "--pcr", "11"], False),
+        (["--pcr", "4"], False),
+        ([], False),
+    ],
+)
+def test_the_pcr_of_the_root_alone_is_warned_of(
+    uki: str, capsys: Capture, arguments: list[str], warned: bool
+) -> None:
+    assert main(["predict", *arguments, uki]) == 0
+    assert ("warning: PCR 15 alone proves nothing" in capsys.readouterr().err) == warned
+
+
+def test_4_alone_where_the_root_goes_into_11(tmp_path: Path, capsys: Capture) -> None:
+    path = write(tmp_path / "a", initrd("11", ONE))
+    [four] = json.loads(said(capsys, "--json", "--pcr", "4", path))["pcrs"]
+    assert four["pcr"] == 4
 
 
 def test_4_and_11_alone_need_no_root(tmp_path: Path, capsys: Capture) -> None:
