@@ -192,8 +192,11 @@ static int parse_event(struct reader *reader, const struct header *header,
 		return 0;
 	}
 	if (type == APPLICATION && out->count == 0) {
-		memcpy(out->image, digest, header->digest);
 		out->has_image = has_path(data, le32(size));
+		if (out->has_image)
+			memcpy(out->image, digest, header->digest);
+		else
+			memset(out->image, 0, sizeof(out->image));
 	}
 	extend(header, out->pcr_4, digest);
 	return 0;
