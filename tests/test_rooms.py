@@ -132,6 +132,7 @@ BY_KIND = {
         "add_faults",
         "gc_faults",
         "layers_faults",
+        "scarce",
         "gc_beside",
         "make_image_peers",
         "make_image_roots",

@@ -250,6 +250,11 @@ void add_images(py::module_ &module)
 			PyErr_SetObject(other_digest, about.ptr());
 		} catch (const cfs::BrokenTar &broken) { /* of an archive */
 			PyErr_SetString(bad_archive, broken.what());
+		} catch (const cfs::NoThread &failed) {
+			py::tuple about =
+				py::make_tuple(failed.code().value(), cfs::NoThread::TEXT);
+
+			PyErr_SetObject(PyExc_OSError, about.ptr());
 		} catch (const std::system_error &failed) {
 			errno = failed.code().value();
 			PyErr_SetFromErrno(PyExc_OSError);

@@ -3,9 +3,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <system_error>
-#include <thread>
-#include <vector>
 
 namespace cfs
 {
@@ -84,39 +81,53 @@ void Pool::wake(const std::function<void()> &change)
 	woken_.notify_all();
 }
 
+/* False: there can be no more, and those that are there do it all. The caller's own thread cannot
+ * help: they may wait for what it does while it watches. */
+bool Pool::start(std::vector<std::thread> &pool, const std::function<void()> &work)
+{
+	wake([this] { running_++; });
+	try {
+		pool.emplace_back([this, &work] { one(work); });
+	} catch (const std::exception &failed) {
+		/* Those that have started may wait for this one. */
+		wake([this] { running_--; });
+		if (!pool.empty())
+			return false;
+		if (auto error = dynamic_cast<const std::system_error *>(&failed))
+			throw NoThread(error->code());
+		throw;
+	}
+	return true;
+}
+
 void Pool::run(unsigned threads, const Progress &progress, const std::function<void()> &work)
 {
-	std::vector<std::thread> pool;
+	/* They end before it does, whatever comes. */
+	struct Threads {
+		~Threads()
+		{
+			join();
+		}
+		void join()
+		{
+			for (std::thread &thread : all)
+				thread.join();
+			all.clear();
+		}
+		std::vector<std::thread> all;
+	} pool;
 	size_t wanted = std::max(threads, 1U);
 
-	auto join = [&pool] {
-		for (std::thread &thread : pool)
-			thread.join();
-	};
-
-	pool.reserve(wanted);
-	while (pool.size() < wanted) {
-		{
-			std::lock_guard<std::mutex> lock(mutex_);
-
-			running_++;
-		}
-		try {
-			pool.emplace_back([this, &work] { one(work); });
-		} catch (const std::system_error &) {
-			/* No more threads: this one does what those that are there leave. */
-			one(work);
-			break;
-		}
-	}
+	pool.all.reserve(wanted);
+	while (pool.all.size() < wanted && start(pool.all, work))
+		;
 	try {
 		watch(progress);
 	} catch (...) {
 		wake([this] { stop = true; });
-		join();
 		throw;
 	}
-	join();
+	pool.join();
 	if (failure_)
 		std::rethrow_exception(failure_);
 }

@@ -9,6 +9,9 @@
 #include <exception>
 #include <functional>
 #include <mutex>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 #include <unistd.h>
 
@@ -19,10 +22,19 @@ namespace cfs
  * False: stop. */
 using Progress = std::function<bool(uint64_t files, uint64_t bytes)>;
 
+/* There can be no thread at all. */
+class NoThread : public std::system_error {
+    public:
+	explicit NoThread(std::error_code code) : std::system_error(code)
+	{
+	}
+	static constexpr char TEXT[] = "no thread can be started";
+};
+
 class Pool {
     public:
 	/* `work` by each of `threads` threads, or of as many as there can be. What one throws, or
-	 * `progress`, stops all and comes out here. */
+	 * `progress`, stops all and comes out here. NoThread. */
 	void run(unsigned threads, const Progress &progress, const std::function<void()> &work);
 
 	/* Of each thread, once at most: until all of them are here. */
@@ -43,6 +55,7 @@ class Pool {
 	std::atomic<uint64_t> bytes = 0;
 
     private:
+	bool start(std::vector<std::thread> &pool, const std::function<void()> &work);
 	void one(const std::function<void()> &work) noexcept;
 	void watch(const Progress &progress);
 

@@ -139,7 +139,7 @@ def _run(name: str, parser: Parser, arguments: list[str] | None) -> int:
         complain(name, SystemFailure("source", name, "out of memory"))
         return EXIT_SYSTEM
     except OSError as error:
-        complain(name, system_failure(error))
+        complain(name, system_failure(error, None if error.filename else name))
         return EXIT_SYSTEM
     except KeyboardInterrupt:
         complain(name, "interrupted")

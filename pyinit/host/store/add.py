@@ -12,7 +12,7 @@ import _cfshost
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +24,7 @@ from pyinit.host.store import fsverity
 from pyinit.host.store.check import cores
 from pyinit.host.store.image import Image, missing
 from pyinit.host.store.layout import Store
+from pyinit.host.store.threads import Threads
 from pyinit.initrd.report.errors import Refused, SystemFailure, UsageError, os_error, printable
 from pyinit.initrd.root.digest import ALGORITHMS, Digest
 
@@ -31,9 +32,13 @@ from pyinit.initrd.root.digest import ALGORITHMS, Digest
 _THREADS = 8
 # More than these are not synced one by one.
 _SINGLE = 16
-# Descriptors, of which a copy is one until it has its name; two batches are there at a time.
+# Descriptors, of which a copy is one until it has its name.
 _BATCH = 4096
+# What the process has open beside them, and the threads that seal.
 _RESERVED = 128
+# A thread of the engine: a directory, a file, and the path to that. It may read copies while what
+# was there is compared.
+_OF_CORE = 2 * 3
 _SHOWN = 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 AT_FDCWD = -100
@@ -103,7 +108,8 @@ class Adder:
         digests: dict[int, Digest] = {}
         with self._objects() as directory:
             rest = [index for index in range(len(jobs)) if index not in there]
-            with descriptors() as room, ThreadPoolExecutor(1) as beside:
+            # One is made while the last one is named.
+            with descriptors(2) as room, Threads(1, self.store.path) as beside:
                 naming = self._naming(directory, beside)
                 for start in range(0, len(rest), room):
                     batch = rest[start : start + room]
@@ -168,7 +174,7 @@ class Adder:
                 sync_directory(path)
         self._directories.clear()
 
-    def _naming(self, directory: int, beside: ThreadPoolExecutor) -> _Naming:
+    def _naming(self, directory: int, beside: Threads) -> _Naming:
         return _Naming(
             beside,
             partial(self._name, directory),
@@ -231,7 +237,7 @@ class Adder:
                 known = os.path.lexists(self.store.object_path(copy.digest))
                 (there if known else new).append(copy)
             if self.verity != "off":
-                with ThreadPoolExecutor(_THREADS) as pool:
+                with Threads(_THREADS, self.store.path) as pool:
                     for _ in pool.map(lambda copy: self._seal_copy(directory, copy), new):
                         pass
             if len(new) > _SINGLE:
@@ -318,7 +324,7 @@ class Adder:
                 measured = Digest(digest.algorithm, raw)
                 raise Refused("measure", str(target), str(measured), str(digest))
         if self.verity != "off":
-            with ThreadPoolExecutor(_THREADS) as pool:
+            with Threads(_THREADS, self.store.path) as pool:
                 for _ in pool.map(self._seal_present, digests):
                     pass
 
@@ -355,7 +361,7 @@ class _Naming:
 
     def __init__(
         self,
-        beside: ThreadPoolExecutor,
+        beside: Threads,
         name: Callable[[list[Copy]], list[Digest]],
         check: Callable[[list[Digest]], None],
         close: Callable[[list[Copy]], None],
@@ -373,7 +379,11 @@ class _Naming:
         except BaseException:
             self._close(copies)
             raise
-        self._future = self._beside.submit(self._name, copies)
+        try:
+            self._future = self._beside.submit(self._name, copies)
+        except SystemFailure:
+            self._close(copies)  # there is no thread that may have them
+            raise
 
     def settle(self) -> None:
         """Waits for the last one. Whatever was wrong with it is raised."""
@@ -383,12 +393,14 @@ class _Naming:
 
 
 @contextmanager
-def descriptors() -> Iterator[int]:
-    """How many copies there may be in a batch. The limit is raised meanwhile, as far as it may."""
+def descriptors(batches: int, held: int = 0) -> Iterator[int]:
+    """How many copies there may be in each batch, of so many that are there at a time. `held`: what
+    the caller has open. The limit is raised meanwhile, as far as it may."""
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * _BATCH + _RESERVED
+    others = _RESERVED + _OF_CORE * cores() + held
+    wanted = batches * _BATCH + others
     soft, hard = before
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -396,7 +408,7 @@ def descriptors() -> Iterator[int]:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     try:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        room = (limit - _RESERVED) // 2
+        room = (limit - others) // batches
         yield _BATCH if limit == resource.RLIM_INFINITY else min(_BATCH, max(1, room))
     finally:
         with suppress(OSError, ValueError):

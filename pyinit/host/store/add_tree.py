@@ -9,7 +9,6 @@ import _cfs
 import _cfshost
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from pyinit.host.atomic import has_procfs, open_new, procfs
 from pyinit.host.store.add import Adder, Copy, Job, descriptors
 from pyinit.host.store.check import cores
+from pyinit.host.store.threads import Threads
 from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.root.digest import Digest
 
@@ -69,7 +69,13 @@ class TreeAdder(Adder):
     def _receiver(self, source: Path, held: int = 0) -> Iterator[_Receiver]:
         """What takes the copies of the engine. All are named in the end. `held`: descriptors that
         the caller has open."""
-        with self._objects() as directory, descriptors() as room, ThreadPoolExecutor(1) as beside:
+        # The engine makes one, and gave another to this thread, which waits until the last one is
+        # named.
+        with (
+            self._objects() as directory,
+            descriptors(3, held) as limit,
+            Threads(1, self.store.path) as beside,
+        ):
             naming = self._naming(directory, beside)
 
             def take(stored: list[_cfshost.Stored]) -> None:
@@ -85,8 +91,6 @@ class TreeAdder(Adder):
                     ]
                 )
 
-            # Each thread has a directory and a file open too.
-            limit = max(1, room - 4 * cores() - held)
             yield _Receiver(directory, os.urandom(8).hex(), limit, take)
             naming.settle()
 

@@ -72,7 +72,8 @@ def check(store: Store, *, sealed: bool, progress: Progress) -> Report:
         if store.images is not None and store.images.is_dir():
             _images(store, store.images, checked, report)
     except OSError as error:
-        raise system_failure(error, step="store") from None
+        path = None if error.filename is not None else str(store.path)
+        raise system_failure(error, path, "store") from None
     report.faults.sort(key=lambda fault: fault.path)
     return report
 
@@ -90,7 +91,8 @@ def _objects(store: Store, sealed: bool, report: Report, progress: Progress) -> 
             fd, below, store.is_ostree, store.named_images(), sealed, cores(), progress
         )
     except OSError as error:
-        error.filename = str(store.path / os.fsdecode(error.filename))
+        if error.filename is not None:  # else it is of no file: no thread can be started
+            error.filename = str(store.path / os.fsdecode(error.filename))
         raise
     finally:
         os.close(fd)

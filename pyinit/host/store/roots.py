@@ -14,7 +14,6 @@ import os
 import posixpath
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +23,7 @@ from pyinit.host.failure import system_failure
 from pyinit.host.store import fsverity, image, streams
 from pyinit.host.store.beneath import Directory
 from pyinit.host.store.layout import Store
+from pyinit.host.store.threads import Threads
 from pyinit.initrd.report.errors import CfsError, Refused
 from pyinit.initrd.root.digest import Digest
 
@@ -85,7 +85,7 @@ class Needed:
             return
         try:
             data, found = self._read(digest, why)
-            with ThreadPoolExecutor(1) as pool:
+            with Threads(1, self.store.path) as pool:
                 # Both take as long. What a changed image names is kept too, and stops it anyway.
                 hashed = pool.submit(_check, digest, data, found, self._shown(digest))
                 try:

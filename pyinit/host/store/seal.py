@@ -12,13 +12,14 @@ import errno
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
 
 from pyinit.host.store import fsverity
 from pyinit.host.store.layout import Names, Store
+from pyinit.host.store.threads import Threads
 from pyinit.initrd.report.errors import CfsError, Refused, SystemFailure
 from pyinit.initrd.root.digest import Digest
 
@@ -82,7 +83,7 @@ def seal_store(store: Store, progress: Callable[[int, int], None]) -> Report:
         batches += _split(names)
     total = sum(len(batch.named) for batch in batches)
     done = 0
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with Threads(_THREADS, store.path) as pool:
         compare = not store.is_ostree
         try:
             futures = {pool.submit(_seal_batch, batch, compare): batch for batch in batches}
