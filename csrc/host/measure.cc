@@ -190,7 +190,8 @@ class Measuring {
 
 		size_t index;
 		std::once_flag opened;
-		std::unique_ptr<Descriptor> fd;
+		/* Each thread that reads it has it too; here until all is read. */
+		std::shared_ptr<Descriptor> fd; /* the pool's lock is on it */
 		std::unique_ptr<Verity> verity;
 		uint64_t size = 0;
 		std::atomic<uint64_t> next = 0;
@@ -254,47 +255,55 @@ class Measuring {
 	{
 		const File &file = files_[large.index];
 		Measured &out = found[large.index];
+		std::shared_ptr<Descriptor> fd;
 
 		std::call_once(large.opened, [&] {
 			struct statx status;
-			int fd = opener.open(file, out, status);
+			auto opened =
+				std::make_shared<Descriptor>(opener.open(file, out, status));
 
-			large.fd = std::make_unique<Descriptor>(fd);
 			large.verity = std::make_unique<Verity>(file.algorithm);
-			if (fd >= 0) {
+			if (opened->get() >= 0) {
 				large.size = status.stx_size;
-				seal_of(fd, status, out);
-				posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+				seal_of(opened->get(), status, out);
+				posix_fadvise(opened->get(), 0, 0, POSIX_FADV_SEQUENTIAL);
 			}
+			pool.wake([&] { large.fd = std::move(opened); });
 		});
+		pool.wake([&] { fd = large.fd; });
 		for (;;) {
 			uint64_t mine = large.next++, start = mine * SEGMENT, size;
 			int error;
 
-			if (start >= large.size)
+			if (!fd || start >= large.size)
 				return;
 			size = std::min(SEGMENT, large.size - start);
 			hashes.clear();
-			error = segment(large, start, size, verities.of(file.algorithm), buffer,
+			error = segment(fd->get(), start, size, verities.of(file.algorithm), buffer,
 					hashes);
 			if (!pool.wait([&] { return large.turn == mine || large.error; }))
 				return;
 			if (large.error)
 				return;
 			if (error) {
-				pool.wake([&] { out.error = large.error = error; });
+				pool.wake([&] {
+					out.error = large.error = error;
+					large.fd.reset();
+				});
 				return;
 			}
 			large.verity->add_hashes(hashes, size);
 			if (start + size == large.size) {
 				out.digest = large.verity->finish();
 				pool.files++;
+				/* There may be more of them than a process may have open. */
+				pool.wake([&] { large.fd.reset(); });
 			}
 			pool.wake([&] { large.turn++; });
 		}
 	}
 
-	int segment(const Large &large, uint64_t start, uint64_t size, Verity &verity,
+	int segment(int fd, uint64_t start, uint64_t size, Verity &verity,
 		    Buffer &buffer, std::vector<uint8_t> &hashes)
 	{
 		uint64_t done = 0;
@@ -302,7 +311,7 @@ class Measuring {
 
 		while (done < size) {
 			size_t wanted = std::min<uint64_t>(buffer.size() - used, size - done);
-			ssize_t got = pread(large.fd->get(), buffer.data() + used, wanted,
+			ssize_t got = pread(fd, buffer.data() + used, wanted,
 					    static_cast<off_t>(start + done));
 
 			if (pool.stop)

@@ -152,3 +152,16 @@ def test_few_descriptors(
     assert (done.returncode, done.stderr) == (0, "")
     report = looked_at(store)
     assert (report.faults, report.images) == ([], 1)
+
+
+def test_more_large_files_than_descriptors(tmp_path: Path) -> None:
+    """All threads read such a file together, and have it open no longer than that."""
+    objects = tmp_path / "store" / "objects" / "ab"
+    objects.mkdir(parents=True)
+    for number in range(80):
+        path = objects / f"{number:062x}"
+        path.touch()
+        os.truncate(path, 8 << 20)
+    done = execute("check", "-q", tmp_path / "store", files=64)
+    assert done.returncode == 32
+    assert done.stdout.count("object-digest-mismatch: ") == 80
