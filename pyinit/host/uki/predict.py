@@ -32,11 +32,15 @@ PHASES = (
 )
 """What systemd extends PCR 11 by on the way, from its first unit in the initrd on."""
 
-# In the order in which the stub measures them. It measures no others.
-_SECTIONS = (
-    ".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".dtb", ".uname", ".sbat",
-    ".pcrpkey", ".profile", ".dtbauto", ".hwids", ".efifw",
-)  # fmt: skip
+# What systemd-stub measures into PCR 11, in this order, and from which version on. Compared with
+# the names that are in 252, 254, 255, 257 and 262.
+_SECTIONS = {
+    ".linux": 252, ".osrel": 252, ".cmdline": 252, ".initrd": 252, ".ucode": 256, ".splash": 252,
+    ".dtb": 252, ".uname": 254, ".sbat": 254, ".pcrpkey": 252, ".profile": 257, ".dtbauto": 257,
+    ".hwids": 257, ".efifw": 258,
+}  # fmt: skip
+NEWEST_STUB = 262
+_PROFILES = 257  # its first version that knows them
 # Which one of several is taken, and whether any, the machine decides.
 _BY_MACHINE = (".dtbauto", ".efifw")
 
@@ -134,10 +138,9 @@ def boot_loader(
     where = str(uki.path)
     pcr.extend(Event(where, authenticode.digests(uki.data, banks, where)))
     if kernel_is_measured(uki, secure_boot):
-        index = _find(uki, ".linux", profile)
-        assert index is not None  # else it is no Uki
         where = f"{uki.path}: .linux"
-        pcr.extend(Event(where, authenticode.digests(uki.view(index), banks, where)))
+        kernel = uki.view(_kernel(uki, profile))
+        pcr.extend(Event(where, authenticode.digests(kernel, banks, where)))
     pcr.reach("the kernel")
     if os_separator:
         pcr.extend(Event.of("os-separator", [b"os-separator"], banks, common=True))
@@ -148,10 +151,20 @@ def boot_loader(
 def sections(
     uki: Uki, banks: Sequence[str], *, profile: int, phases: Iterable[Sequence[str]]
 ) -> Prediction:
-    """PCR 11: the stub's measurements, and then each of `phases`. Refused: it depends on the
-    machine."""
+    """PCR 11: what the stub's version measures, and then each of `phases`. A stub that is not
+    systemd's is taken for NEWEST_STUB. Refused: it depends on the machine, or nothing is measured.
+    """
     pcr = Prediction(UKI_PCR, banks)
-    for name in _SECTIONS:
+    version = _version(uki)
+    if version < min(_SECTIONS.values()):
+        raise uki.refused(
+            f"its stub, systemd {version}, measures no section into PCR 11",
+            "a stub of 252 or later, or --pcr without 11",
+        )
+    _kernel(uki, profile)
+    for name, since in _SECTIONS.items():
+        if version < since:
+            continue
         if name in _BY_MACHINE and any(section.name == name for section in uki.sections):
             raise uki.refused(
                 f"section {name}: the machine decides which one is measured into PCR 11",
@@ -189,6 +202,27 @@ def root(
 def _measure(pcr: Prediction, image: Digest, source: str) -> None:
     text = f"composefs:/:{ALGORITHMS[image.algorithm]}:{image.hex}:{source}"
     pcr.extend(Event.of(text, [text.encode("ascii")], pcr.banks))
+
+
+def check_profile(uki: Uki, profile: int) -> None:
+    """Refused: the UKI does not boot in this profile. An old stub takes sections by their names,
+    and does not see to which profile they belong."""
+    version = _version(uki)
+    if profile != _cfs.PE_BASE and version < _PROFILES:
+        raise uki.refused(f"its stub, systemd {version}, knows no profiles", "257 or later")
+    _kernel(uki, profile)
+
+
+def _version(uki: Uki) -> int:
+    found = stub(uki)
+    return NEWEST_STUB if found is None else found[1]
+
+
+def _kernel(uki: Uki, profile: int) -> int:
+    index = _find(uki, ".linux", profile)
+    if index is None:
+        raise uki.refused(f"no .linux section for profile {profile}", "a profile with a kernel")
+    return index
 
 
 def _find(uki: Uki, name: str, profile: int) -> int | None:

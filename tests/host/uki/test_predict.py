@@ -4,6 +4,7 @@
 import _cfs
 import hashlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,64 @@ def test_a_profile_has_its_own_sections_in_place_of_the_base_s(tmp_path: Path) -
         identity = (b"ID=a", b"ID=b")[profile]
         measured = [b".linux\0", b"kernel", b".cmdline\0", line, b".profile\0", identity]
         assert last(found)["sha256"] == hashed("sha256", measured)
+
+
+ADDED = [(".ucode", 256), (".uname", 254), (".sbat", 254), (".profile", 257), (".hwids", 257)]
+
+
+@pytest.mark.parametrize(
+    "version", ["252.39-1~deb12u2", "253", "254.26", "255.4", "256", "257", "263"]
+)
+def test_a_stub_measures_what_its_version_knows(tmp_path: Path, version: str) -> None:
+    """By the names in the stubs of Debian 12 (252), its backports (254), Debian 13 (257)."""
+    number = int(version[:3])
+    more = [(name, name.encode()) for name, _ in ADDED]
+    uki = write(tmp_path / "a", (".linux", b"kernel"), stub(version), *more)
+    profile = 0 if number >= 257 else BASE
+    found = predict.sections(uki, ["sha256"], profile=profile, phases=[()])
+    names = [event.what for event in found.events[1::2]]
+    assert names == [".linux", *(name for name, since in ADDED if since <= number)]
+
+
+@pytest.mark.parametrize(("version", "refused"), [("257", True), ("256", False)])
+def test_a_stub_that_does_not_know_trees_of_machines(
+    tmp_path: Path, version: str, refused: bool
+) -> None:
+    uki = write(tmp_path / "a", (".linux", b"kernel"), stub(version), (".dtbauto", b"one"))
+    with pytest.raises(Refused, match=r"the machine decides") if refused else nullcontext():
+        predict.sections(uki, BANKS, profile=BASE, phases=[()])
+
+
+def test_a_stub_that_measures_no_section(tmp_path: Path) -> None:
+    uki = write(tmp_path / "a", (".linux", b"kernel"), stub("251.4"))
+    with pytest.raises(Refused, match=r"its stub, systemd 251, measures no section into PCR 11"):
+        predict.sections(uki, BANKS, profile=BASE, phases=[()])
+
+
+def test_a_stub_that_knows_no_profiles(tmp_path: Path) -> None:
+    sections = [(".linux", b"kernel"), (".profile", b"ID=a")]
+    old = write(tmp_path / "a", stub("256.1"), *sections)
+    predict.check_profile(old, BASE)
+    with pytest.raises(Refused, match=r"its stub, systemd 256, knows no profiles, expected 257 or"):
+        predict.check_profile(old, 0)
+    for more in ([], [stub("257")]):
+        predict.check_profile(write(tmp_path / "b", *more, *sections), 0)
+
+
+def test_a_profile_without_a_kernel(tmp_path: Path) -> None:
+    """The one of another profile makes it a UKI."""
+    uki = write(
+        tmp_path / "a", stub("257"), (".profile", b"ID=a"), (".profile", b"ID=b"),
+        (".linux", KERNEL),
+    )  # fmt: skip
+    message = r"no \.linux section for profile 0, expected a profile with a kernel"
+    with pytest.raises(Refused, match=message):
+        predict.check_profile(uki, 0)
+    with pytest.raises(Refused, match=message):
+        predict.sections(uki, BANKS, profile=0, phases=[()])
+    with pytest.raises(Refused, match=message):
+        predict.boot_loader(uki, [], BANKS, profile=0, secure_boot=False, os_separator=False)
+    predict.check_profile(uki, 1)
 
 
 @pytest.mark.parametrize("name", [".dtbauto", ".efifw"])
