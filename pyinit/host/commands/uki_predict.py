@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pyinit.host.commands.command import Parser, complain, say, warn
+from pyinit.host.commands.command import Parser, complain, warn
 from pyinit.initrd.report.errors import EXIT_OK, UsageError, printable
 
 # What a verb needs is imported by the verb: `--version` and a typo are told at once.
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 NAME = "cfs-uki"
 
-_LOADER, _UKI = 4, 11
+_LOADER, _UKI, _PARAMETERS = 4, 11, 12
 _CONFIGURABLE = range(8, 16)
 _BANKS = ("sha1", "sha256", "sha384", "sha512")
 _FORMATS = ("cryptenroll", "pcrlock", "tpm2-tools")
 _BANK = "sha256"  # of the forms that have one
+_NAMED_BY = {"carried": "a file in the initrd", "cmdline": "the command line"}
 _SHARED = (12, 13, 15)  # PCRs that systemd extends from its own units too
 # Options that say something of one PCR; None: of the root's. Elsewhere they would change nothing.
 _SAY_OF = {
@@ -88,6 +89,7 @@ def predict(options: argparse.Namespace) -> int:
     """The verb."""
     from pathlib import Path
 
+    from pyinit.host.commands import uki_predict_output as output
     from pyinit.host.uki import settings
     from pyinit.host.uki.predict import BANKS
     from pyinit.host.uki.read import Uki
@@ -99,24 +101,29 @@ def predict(options: argparse.Namespace) -> int:
     root = _root_pcr(uki, known, options.pcrs)
     if root is not None:
         pcrs.add(root)
+    if root == _PARAMETERS and profile > 0:
+        raise uki.refused(
+            "PCR 12 does not begin with zeros in a profile other than the first",
+            "--profile 0, or another PCR in [measure] pcr",
+        )
     _check_options(options, pcrs, root)
     one = options.format in ("cryptenroll", "tpm2-tools")
     banks = tuple(dict.fromkeys(options.banks)) or ((_BANK,) if one else BANKS)
     found = list(_predictions(options, uki, profile, known, pcrs=pcrs, banks=banks))
-    assumed = list(_assumed(options, uki, known, pcrs))
+    assumed = list(_assumed(options, uki, profile, known, pcrs))
     # A component of systemd-pcrlock stands beside others.
     if root is not None and not pcrs & {_LOADER, _UKI} and options.format != "pcrlock":
         warn(NAME, f"PCR {root} alone proves nothing, since any system can extend it by the same: "
                    f"for a key give --pcr {_LOADER} --pcr {_UKI} too")  # fmt: skip
     if options.json:
-        _json(uki, profile, found, assumed)
+        output.write_json(uki, profile, found, assumed)
         return EXIT_OK
     if options.format == "pcrlock":
-        _pcrlock(found)
+        output.write_pcrlock(found)
     elif one:
-        _values(options, found)
+        output.write_values(options, found)
     else:
-        _text(uki, found)
+        output.write_text(uki, found)
     for text in assumed:
         complain(NAME, f"assumed: {printable(text)}")
     return EXIT_OK
@@ -134,10 +141,13 @@ def _check_options(options: argparse.Namespace, pcrs: set[int], root: int | None
 def _profile(uki: Uki, number: int | None) -> int:
     import _cfs
 
+    from pyinit.host.uki import predict
+
     if number is None:
-        return 0 if uki.profiles else _cfs.PE_BASE
-    if not 0 <= number < uki.profiles:
+        number = 0 if uki.profiles else _cfs.PE_BASE
+    elif not 0 <= number < uki.profiles:
         raise uki.refused(f"no profile {number}", f"one of its {uki.profiles}, from 0 on")
+    predict.check_profile(uki, number)
     return number
 
 
@@ -240,113 +250,55 @@ def _secure_boot(options: argparse.Namespace, uki: Uki) -> bool:
 
 
 def _assumed(
-    options: argparse.Namespace, uki: Uki, known: Config | None, pcrs: set[int]
+    options: argparse.Namespace, uki: Uki, profile: int, known: Config | None, pcrs: set[int]
 ) -> Iterator[str]:
     """What is not known from the files."""
-    from pyinit.host.uki import predict
-
     if _LOADER in pcrs:
-        first = options.loaders[0] if options.loaders else uki.path
-        yield f"PCR 4: the firmware starts {first} at once, and loads no driver, add-on or shell"
-        version = predict.stub(uki)
-        if version is None:
-            yield "PCR 4: its stub, which is not systemd's, does not have the firmware load .linux"
-        elif predict.kernel_is_measured(uki, False):
-            state = "on" if _secure_boot(options, uki) else "off"
-            yield f"PCR 4: Secure Boot is {state}; for the stub, systemd {version[1]}, it matters"
-        if not options.os_separator:
-            yield "PCR 4: the initrd has no systemd, or one before 261"
-    if _UKI in pcrs and not options.phases:
-        yield "PCR 11: systemd is in the initrd, and measures the phases"
+        yield from _assumed_of_loader(options, uki)
+    if _UKI in pcrs:
+        yield from _assumed_of_uki(options, uki)
+        if known is None and pcrs <= {_LOADER, _UKI}:
+            yield "PCR 11: the initrd does not measure the root into it"
     for pcr in pcrs - {_LOADER, _UKI}:
-        if pcr in _SHARED:
-            yield f"PCR {pcr}: nothing else extends it, though systemd does: see cfs-uki(8)"
-        if known is None:
-            yield f"PCR {pcr}: the initrd measures the root into it"
+        yield from _assumed_of_root(options, uki, profile, known, pcr)
 
 
-def _text(uki: Uki, found: list[Prediction]) -> None:
-    lines = [printable(str(uki.path))]
-    for each in found:
-        image = "" if each.image is None else f" of {each.image}"
-        for moment in each.moments:
-            lines.append(f"PCR {each.pcr}{image}, after {printable(moment.after)}:")
-            lines += [f"  {bank:6} {value.hex()}" for bank, value in moment.values.items()]
-    say(*lines)
-
-
-def _json(uki: Uki, profile: int, found: list[Prediction], assumed: list[str]) -> None:
-    import json
-
+def _assumed_of_loader(options: argparse.Namespace, uki: Uki) -> Iterator[str]:
     from pyinit.host.uki import predict
-    from pyinit.initrd.handover.status import readable
 
+    first = options.loaders[0] if options.loaders else uki.path
+    yield f"PCR 4: the firmware starts {first} at once, and loads no driver, add-on or shell"
     version = predict.stub(uki)
-    about: dict[str, Any] = {
-        "file": str(uki.path),
-        "profile": None if profile < 0 else profile,
-        "stub": None if version is None else version[0],
-        "pcrs": [
-            {
-                "pcr": each.pcr,
-                "image": None if each.image is None else str(each.image),
-                "moments": [
-                    {"after": moment.after, "values": _hex(moment.values)}
-                    for moment in each.moments
-                ],
-                "events": [
-                    {"what": event.what, "digests": _hex(event.digests)} for event in each.events
-                ],
-            }
-            for each in found
-        ],
-        "assumed": assumed,
-    }
-    say(json.dumps(readable(about), indent=2))
+    if version is None:
+        yield "PCR 4: its stub, which is not systemd's, does not have the firmware load .linux"
+    elif predict.kernel_is_measured(uki, False):
+        state = "on" if _secure_boot(options, uki) else "off"
+        yield f"PCR 4: Secure Boot is {state}; for the stub, systemd {version[1]}, it matters"
+    if not options.os_separator:
+        yield "PCR 4: the initrd has no systemd, or one before 261"
 
 
-def _hex(values: dict[str, bytes]) -> dict[str, str]:
-    return {bank: value.hex() for bank, value in values.items()}
+def _assumed_of_uki(options: argparse.Namespace, uki: Uki) -> Iterator[str]:
+    from pyinit.host.uki import predict
+
+    version, newest = predict.stub(uki), f"systemd-stub {predict.NEWEST_STUB}"
+    if version is None:
+        yield f"PCR 11: its stub, which is not systemd's, measures what {newest} does"
+    elif version[1] > predict.NEWEST_STUB:
+        yield f"PCR 11: its stub, systemd {version[1]}, measures what {newest} does"
+    if not options.phases:
+        yield "PCR 11: systemd is in the initrd, and measures the phases"
 
 
-def _pcrlock(found: list[Prediction]) -> None:
-    """A component of systemd-pcrlock: what this UKI alone extends PCRs by."""
-    import json
+def _assumed_of_root(
+    options: argparse.Namespace, uki: Uki, profile: int, known: Config | None, pcr: int
+) -> Iterator[str]:
+    from pyinit.host.uki import settings
 
-    _one_image(found)
-    records = [
-        {
-            "pcr": each.pcr,
-            "digests": [
-                {"hashAlg": bank, "digest": value.hex()} for bank, value in event.digests.items()
-            ],
-        }
-        for each in found
-        for event in each.events
-        if not event.common
-    ]
-    say(json.dumps({"records": records}))
-
-
-def _values(options: argparse.Namespace, found: list[Prediction]) -> None:
-    """The last value of each PCR, on one line."""
-    _one_image(found)
-    if len(found[0].banks) > 1:
-        raise UsageError("usage", "--bank", f"{len(found[0].banks)} banks", "one")
-    for each in found:
-        if each.pcr == _UKI and len(options.phases) != 1:
-            expected = "one, such as enter-initrd:leave-initrd (: for none)"
-            raise UsageError("usage", "--phase", f"given {len(options.phases)} times", expected)
-    bank = found[0].banks[0]
-    values = [(each.pcr, each.moments[-1].values[bank].hex()) for each in found]
-    if options.format == "cryptenroll":
-        say("+".join(f"{pcr}:{bank}={value}" for pcr, value in values))
-    else:
-        say(f"{bank}:" + ",".join(f"{pcr}={value}" for pcr, value in values))
-
-
-def _one_image(predictions: list[Prediction]) -> None:
-    images = [each.image for each in predictions if each.image is not None]
-    if len(images) > 1:
-        found = f"not given, and the UKI names {len(images)} images"
-        raise UsageError("usage", "--digest", found, "one of them")
+    if pcr in _SHARED:
+        yield f"PCR {pcr}: nothing else extends it, though systemd does: see cfs-uki(8)"
+    if known is None:
+        yield f"PCR {pcr}: the initrd measures the root into it"
+    if not settings.source_is_said(uki, profile, known, options.source):
+        _, source = _images(options, uki, profile, known)
+        yield f"PCR {pcr}: {_NAMED_BY[source]} names the root (--source {source})"

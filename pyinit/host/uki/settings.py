@@ -60,9 +60,7 @@ def images(
         section = uki.section_digests()
     if wanted == "uki":
         return section or [], "uki"
-    carried = uki.carried_digests(profile)
-    if carried is None and profile != base and uki.find(".initrd", profile) is None:
-        carried = uki.carried_digests()
+    carried = _carried(uki, profile)
     named = uki.command_line_digests(profile)
     if named is None and profile != base and uki.find(".cmdline", profile) is None:
         named = uki.command_line_digests()
@@ -74,6 +72,23 @@ def images(
     if wanted == "cmdline" or (wanted == "any" and not carried and named):
         return named or [], "cmdline"
     return carried or [], "carried"
+
+
+def source_is_said(
+    uki: Uki, profile: int, settings: Config | None, source: str | None = None
+) -> bool:
+    """Is what `images` gives as the source certain? Else a configuration that is not to be seen, or
+    a file that is not, may say another one."""
+    if source is not None or settings is None:
+        return source is not None
+    return settings.digest_source != "any" or _carried(uki, profile) is not None
+
+
+def _carried(uki: Uki, profile: int) -> list[Digest] | None:
+    found = uki.carried_digests(profile)
+    if found is None and profile != _cfs.PE_BASE and uki.find(".initrd", profile) is None:
+        found = uki.carried_digests()
+    return found
 
 
 def _empty(data: bytes, start: int, end: int) -> bool:

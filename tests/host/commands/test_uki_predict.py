@@ -173,6 +173,7 @@ def test_an_initrd_that_cannot_be_seen(tmp_path: Path, capsys: Capture) -> None:
     output = capsys.readouterr()
     assert output.out == f"12:sha256={value(text_of(ONE, 'cmdline'))}\n"
     assert "assumed: PCR 12: the initrd measures the root into it\n" in output.err
+    assert "assumed: PCR 12: the command line names the root (--source cmdline)\n" in output.err
     arguments = ["--pcr", "8", "--digest", TWO.hex, "--source", "carried"]
     assert value(text_of(TWO)) in said(capsys, *arguments, path)
     path = write(tmp_path / "b", OPAQUE)
@@ -213,6 +214,47 @@ def test_what_is_assumed_of_pcr_4(uki: str, tmp_path: Path, capsys: Capture) -> 
     assert "before 261" not in text
 
 
+def test_what_is_assumed_of_pcr_11(uki: str, tmp_path: Path, capsys: Capture) -> None:
+    def assumed(*arguments: str) -> list[str]:
+        assert main(["predict", "--pcr", "4", "--pcr", "11", *arguments]) == 0
+        lines = capsys.readouterr().err.splitlines()
+        return [line.removeprefix("cfs-uki: assumed: ") for line in lines if "PCR 11" in line]
+
+    phases = "PCR 11: systemd is in the initrd, and measures the phases"
+    assert assumed(uki) == [phases]
+    assert assumed("--phase", ":", uki) == []
+    other = write(tmp_path / "other", OPAQUE)
+    assert assumed("--phase", ":", other) == [
+        "PCR 11: its stub, which is not systemd's, measures what systemd-stub 262 does",
+        "PCR 11: the initrd does not measure the root into it",
+    ]
+    newer = write(
+        tmp_path / "newer", (".sdmagic", b"#### LoaderInfo: systemd-stub 300 ####"), OPAQUE
+    )
+    assert assumed(newer) == [
+        "PCR 11: its stub, systemd 300, measures what systemd-stub 262 does", phases,
+        "PCR 11: the initrd does not measure the root into it",
+    ]  # fmt: skip
+
+
+def test_what_is_assumed_of_the_source(uki: str, tmp_path: Path, capsys: Capture) -> None:
+    """It is in what is measured."""
+
+    def assumed(*arguments: str) -> list[str]:
+        assert main(["predict", "--pcr", "8", "--pcr", "11", *arguments]) == 0
+        lines = capsys.readouterr().err.splitlines()
+        return [line for line in lines if "--source" in line]
+
+    hidden = write(tmp_path / "a", OPAQUE, (".cmdline", b"composefs=" + ONE.hex.encode()))
+    line = "cfs-uki: assumed: PCR 8: the command line names the root (--source cmdline)"
+    assert assumed(hidden) == [line]
+    assert assumed("--source", "cmdline", hidden) == []
+    line = "cfs-uki: assumed: PCR 8: a file in the initrd names the root (--source carried)"
+    hidden = write(tmp_path / "b", (".initrd", OPAQUE[1].ljust(32) + initrd(None, ONE)[1]))
+    assert assumed(hidden) == [line]
+    assert assumed(write(tmp_path / "c", initrd("8", ONE))) == []
+
+
 def test_profiles(tmp_path: Path, capsys: Capture) -> None:
     path = write(
         tmp_path / "a", initrd("15", ONE), (".profile", b"ID=a"), (".profile", b"ID=b"),
@@ -228,6 +270,18 @@ def test_profiles(tmp_path: Path, capsys: Capture) -> None:
     for number in ("2", "-1"):
         error = refused(capsys, 32, "--profile", number, path)
         assert f"no profile {number}, expected one of its 2, from 0 on" in error
+    old = write(tmp_path / "b", (".sdmagic", STUB[1].replace(b"257", b"252")), (".profile", b"ID"))
+    assert "its stub, systemd 252, knows no profiles" in refused(capsys, 32, "--pcr", "4", old)
+
+
+def test_pcr_12_has_the_number_of_a_profile(tmp_path: Path, capsys: Capture) -> None:
+    path = write(
+        tmp_path / "a", initrd("12", ONE), (".profile", b"ID=a"), (".profile", b"ID=b"),
+    )  # fmt: skip
+    assert value(text_of(ONE)) in said(capsys, "--pcr", "12", path)
+    error = refused(capsys, 32, "--profile", "1", path)
+    assert "PCR 12 does not begin with zeros in a profile other than the first" in error
+    assert "PCR 4, " in said(capsys, "--pcr", "4", "--profile", "1", path)
 
 
 @pytest.mark.parametrize(

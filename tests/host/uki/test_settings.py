@@ -142,6 +142,24 @@ def test_who_names_the_image(
     assert settings.images(write(tmp_path / "a", initrd, *more), BASE, known, source) == expected
 
 
+@pytest.mark.parametrize(
+    ("initrd", "known", "source", "said"),
+    [
+        (CARRIED, None, None, False),  # the configuration may say cmdline
+        (CARRIED, allowed("any"), None, True),
+        (ZSTD, allowed("any"), None, False),  # a file may be in it, which would decide
+        (ZSTD, allowed("cmdline"), None, True),
+        (ZSTD, None, "carried", True),
+        (ZSTD, None, None, False),
+    ],
+)
+def test_is_the_source_certain(
+    tmp_path: Path, initrd: bytes, known: Config | None, source: str | None, said: bool
+) -> None:
+    uki = write(tmp_path / "a", initrd, LINE)
+    assert settings.source_is_said(uki, BASE, known, source) == said
+
+
 def test_images_of_profiles(tmp_path: Path) -> None:
     line = (".cmdline", f"composefs={TWO.hex}".encode())
     uki = write(
