@@ -197,9 +197,11 @@ def image_of_layers(
     most: int,
     how: Adjustment,
     progress: Callable[[int, int], object],
+    memory: int = ...,
 ) -> bytes:
     """The same of the directory that layers unpack to: tar files that are open, plain or as gzip or
-    zstd makes them, the lowest one first. BadLayer. OtherDigest. Unfit."""
+    zstd makes them, the lowest one first. `memory`: of all entries together. BadLayer: they need
+    more, too. OtherDigest. Unfit."""
 
 def store_layers(
     layers: Sequence[Part],

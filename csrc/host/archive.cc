@@ -12,6 +12,7 @@ namespace
 {
 
 constexpr uint64_t HEADER = 512;
+constexpr size_t PATH_LIMIT = 4096;
 
 } // namespace
 
@@ -24,6 +25,8 @@ std::vector<Member> list_members(Bytes bytes, Skip skip, size_t limit)
 	while (reader.next(entry)) {
 		if (members.size() == limit)
 			throw BrokenTar("more members than an archive of blobs has");
+		if (entry.path.size() > PATH_LIMIT)
+			throw BrokenTar("a longer name than a member of an archive of blobs has");
 		members.push_back({ std::move(entry.path), reader.header() + HEADER, entry.size,
 				    S_ISREG(entry.mode) && !entry.hard_link });
 	}

@@ -23,7 +23,7 @@ struct Member {
 /* An image has a hundred layers, and an archive some images. */
 constexpr size_t MEMBERS_LIMIT = 10000;
 
-/* All of them, in their order. BrokenTar: more than `limit`, too. */
+/* All of them, in their order. BrokenTar: more than `limit`, or a name of over 4 KiB, too. */
 std::vector<Member> list_members(Bytes bytes, Skip skip, size_t limit = MEMBERS_LIMIT);
 
 } // namespace cfs

@@ -23,6 +23,10 @@ constexpr std::string_view OPAQUE = ".wh..wh..opq";
 /* Of a directory that no layer has an entry of, but of what is in it. */
 constexpr uint16_t IMPLIED = S_IFDIR | 0755;
 
+constexpr char TOO_MUCH[] = "more files, or longer names, than layers may have";
+/* A small content, or the digest of another and what is named by it, here and among the copies. */
+constexpr uint64_t OF_CONTENT = 256;
+
 [[noreturn]] void fail(const char *rule)
 {
 	throw BrokenTar(rule);
@@ -81,6 +85,10 @@ struct Place {
 
 using Places = std::map<std::string_view, Place>;
 
+/* And what becomes of it: a node, and its name in a directory. */
+constexpr uint64_t OF_PLACE =
+	sizeof(Places::value_type) + sizeof(Places) + sizeof(Node) + sizeof(Names::value_type) + 64;
+
 Node copy_of(const Node &node)
 {
 	Node copy;
@@ -101,7 +109,7 @@ Node copy_of(const Node &node)
 
 class Merger {
     public:
-	explicit Merger(const Adjustment &how) : how_(how)
+	Merger(const Adjustment &how, Budget &budget) : how_(how), budget_(budget)
 	{
 		root_.names = std::make_unique<Places>();
 	}
@@ -140,6 +148,7 @@ class Merger {
 	void make(Tree &tree, Step &parent, std::string_view name, Place &place);
 
 	const Adjustment &how_;
+	Budget &budget_;
 	Place root_;
 	size_t layer_ = 0;
 	std::string path_;
@@ -182,6 +191,8 @@ Places &Merger::directory(std::string_view path, std::string_view whole)
 		auto [found, is_new] = place->names->try_emplace(first(path));
 
 		place = &found->second;
+		if (is_new && !budget_.take(OF_PLACE))
+			broken(whole, TOO_MUCH);
 		if (is_new)
 			place->names = std::make_unique<Places>();
 		if (place->item && place->item->node.is(S_IFLNK))
@@ -222,7 +233,11 @@ void Merger::put(Item &item)
 	} else {
 		Places &names = directory(item.path.substr(0, slash), item.path);
 
-		place = &names[item.path.substr(slash + 1)];
+		auto [found, is_new] = names.try_emplace(item.path.substr(slash + 1));
+
+		place = &found->second;
+		if (is_new && !budget_.take(OF_PLACE))
+			broken(item.path, TOO_MUCH);
 	}
 	if (is_directory) {
 		place->item = &item;
@@ -293,11 +308,17 @@ Tree Merger::made()
 
 } // namespace
 
-Item &add_item(Layer &layer, TarEntry &entry)
+Item &add_item(Layer &layer, TarEntry &entry, Budget &budget)
 {
 	std::string path = plain(entry.path);
+	uint64_t wanted = sizeof(Item) + path.size() + entry.link.size();
 	Item item;
 	Node &node = item.node;
+
+	for (const auto &[name, value] : entry.xattrs)
+		wanted += sizeof(Property) + name.size() + value.size();
+	if (!budget.take(wanted + (entry.size ? OF_CONTENT : 0)))
+		fail(TOO_MUCH);
 
 	if (path.compare(path.rfind('/') + 1, WHITEOUT.size(), WHITEOUT) == 0) {
 		if (entry.size)
@@ -333,9 +354,9 @@ Item &add_item(Layer &layer, TarEntry &entry)
 	return layer.items.emplace_back(std::move(item));
 }
 
-Tree merge_layers(std::vector<Layer> &layers, const Adjustment &how)
+Tree merge_layers(std::vector<Layer> &layers, const Adjustment &how, Budget &budget)
 {
-	Merger merger(how);
+	Merger merger(how, budget);
 	std::vector<Linked> none;
 
 	for (size_t i = 0; i < layers.size(); i++)

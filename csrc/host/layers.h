@@ -3,12 +3,14 @@
  * Layers of a container's root, one over the other, as the image specification of OCI has them
  * (layer.md): the tree is that of the directory to which they are unpacked.
  *
- * No path leads through a link, or out of the root. Nothing recurses.
+ * No path leads through a link, or out of the root. Nothing recurses, and memory is bounded: a layer
+ * of a MB may have millions of entries, and a path of 4 KB a thousand directories.
  */
 #ifndef CFS_HOST_LAYERS_H
 #define CFS_HOST_LAYERS_H
 
 #include "adjust.h"
+#include "budget.h"
 #include "tar.h"
 #include "tree.h"
 
@@ -105,11 +107,16 @@ struct Layer {
 	Arena arena;
 };
 
-/* What an entry says, without content, behind those that are there. BrokenTar. */
-Item &add_item(Layer &layer, TarEntry &entry);
+/* Of all layers together: what the files of an image of 1 GiB need. */
+constexpr uint64_t LAYERS_MEMORY = uint64_t{ 4 } << 30;
 
-/* The first one is the lowest. They are empty then. BadLayer. Unfit: as adjust() has it. */
-Tree merge_layers(std::vector<Layer> &layers, const Adjustment &how);
+/* What an entry says, without content, behind those that are there. BrokenTar: the budget is at its
+ * end, too. */
+Item &add_item(Layer &layer, TarEntry &entry, Budget &budget);
+
+/* The first one is the lowest. They are empty then. BadLayer: as add_item() has it. Unfit: as
+ * adjust() has it. */
+Tree merge_layers(std::vector<Layer> &layers, const Adjustment &how, Budget &budget);
 
 } // namespace cfs
 

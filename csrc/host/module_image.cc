@@ -148,14 +148,15 @@ std::vector<cfs::Blob> blobs_of(const std::vector<Part> &parts)
 }
 
 py::bytes image_of_layers(const std::vector<Part> &layers, unsigned threads, unsigned least,
-			  unsigned most, const cfs::Adjustment &how, const py::function &progress)
+			  unsigned most, const cfs::Adjustment &how, const py::function &progress,
+			  uint64_t memory)
 {
 	cfs::Progress told = progress_of(progress);
-
 	std::vector<cfs::Blob> blobs = blobs_of(layers);
 
-	return image_of([&] { return cfs::unpack_layers(blobs, threads, how, told, nullptr); },
-			least, most);
+	return image_of(
+		[&] { return cfs::unpack_layers(blobs, threads, how, told, nullptr, memory); },
+		least, most);
 }
 
 py::bytes store_layers(const std::vector<Part> &layers, int target, unsigned threads,
@@ -168,7 +169,10 @@ py::bytes store_layers(const std::vector<Part> &layers, int target, unsigned thr
 	std::vector<cfs::Blob> blobs = blobs_of(layers);
 
 	return image_of(
-		[&] { return cfs::unpack_layers(blobs, threads, how, told, taker.target()); },
+		[&] {
+			return cfs::unpack_layers(blobs, threads, how, told, taker.target(),
+						  cfs::LAYERS_MEMORY);
+		},
 		least, most);
 }
 
@@ -287,7 +291,8 @@ void add_images(py::module_ &module)
 		   py::arg("take"));
 	module.def("members", &members, py::arg("archive"));
 	module.def("image_of_layers", &image_of_layers, py::arg("layers"), py::arg("threads"),
-		   py::arg("least"), py::arg("most"), py::arg("how"), py::arg("progress"));
+		   py::arg("least"), py::arg("most"), py::arg("how"), py::arg("progress"),
+		   py::arg("memory") = uint64_t{ cfs::LAYERS_MEMORY });
 	module.def("store_layers", &store_layers, py::arg("layers"), py::arg("target"),
 		   py::arg("threads"), py::arg("least"), py::arg("most"), py::arg("how"),
 		   py::arg("named"), py::arg("prefix"), py::arg("limit"), py::arg("progress"),

@@ -22,7 +22,7 @@ constexpr uint64_t SIZE_LIMIT = uint64_t{ 1 } << 53; /* 8 PiB: what images have 
 constexpr uint32_t MAJOR_LIMIT = 1U << 12, MINOR_LIMIT = 1U << 20; /* Linux: dev_t */
 constexpr size_t XATTR_NAME_LIMIT = 255;
 constexpr size_t XATTR_VALUE_LIMIT = 32767;
-constexpr std::string_view XATTR = "SCHILY.xattr.";
+constexpr std::string_view XATTR = "SCHILY.xattr.", SPARSE = "GNU.sparse.";
 
 [[noreturn]] void fail(const char *rule)
 {
@@ -272,7 +272,9 @@ void TarReader::read_global(uint64_t size)
 		if (key == "path" || key == "linkpath" || key == "size" || key.starts_with(XATTR))
 			fail("a name, a size or an xattr for all files");
 		/* Of others, a commit's name for example, nothing is kept. */
-		if (key == "mtime" || key == "uid" || key == "gid" || key.starts_with("GNU.sparse."))
+		if (key.starts_with(SPARSE))
+			fail("a sparse file in the form of GNU tar");
+		if (key == "mtime" || key == "uid" || key == "gid")
 			global_[std::string(key)] = value;
 	});
 }
@@ -349,7 +351,7 @@ void TarReader::describe(TarEntry &entry, const Before &before)
 	auto take = [&](const std::string &key, std::string_view value) {
 		if (key.starts_with(XATTR)) /* it may be empty */
 			add_xattr(std::string_view(key).substr(XATTR.size()), value, entry);
-		else if (key.starts_with("GNU.sparse."))
+		else if (key.starts_with(SPARSE))
 			fail("a sparse file in the form of GNU tar");
 		else if (key.starts_with("SCHILY.acl."))
 			fail("an ACL as a text, and not as an xattr");

@@ -22,10 +22,9 @@ namespace
 class Unpacker {
     public:
 	Unpacker(const std::vector<Blob> &blobs, unsigned threads, int algorithm,
-		 const Progress &progress, const Target *target)
+		 const Progress &progress, const Target *target, Budget &budget)
 		: blobs_(blobs), threads_(threads), algorithm_(algorithm), progress_(progress),
-		  target_(target),
-		  layers_(blobs.size())
+		  target_(target), budget_(budget), layers_(blobs.size())
 	{
 	}
 
@@ -102,7 +101,7 @@ class Unpacker {
 
 		while (!pool_.stop && worker.reader.next(entry)) {
 			path = entry.path;
-			Item &item = add_item(worker.layer, entry);
+			Item &item = add_item(worker.layer, entry, budget_);
 
 			if (item.kind == Item::Kind::file && item.node.is(S_IFREG) &&
 			    item.node.size)
@@ -186,6 +185,7 @@ class Unpacker {
 	int algorithm_;
 	const Progress &progress_;
 	const Target *target_;
+	Budget &budget_;
 	std::atomic<size_t> next_ = 0;
 	Pool pool_;
 	std::vector<Layer> layers_;
@@ -197,11 +197,13 @@ class Unpacker {
 } // namespace
 
 Tree unpack_layers(const std::vector<Blob> &blobs, unsigned threads, const Adjustment &how,
-		   const Progress &progress, const Target *target)
+		   const Progress &progress, const Target *target, uint64_t memory)
 {
-	std::vector<Layer> layers = Unpacker(blobs, threads, how.algorithm, progress, target).run();
+	Budget budget(memory);
+	std::vector<Layer> layers =
+		Unpacker(blobs, threads, how.algorithm, progress, target, budget).run();
 
-	return merge_layers(layers, how);
+	return merge_layers(layers, how, budget);
 }
 
 } // namespace cfs

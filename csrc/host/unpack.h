@@ -8,15 +8,16 @@
 #include "pool.h"
 #include "scan.h"
 
+#include <cstdint>
 #include <vector>
 
 namespace cfs
 {
 
 /* Of tar files, the lowest layer first; each by one of `threads` threads. `target` may be null.
- * BadLayer. OtherDigest. Unfit. */
+ * `memory`: for all but contents. BadLayer. OtherDigest. Unfit. */
 Tree unpack_layers(const std::vector<Blob> &layers, unsigned threads, const Adjustment &how,
-		   const Progress &progress, const Target *target);
+		   const Progress &progress, const Target *target, uint64_t memory);
 
 } // namespace cfs
 

@@ -17,10 +17,12 @@
 namespace
 {
 
+/* Of the longest seeds, and not of all that is made of them. */
+constexpr uint64_t MEMORY = uint64_t{ 1 } << 24;
 constexpr std::string_view NEXT("\0next layer\0", 12);
 
 /* Of memory of its own, so that a byte too far is seen. */
-cfs::Layer layer_of(std::string_view text, size_t piece)
+cfs::Layer layer_of(std::string_view text, size_t piece, cfs::Budget &budget)
 {
 	std::vector<char> some;
 	cfs::TarReader reader([&] {
@@ -35,7 +37,7 @@ cfs::Layer layer_of(std::string_view text, size_t piece)
 	cfs::Layer layer;
 
 	while (reader.next(entry)) {
-		cfs::Item &item = cfs::add_item(layer, entry);
+		cfs::Item &item = cfs::add_item(layer, entry, budget);
 		std::string content;
 
 		PROMISE(item.path.empty() || item.path[0] == '/');
@@ -56,16 +58,17 @@ cfs::Layer layer_of(std::string_view text, size_t piece)
 std::string image_of(std::string_view text, size_t piece, const cfs::Adjustment &how)
 {
 	std::vector<cfs::Layer> layers;
+	cfs::Budget budget(MEMORY);
 
 	for (;;) {
 		size_t end = std::min(text.size(), text.find(NEXT));
 
-		layers.push_back(layer_of(text.substr(0, end), piece));
+		layers.push_back(layer_of(text.substr(0, end), piece, budget));
 		if (end == text.size())
 			break;
 		text.remove_prefix(end + NEXT.size());
 	}
-	cfs::Tree tree = cfs::merge_layers(layers, how);
+	cfs::Tree tree = cfs::merge_layers(layers, how, budget);
 	cfs::Writer writer(tree, 0, cfs::VERSION_LIMIT);
 	std::string out(writer.size(), 'x');
 

@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from fuzz import tar_seeds
-from fuzz.tar_seeds import BROKEN, END, NEXT, file, header, layers
+from fuzz.tar_seeds import BROKEN, END, NEXT, before, file, hard_link, header, layers, link, records
 from pyinit.host.commands.cfs_store import main
 from pyinit.host.store import add, add_tree, make_image
 from pyinit.host.store import layers as reader
@@ -26,6 +27,7 @@ from pyinit.host.store.layout import Store
 from pyinit.initrd.report.errors import Refused, SystemFailure
 from tests.host.store.layered import dumped, image, tar, written
 from tests.host.store.played import Kernel, files
+from tests.vm.once import REPOSITORY
 from tests.vm.toolbox import Toolbox
 
 Capture = pytest.CaptureFixture[str]
@@ -293,6 +295,53 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert len(image([str(path)])) == 16384
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
+
+
+ENTRIES = 200_000
+PATHS = [b"%d/" % number + b"d/" * 2000 + b"f" for number in range(200)]
+# Compressed it is a hundredth or less.
+REPEATED = {
+    "one name": [header() * ENTRIES],
+    "whiteouts of it": [file(b".wh.a", b"") * ENTRIES],
+    "hard links": [file(b"b"), hard_link(b"a", b"b") * ENTRIES],
+    "directories that nothing makes": [before(b"L", path) + file(b"f") for path in PATHS],
+    "long targets of links": [before(b"K", b"t" * 4000) + link(b"l", b"")] * (1 << 13),
+    "xattrs": [records((b"SCHILY.xattr.user.a", b"v" * 32000)) + file()] * (1 << 10),
+}
+
+
+_PEAK = """
+import _cfshost, os, resource, sys
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+parts = [(os.open(path, os.O_RDONLY), b"", None, 0, b"") for path in sys.argv[2:]]
+before, how = peak(), _cfshost.Adjustment()
+try: _cfshost.image_of_layers(parts, 1, 0, 1, how, lambda *_: None, int(sys.argv[1]))
+except _cfshost.BadLayer as broken: print(peak() - before, broken.args[3])
+"""
+
+
+@pytest.mark.parametrize("kind", REPEATED)
+def test_memory_for_entries_is_bounded(tmp_path: Path, kind: str) -> None:
+    """Of all layers together."""
+    most = 16 << 20
+    data = gzip.compress(b"".join(REPEATED[kind]) + END, 1)
+    paths = written(tmp_path, [data, data, data])
+    done = subprocess.run(
+        [sys.executable, "-c", _PEAK, str(most), *paths],
+        env={"PYTHONPATH": str(REPOSITORY / "build/lib")},
+        capture_output=True, text=True, timeout=600, check=True,
+    )  # fmt: skip
+    used, _, rule = done.stdout.strip().partition(" ")
+    assert rule == "more files, or longer names, than layers may have"
+    assert int(used) < 2 * most
+    image(paths[:1])
+
+
+def test_records_for_all_files_are_not_kept(tmp_path: Path) -> None:
+    """Of those that say that a file is sparse there may be any number."""
+    data = records((b"GNU.sparse.name.1", b"x"), kind=b"g") + END
+    with pytest.raises(Refused, match="a sparse file in the form of GNU tar"):
+        image(written(tmp_path, [data]))
 
 
 # ---- what is a tar file

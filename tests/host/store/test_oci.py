@@ -462,6 +462,7 @@ def test_an_archive_that_is_none(tmp_path: Path, capfd: Capture) -> None:
     whole = layout.archive()
     twice = whole.rstrip(b"\0")
     twice += bytes(-len(twice) % 512) + file(b"index.json") + END
+    long = tar([("n" * 5000, tarfile.REGTYPE, {}, b"")])
     many = tar([(f"{at}", tarfile.REGTYPE, {}, b"") for at in range(10_001)])
     for data, said in (
         (gzip.compress(whole), "no OCI archive: a field that is no number"),
@@ -469,6 +470,7 @@ def test_an_archive_that_is_none(tmp_path: Path, capfd: Capture) -> None:
         (b"", "no OCI archive: it ends without an end, expected a tar file that is not compressed"),
         (tar([]), "oci-layout: not in the archive"),
         (many, "no OCI archive: more members than an archive of blobs has"),
+        (long, "no OCI archive: a longer name than a member of an archive of blobs has"),
         (twice, "index.json: twice in the archive"),
     ):
         archive.write_bytes(data)
