@@ -7,6 +7,7 @@ first boot, by what is predicted.
 """
 
 import _cfs
+import hashlib
 import json
 import os
 import subprocess
@@ -21,7 +22,7 @@ from pyinit.host.uki.predict import BANKS
 from pyinit.host.uki.read import Uki
 from tests.demo.command import product
 
-from . import dracut, luks
+from . import dracut, luks, suites
 from .guest import COMMAND_LINE, Console, Disk, Firmware, boot, swtpm
 from .initrd import (
     CONFIG,
@@ -37,7 +38,7 @@ from .repository import object_path
 from .rootdisk import CARRIED, RootDisk, make_rootdisk
 from .target import TARGET
 from .toolbox import Kernel, Toolbox
-from .uki import ADDON_STUB, STUBS, boot_disk
+from .uki import ADDON_STUB, STUBS, boot_disk, build_uki
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="unshare and chroot need root")
 
@@ -130,7 +131,7 @@ def _uki(toolbox: Toolbox, kernel: Kernel, initrd: bytes, root: RootDisk, direct
     stubs = toolbox.guest_path(STUBS)
     toolbox.run(
         "ukify", "build", f"--stub={stubs / ADDON_STUB}", "--profile=ID=other",
-        "--cmdline=other", f"--output={addition}",
+        f"--cmdline={COMMAND_LINE} other", f"--output={addition}",
     )  # fmt: skip
     toolbox.run(
         "ukify", "build", f"--linux={kernel.vmlinuz}", f"--uname={kernel.version}",
@@ -297,6 +298,68 @@ def test_the_right_root_under_another_kernel_does_not(
     assert other.pcr("root", PCR) == right.pcr("root", PCR)
     assert other.pcr("root", 4) != right.pcr("root", 4)
     assert not other.opened
+
+
+# ---- other stubs, other profiles
+
+
+def _measured(toolbox: Toolbox, parts: Parts, sealed: Sealed, disk: Path) -> Boot:
+    return _boot(toolbox, replace(parts, disk=disk), sealed.directory, sealed.volume)
+
+
+@pytest.mark.all_only
+def test_a_stub_that_measures_fewer_sections(
+    toolbox: Toolbox, parts: Parts, sealed: Sealed, tmp_path: Path
+) -> None:
+    """Of the oldest suite. ukify gives the UKI .uname and .sbat all the same."""
+    uki, disk, tree = (tmp_path / name for name in ("uki.efi", "disk", "stub"))
+    tree.mkdir()
+    toolbox.fetch(suites.OLDEST, ["systemd-boot-efi"], tree)
+    build_uki(
+        toolbox, parts.kernel, uki, initrd=parts.initrd, cmdline=COMMAND_LINE,
+        stub=tree / STUBS / TARGET.stub,
+    )  # fmt: skip
+    names = {section.name for section in Uki(uki).sections}
+    assert {".uname", ".sbat"} <= names
+    boot_disk(
+        toolbox, disk, uki, parts.root.disk("ext4"), esp_partuuid=ESP, root_partuuid=ROOT
+    )  # fmt: skip
+    there = _measured(toolbox, parts, sealed, disk)
+    arguments = ["--json", "--pcr", "4", "--pcr", "11", "--phase", ":"]
+    about = json.loads(predicted(*arguments, str(uki)))
+    assert about["stub"].startswith("252")
+    for each in about["pcrs"]:
+        assert there.pcr("stub", each["pcr"]) == each["moments"][0]["values"]
+
+
+@pytest.mark.all_only
+def test_another_profile_is_in_pcr_12_too(
+    toolbox: Toolbox, parts: Parts, sealed: Sealed, tmp_path: Path
+) -> None:
+    """systemd-boot measures the option by which it chooses the profile, and the stub the number."""
+    disk, settings = tmp_path / "disk", tmp_path / "loader.conf"
+    loader = toolbox.guest_path(STUBS) / TARGET.stub.replace("linux", "systemd-boot").removesuffix(
+        ".stub"
+    )
+    settings.write_text("timeout 0\ndefault test.efi@other\n")
+    files = {"EFI/Linux/test.efi": parts.uki, "loader/loader.conf": settings}
+    boot_disk(
+        toolbox, disk, loader, parts.root.disk("ext4"), esp_partuuid=ESP, root_partuuid=ROOT,
+        files=files,
+    )  # fmt: skip
+    there = _measured(toolbox, parts, sealed, disk)
+    arguments = ["--json", "--pcr", "4", "--pcr", "11", "--phase", ":", "--loader", str(loader)]
+    about = json.loads(predicted(*arguments, "--profile", "1", str(parts.uki)))
+    for each in about["pcrs"]:
+        assert there.pcr("stub", each["pcr"]) == each["moments"][0]["values"]
+    for bank, found in there.pcr("stub", 12).items():
+        value = bytes(hashlib.new(bank).digest_size)
+        for text in ("@1\0", "1\0"):
+            digest = hashlib.new(bank, text.encode("utf-16-le")).digest()
+            value = hashlib.new(bank, value + digest).digest()
+        assert found == value.hex()
+    for pcr in (8, 13, 15):
+        assert not int("".join(there.pcr("stub", pcr).values()), 16)
 
 
 # ---- systemd's own tools
