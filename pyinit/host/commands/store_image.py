@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from pyinit.host.commands.command import say, warn
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pyinit.host.store.changes import Changes
     from pyinit.host.store.fights import Content
     from pyinit.host.store.image import Image
-    from pyinit.host.store.layers import Parts
+    from pyinit.host.store.layers import Part, Parts
     from pyinit.host.store.oci_text import Platform
 
 Progress = Callable[[int, int], object]
@@ -54,6 +55,18 @@ def image(options: argparse.Namespace) -> int:
 
 
 def _into_store(options: argparse.Namespace) -> int:
+    from pyinit.host.store import add
+
+    if options.digest_only:
+        raise UsageError("usage", "--digest-only", "it writes nothing", "no --object-store")
+    if options.name is not None:
+        add.check_name(options.name)
+    job = _Job(options)
+    with job.opened():
+        return _added(options, job)
+
+
+def _added(options: argparse.Namespace, job: _Job) -> int:
     from pathlib import Path
 
     from pyinit.host.store import add, labels, lock, make_image
@@ -62,11 +75,6 @@ def _into_store(options: argparse.Namespace) -> int:
     from pyinit.host.store.layout import ALGORITHM_NAMES, Store
     from pyinit.host.store.sweep import sweep
 
-    if options.digest_only:
-        raise UsageError("usage", "--digest-only", "it writes nothing", "no --object-store")
-    if options.name is not None:
-        add.check_name(options.name)
-    job = _Job(options)
     # Before anything is made of the store.
     made = job.made(lambda _, __: None) if job.is_text else None
     if options.create:
@@ -105,6 +113,7 @@ class _Job:
 
         self._sources = [str(source) for source in options.sources]
         self.algorithm = ALGORITHM_NAMES[options.hash or "sha256"]
+        self._parts: Sequence[Part] | None = None
         self._input = self._container = None
         self._is_tree = self._is_layers = False
         for source in self._sources:
@@ -137,9 +146,21 @@ class _Job:
         """A text says itself what each file is, and has no contents."""
         return not self._is_tree and not self._is_layers
 
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """With its layers open. What can be wrong with their names, or the texts of a container
+        image, is said then, before anything is made of a store."""
+        if not self._is_layers:
+            yield
+            return
+        with self._layers() as self._parts:
+            yield
+
     def _layers(self) -> Parts:
         from pyinit.host.store import layers, oci
 
+        if self._parts is not None:
+            return nullcontext(self._parts)
         if self._container is not None:
             return oci.layers(self._container, self._platform)
         return layers.files(self._sources) if self._input is None else self._input.layers()
@@ -152,7 +173,7 @@ class _Job:
             made = layers.make(
                 self._layers(), self._versions, progress, self._changes, algorithm=self.algorithm
             )
-            return _root(made, self.name)
+            return self._judged(made)
         if self._input is not None:
             text = self._input.text(make_image.TEXT_LIMIT + 1)
             return make_image.of_text(text, self.name, self._versions)
@@ -167,6 +188,13 @@ class _Job:
         if program is not None:
             whole = self._is_tree and self._changes == changes.AS_IT_IS
             check_with.compare(str(program), made, self.name, self._versions, whole=whole)
+
+    def _judged(self, made: bytes) -> bytes:
+        """One tar file may be an archive of an image, which was meant. Layers of a container, and
+        several, are what was named so."""
+        if self._container is None and len(self._sources) == 1:
+            _check_root(made, self.name)
+        return made
 
     def content(self, path: str, _: str) -> bytes:
         """Of a file, where it is not in the image itself. OSError: nobody has kept it."""
@@ -184,7 +212,7 @@ class _Job:
 
         if self._is_layers:
             made = layers.add(adder, self._layers(), self._versions, self._changes)
-            return _root(made, self.name)
+            return self._judged(made)
         return make_image.add(adder, self.name, *self._versions, self._changes)
 
 
@@ -196,15 +224,14 @@ def _refuse_layout(directory: str) -> None:
         raise Refused("source", directory, "an OCI layout, and no root", f"oci:{directory}")
 
 
-def _root(made: bytes, source: str) -> bytes:
-    """An image of layers. Refused: what is in it is no root, but an archive of one."""
+def _check_root(made: bytes, source: str) -> None:
+    """Refused: what is in an image of a layer is no root, but an archive of one."""
     from pyinit.host.store import make_image
 
     image = make_image.read(made, source)
     if all(image.list(name, lambda _: None) for name in _LAYOUT):
         found = "an OCI archive, and no layer"
         raise Refused("source", source, found, "oci-archive:FILE, and not compressed")
-    return made
 
 
 def _platform(options: argparse.Namespace, *, is_container: bool) -> Platform | None:

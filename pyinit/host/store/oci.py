@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,13 +19,14 @@ from pyinit.host.failure import system_failure
 from pyinit.host.store import oci_blobs, oci_text
 from pyinit.host.store.layers import Part
 from pyinit.host.store.oci_blobs import Layout
-from pyinit.host.store.oci_text import Descriptor, Platform
+from pyinit.host.store.oci_text import Descriptor, Platform, shown
 from pyinit.initrd.report.errors import Refused, UsageError
 
 _TRANSPORTS = {"oci": False, "oci-archive": True}
 _OTHERS = ("containers-storage", "dir", "docker", "docker-archive", "docker-daemon", "tarball")
 _DEPTH = 3  # of indexes in each other
 _SHOWN = 20
+_NUMBER = re.compile(r"@(0|[1-9][0-9]{0,8})")
 _Value = TypeVar("_Value")
 
 
@@ -69,7 +71,8 @@ class _Image:
     def __init__(self, layout: Layout, name: str | None, platform: Platform | None) -> None:
         self._layout = layout
         self._name = name
-        self._asked = platform
+        # What it has to be for; an image that is there alone may be for any.
+        self._wanted = platform
         self._platform = platform or oci_text.platform_of(os.uname().machine)
 
     def layers(self) -> list[Part]:
@@ -84,7 +87,7 @@ class _Image:
             found = self._parsed(chosen.path, data, lambda text: oci_text.index(text, kind))  # noqa: B023
             chosen = self._fitting(chosen.path, found)
         if chosen.kind not in oci_text.MANIFESTS:
-            found_kind = f"an image of the kind {chosen.kind}"
+            found_kind = f"an image of the kind {shown(chosen.kind)}"
             raise Refused("source", self._layout.place(chosen.path), found_kind, "a container's")
         kind = chosen.kind
         manifest = self._parsed(
@@ -101,9 +104,9 @@ class _Image:
                 return found[0]
             what = f"{len(found)} images: {_names(found)}"
             raise Refused("source", place, what, "the name of one behind the path, or @NUMBER")
-        number = self._name.removeprefix("@")
-        if self._name != number and number.isdecimal() and int(number[:9]) < len(found):
-            return found[int(number[:9])]
+        number = _NUMBER.fullmatch(self._name)
+        if number and int(number[1]) < len(found):
+            return found[int(number[1])]
         named = [one for one in found if one.name == self._name]
         if not named:
             there = _names(found) or "none"
@@ -113,11 +116,16 @@ class _Image:
 
     def _fitting(self, name: str, found: list[Descriptor]) -> Descriptor:
         """The first one for the platform, as the image specification has it; with a variant only
-        where there is none without."""
+        where there is none without. A platform need not be said: of one that is alone with that,
+        what is in it says more."""
         for fits in (self._platform.__eq__, self._platform.fits):
             for one in found:
                 if one.platform is not None and fits(one.platform):
                     return one
+        silent = [one for one in found if one.platform is None]
+        if len(silent) == 1:
+            self._wanted = self._platform
+            return silent[0]
         known = sorted({str(one.platform) for one in found if one.platform is not None})
         there = ", ".join(known[:_SHOWN]) or "none"
         what = f"nothing for {self._platform}; it has {there}"
@@ -129,10 +137,10 @@ class _Image:
             config.path, self._blob(config), lambda text: oci_text.config(text, count)
         )
         # Many say nothing of a variant.
-        wanted = self._asked and (self._asked if found.variant else self._asked.without_variant())
-        if wanted and not wanted.fits(found):
+        wanted = self._wanted
+        if wanted and not (wanted if found.variant else wanted.without_variant()).fits(found):
             place = self._layout.place(config.path)
-            raise Refused("source", place, f"an image for {found}", str(self._asked))
+            raise Refused("source", place, f"an image for {found}", str(wanted))
 
     def _layer(self, about: Descriptor) -> Part:
         return self._part(about)._replace(digest=about.raw)
@@ -140,7 +148,8 @@ class _Image:
     def _part(self, about: Descriptor) -> Part:
         part = self._layout.part(about.path)
         if part.size != about.size:
-            raise Refused("source", part.name, f"{part.size} bytes", str(about.size))
+            found = f"a blob of {part.size} bytes"
+            raise Refused("source", part.name, found, str(about.size))
         return part
 
     def _blob(self, about: Descriptor) -> bytes:
@@ -174,6 +183,9 @@ class _Image:
 
 
 def _names(found: list[Descriptor]) -> str:
-    shown = [f"@{at}" + (f" ({one.name})" if one.name else "") for at, one in enumerate(found)]
-    more = [f"and {len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
-    return ", ".join([*shown[:_SHOWN], *more])
+    names = [
+        f"@{at}" + (f" ({shown(one.name)})" if one.name else "")
+        for at, one in enumerate(found[:_SHOWN])
+    ]
+    more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+    return ", ".join([*names, *more])

@@ -61,16 +61,11 @@ class _Directory(Layout):
         """OSError: ELOOP or ENOTDIR of a link."""
         *above, last = name.split("/")
         at = self._fd
-        for part in above:
-            fd = os.open(part, _FLAGS | os.O_DIRECTORY, dir_fd=at)
-            if at != self._fd:
-                os.close(at)
-            at = fd
-        try:
+        with ExitStack() as stack:
+            for part in above:
+                at = os.open(part, _FLAGS | os.O_DIRECTORY, dir_fd=at)
+                stack.callback(os.close, at)
             return os.open(last, _FILE, dir_fd=at)
-        finally:
-            if at != self._fd:
-                os.close(at)
 
 
 class _Archive(Layout):

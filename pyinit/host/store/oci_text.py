@@ -17,6 +17,7 @@ TEXT_LIMIT = 4 << 20
 LAYERS_LIMIT = 500
 _IMAGES_LIMIT = 1000
 _SIZE_LIMIT = 1 << 53
+_SHOWN = 100
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 _ALGORITHM = re.compile(r"[a-z0-9]+([+._-][a-z0-9]+)*")
 
@@ -34,6 +35,12 @@ _ENCRYPTED = "+encrypted"
 _NAME = "org.opencontainers.image.ref.name"
 
 
+def shown(value: object) -> str:
+    """What an image says, in a message: not all of a name of a MB."""
+    text = str(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
 @dataclass(frozen=True)
 class Platform:
     """As Go names them: linux, amd64, and for some machines a variant."""
@@ -44,7 +51,7 @@ class Platform:
 
     def __str__(self) -> str:
         parts = (self.system, self.architecture, self.variant)
-        return "/".join(part for part in parts if part)
+        return "/".join(shown(part) for part in parts if part)
 
     def fits(self, found: Platform) -> bool:
         """Is `found` what is wanted here? Of a variant only where one is named here."""
@@ -56,7 +63,7 @@ class Platform:
         """Of os/architecture, or os/architecture/variant."""
         parts = text.split("/")
         if len(parts) not in (2, 3) or not all(parts):
-            _fail(f"no platform: {text}")
+            _fail(f"no platform: {shown(text)}")
         return Platform(*parts).plain()
 
     def without_variant(self) -> Platform:
@@ -122,7 +129,7 @@ def layout(data: bytes) -> None:
     """The file `oci-layout`."""
     version = _text(_object(data), "imageLayoutVersion")
     if version.partition(".")[0] != "1":
-        _fail(f"version {version} of the layout")
+        _fail(f"version {shown(version)} of the layout")
 
 
 def index(data: bytes, kind: str = "") -> list[Descriptor]:
@@ -142,7 +149,7 @@ def manifest(data: bytes, kind: str) -> Manifest:
         _fail("a manifest that is an index too")
     config = _descriptor(_member(value, "config", dict))
     if config.kind not in _CONFIGS:
-        _fail(f"a configuration of the kind {config.kind}, which is no container")
+        _fail(f"a configuration of the kind {shown(config.kind)}, which is no container")
     layers = tuple(_descriptor(one) for one in _list(value, "layers", LAYERS_LIMIT))
     if not layers:
         _fail("no layer")
@@ -167,21 +174,21 @@ def _fail(rule: str) -> NoReturn:
 
 def _check_kind(value: dict[str, Any], kind: str, known: tuple[str, ...]) -> None:
     if value.get("schemaVersion") != 2:
-        _fail(f"schemaVersion {_shown(value.get('schemaVersion'))}, and not 2")
+        _fail(f"schemaVersion {shown(value.get('schemaVersion'))}, and not 2")
     own = value.get("mediaType", kind or known[0])
     if own not in known:
-        _fail(f"the kind {_shown(own)}")
+        _fail(f"the kind {shown(own)}")
     if kind and own != kind:
-        _fail(f"the kind {own}, and it was named as {kind}")
+        _fail(f"the kind {shown(own)}, and it was named as {shown(kind)}")
 
 
 def _check_layer(layer: Descriptor) -> None:
     if layer.kind.endswith(_ENCRYPTED):
-        _fail(f"an encrypted layer: {layer.kind}")
+        _fail(f"an encrypted layer: {shown(layer.kind)}")
     if layer.kind.startswith(_ELSEWHERE):
-        _fail(f"a layer whose content is elsewhere: {layer.kind}")
+        _fail(f"a layer whose content is elsewhere: {shown(layer.kind)}")
     if layer.kind not in _LAYERS:
-        _fail(f"a layer of the kind {layer.kind}")
+        _fail(f"a layer of the kind {shown(layer.kind)}")
 
 
 def _descriptor(value: Any) -> Descriptor:
@@ -191,10 +198,10 @@ def _descriptor(value: Any) -> Descriptor:
     if not _DIGEST.fullmatch(digest):
         algorithm = digest.partition(":")[0]
         if _ALGORITHM.fullmatch(algorithm) and algorithm not in ("sha256", "sha512"):
-            _fail(f"a digest of {algorithm}, and not of sha256 or sha512")
-        _fail(f"no digest: {_shown(digest)}")
+            _fail(f"a digest of {shown(algorithm)}, and not of sha256 or sha512")
+        _fail(f"no digest: {shown(digest)}")
     if not 0 <= size <= _SIZE_LIMIT:
-        _fail(f"a size of {size}")
+        _fail(f"a size of {shown(size)}")
     platform = _platform(value["platform"]) if value.get("platform") is not None else None
     notes = value.get("annotations") or {}
     name = notes.get(_NAME) if isinstance(notes, dict) else None
@@ -254,8 +261,3 @@ def _list(value: dict[str, Any], name: str, limit: int) -> list[Any]:
     if len(found) > limit:
         _fail(f"{len(found)} {name}, and not {limit} at most")
     return found
-
-
-def _shown(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 100 else text[:100] + "..."
