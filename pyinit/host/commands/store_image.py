@@ -42,7 +42,7 @@ def image(options: argparse.Namespace) -> int:
     job = _Job(options)
     with rates(NAME, "reading", quiet=options.quiet) as progress:
         made = job.made(progress)
-    job.compare(options.check_with, made)
+    job.compare(made)
     digest = make_image.digest(made, job.algorithm)
     if options.digest_only:
         make_image.check(made)
@@ -82,13 +82,14 @@ def _added(options: argparse.Namespace, job: _Job) -> int:
     store = Store(options.object_store)
     # Without --hash it is the store's.
     job.algorithm = store.choose_algorithm(options.hash)
+    job.check_peer()
     sweep(store, lock.place(store))
     with lock.shared(store, tell), rates(NAME, "adding", quiet=options.quiet) as progress:
         adder = TreeAdder(store, options.verity, progress, algorithm=job.algorithm)
         try:
             if made is None:
                 made = job.added(adder)
-            job.compare(options.check_with, made)
+            job.compare(made)
             parsed = make_image.read(made, job.name)
             if job.is_text:
                 add.check_images([parsed], store, allow_missing=False, tell=tell)
@@ -113,6 +114,8 @@ class _Job:
 
         self._sources = [str(source) for source in options.sources]
         self.algorithm = ALGORITHM_NAMES[options.hash or "sha256"]
+        self._peer: Path | None = options.check_with
+        self.check_peer()
         self._parts: Sequence[Part] | None = None
         self._input = self._container = None
         self._is_tree = self._is_layers = False
@@ -181,13 +184,21 @@ class _Job:
             self.name, *self._versions, progress, self._changes, algorithm=self.algorithm
         )
 
-    def compare(self, program: Path | None, made: bytes) -> None:
+    def check_peer(self) -> None:
+        """UsageError: the other program does not know the algorithm."""
+        from pyinit.host.store.layout import ALGORITHM_NAMES
+
+        if self._peer is not None and self.algorithm != ALGORITHM_NAMES["sha256"]:
+            found = "digests of sha512, and mkcomposefs has sha256 alone"
+            raise UsageError("usage", "--check-with", found, "a store of sha256, or none")
+
+    def compare(self, made: bytes) -> None:
         """With what another program makes, where one is given."""
         from pyinit.host.store import changes, check_with
 
-        if program is not None:
+        if self._peer is not None:
             whole = self._is_tree and self._changes == changes.AS_IT_IS
-            check_with.compare(str(program), made, self.name, self._versions, whole=whole)
+            check_with.compare(str(self._peer), made, self.name, self._versions, whole=whole)
 
     def _judged(self, made: bytes) -> bytes:
         """One tar file may be an archive of an image, which was meant. Layers of a container, and

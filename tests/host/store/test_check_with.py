@@ -8,7 +8,7 @@ import pytest
 
 from fuzz import tar_seeds
 from pyinit.host.commands.cfs_store import main
-from tests.host.store.played import Kernel
+from tests.host.store.played import Kernel, files
 from tests.vm.toolbox import Toolbox
 
 Capture = pytest.CaptureFixture[str]
@@ -46,6 +46,28 @@ def test_mkcomposefs(
         assert main([str(word) for word in command]) == 0, arguments
         assert capfd.readouterr().err == ""
     assert main(["image", "--check-with", peer, "--object-store", str(store), str(tree)]) == 0
+
+
+@pytest.mark.parametrize(
+    "options", [["--hash", "sha512"], ["--hash", "sha512", "--object-store", "new", "--create"], []]
+)
+def test_a_store_of_sha512(
+    tree: Path, tmp_path: Path, capfd: Capture, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mkcomposefs has none, so it would make another image of every tree. Nothing is made."""
+    monkeypatch.chdir(tmp_path)
+    there = tmp_path / "there"
+    assert main(["add", "--object-store", str(there), "--create", "--verity", "off", "--hash",
+                 "sha512", str(tree / "d/file")]) == 0  # fmt: skip
+    before = files(there)
+    options = options or ["--object-store", str(there)]
+    where = [] if "--object-store" in options else ["--digest-only"]
+    capfd.readouterr()
+    assert main(["image", "--check-with", "absent", *options, *where, str(tree)]) == 1
+    said = "cfs-store: error: usage: --check-with: digests of sha512, and mkcomposefs has sha256 "
+    assert capfd.readouterr().err == f"{said}alone, expected a store of sha256, or none\n"
+    assert files(there) == before
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
