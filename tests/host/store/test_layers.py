@@ -310,9 +310,10 @@ REPEATED = {
 }
 
 
-_PEAK = """
-import _cfshost, os, resource, sys
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+_PEAK = r"""
+import _cfshost, os, re, sys
+# ru_maxrss has what the program before exec had too.
+def peak(): return int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]) << 10
 parts = [(os.open(path, os.O_RDONLY), b"", None, 0, b"") for path in sys.argv[2:]]
 before, how = peak(), _cfshost.Adjustment()
 try: _cfshost.image_of_layers(parts, 1, 0, 1, how, lambda *_: None, int(sys.argv[1]))
