@@ -15,6 +15,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* How a parser gets at a file: fills `buffer` with exactly `length` bytes from `offset`, or returns
+ * -errno. It asks only for ranges that lie inside the size it was given. */
+typedef int (*cfs_read_at)(void *context, uint64_t offset, void *buffer, size_t length);
+
 /* ---- digest.c: the text of an fs-verity digest ---------------------------------------------- */
 
 enum {
@@ -111,13 +115,9 @@ struct cfs_pe {
 	struct cfs_pe_section sections[CFS_PE_SECTIONS_MAX];
 };
 
-/* How the parser gets at the file: fills `buffer` with exactly `length` bytes from `offset`, or
- * returns -errno. The parser asks only for ranges that lie inside the size it was given. */
-typedef int (*cfs_pe_read)(void *context, uint64_t offset, void *buffer, size_t length);
-
 /* Reads and checks headers and section table. -EBADMSG: a rule is broken, *why names it.
  * -EFBIG, -EMSGSIZE: file over 2 GiB, under 1 KiB (why is set too). */
-int cfs_pe_parse(cfs_pe_read read, void *context, uint64_t file_size, struct cfs_pe *out,
+int cfs_pe_parse(cfs_read_at read, void *context, uint64_t file_size, struct cfs_pe *out,
 		 const char **why);
 
 enum { CFS_PE_BASE = -1 };
@@ -156,7 +156,7 @@ struct cfs_uki {
  * hash is that of the whole file only where it has no gaps, so one with gaps is refused; and one
  * with headers over CFS_UKI_CHUNK. Errors as of cfs_pe_parse() and cfs_pe_find(); -EMSGSIZE without
  * *why: a payload that is too large; -EPROTONOSUPPORT: not a bank. */
-int cfs_uki_parse(cfs_pe_read read, void *context, uint64_t file_size, uint16_t bank, int profile,
+int cfs_uki_parse(cfs_read_at read, void *context, uint64_t file_size, uint16_t bank, int profile,
 		  struct cfs_uki *out, const char **why);
 
 /* ---- eventlog.c: what firmware and stub measured --------------------------------------------- */
@@ -238,6 +238,22 @@ struct cfs_image_header {
 int cfs_image_header_parse(const void *data, size_t size, struct cfs_image_header *out);
 int cfs_image_header_read(int fd, struct cfs_image_header *out);
 
+/* ---- canary.c: a file to be read before an image is a root ----------------------------------- */
+
+enum {
+	CFS_PATH_MAX = 4096, /* with the NUL, as in Linux */
+	CFS_CANARY_LARGE = 16 << 20,
+};
+
+/* The first regular file whose content lies in the store, by the rule of root/canary.py: breadth
+ * first, names sorted by their bytes, one over CFS_CANARY_LARGE bytes only where all are. Memory
+ * does not grow with the image; each level is gone through again for the next one.
+ * Returns 1 with the path, relative; 0: there is none. -EBADMSG: a rule of EROFS is broken, *why
+ * names it; -EOPNOTSUPP: *why says which part of EROFS it is, which composefs does not use. */
+int cfs_canary_find(cfs_read_at read, void *context, uint64_t size, char path[CFS_PATH_MAX],
+		    const char **why);
+int cfs_canary_find_fd(int fd, char path[CFS_PATH_MAX], const char **why);
+
 /* ---- store.c: an object store --------------------------------------------------------------- */
 
 enum cfs_layout {
@@ -292,28 +308,6 @@ int cfs_filesystem_sync(int fd);
 
 /* flock(2), exclusive, as long as the description is open. -EAGAIN: another one has it. */
 int cfs_file_lock(int fd);
-
-/* ---- directory.c: names of a directory ------------------------------------------------------ */
-
-enum { CFS_NAMES_MAX = 32768 };
-
-/* The next names, of directories and regular files only: an image may have hundreds of whiteouts.
- * For each 'd' or 'f', the name, a NUL. `fd` is open for reading; `capacity` is CFS_NAMES_MAX.
- * Returns 1, and 0 at the end. */
-int cfs_directory_names(int fd, char *names, size_t capacity, size_t *length);
-
-enum { CFS_FEW = 8, CFS_NAME_SIZE = 256 };
-
-struct cfs_names {
-	char name[CFS_FEW][CFS_NAME_SIZE];
-	size_t count;
-	bool more; /* there may be others, which sort behind these */
-};
-
-/* The first names of each kind, sorted by their bytes: who looks for one need not have all. The
- * descriptor is read from its start: to the end, or to the first few files where the names come
- * sorted. -ENAMETOOLONG: a name that Linux cannot have. */
-int cfs_directory_first(int fd, struct cfs_names *directories, struct cfs_names *files);
 
 /* ---- namespace.c: where a root is composed unseen ------------------------------------------- */
 

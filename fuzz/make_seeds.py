@@ -12,6 +12,7 @@ from pathlib import Path
 
 from . import (
     binary_seeds,
+    canary_seeds,
     dump_seeds,
     erofs_seeds,
     pe_seeds,
@@ -27,6 +28,7 @@ SEEDS = HERE / "seeds"
 MAKERS: dict[str, Callable[[], list[bytes]]] = {
     "digest": text_seeds.digest,
     "image": binary_seeds.image,
+    "canary": canary_seeds.canary,
     "pe": pe_seeds.pe,
     "erofs": erofs_seeds.erofs,
     "dump": dump_seeds.dump,

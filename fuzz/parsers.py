@@ -52,6 +52,7 @@ PARSERS = {
     for parser in (
         Parser("digest", ("csrc/parse/digest.c",), max_length=256),
         Parser("image", ("csrc/parse/image.c",)),
+        Parser("canary", ("csrc/parse/canary.c",), 200, 1 << 16),
         Parser("pe", ("csrc/parse/pe.c", "csrc/system/pe_file.c"), 200, 1 << 18, ("pe_mutator.c",)),
         Parser("sha", ("csrc/parse/sha.c",), max_length=600),
         Parser("eventlog", ("csrc/parse/eventlog.c",)),

@@ -2,8 +2,6 @@
 /* Images, their store, and the file systems of state. */
 #include "cfs_python.h"
 
-#include <string.h>
-
 static PyObject *image_header(PyObject *module, PyObject *args)
 {
 	struct cfs_image_header header;
@@ -18,6 +16,23 @@ static PyObject *image_header(PyObject *module, PyObject *args)
 	return Py_BuildValue("NINIK", PyBool_FromLong(header.composefs), header.composefs_version,
 			     PyBool_FromLong(header.has_acl), header.erofs_magic,
 			     (unsigned long long)header.size);
+}
+
+static PyObject *image_canary(PyObject *module, PyObject *args)
+{
+	char path[CFS_PATH_MAX];
+	const char *why = NULL;
+	int fd, found;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "i:image_canary", &fd))
+		return NULL;
+	UNLOCKED(found, cfs_canary_find_fd(fd, path, &why));
+	if (found < 0)
+		return fail(found, why, NULL);
+	if (found == 0)
+		Py_RETURN_NONE;
+	return PyUnicode_DecodeFSDefault(path);
 }
 
 static PyObject *store_open(PyObject *module, PyObject *args)
@@ -142,84 +157,6 @@ static PyObject *filesystem_sync(PyObject *module, PyObject *args)
 	return none_or_fail(error, NULL, NULL);
 }
 
-static int add_name(PyObject *list, const char *name)
-{
-	PyObject *text = PyUnicode_DecodeFSDefault(name);
-	int error = text ? PyList_Append(list, text) : -1;
-
-	Py_XDECREF(text);
-	return error;
-}
-
-/* All names, each in its list. */
-static int add_names(int fd, PyObject *directories, PyObject *files)
-{
-	char names[CFS_NAMES_MAX];
-	size_t length;
-	int more;
-
-	do {
-		UNLOCKED(more, cfs_directory_names(fd, names, sizeof(names), &length));
-		if (more < 0) {
-			fail(more, NULL, NULL);
-			return -1;
-		}
-		for (size_t at = 0; at < length; at += strlen(names + at) + 1)
-			if (add_name(names[at] == 'd' ? directories : files, names + at + 1) < 0)
-				return -1;
-	} while (more > 0);
-	return 0;
-}
-
-static PyObject *directory_names(PyObject *module, PyObject *args)
-{
-	PyObject *directories, *files, *result = NULL;
-	int fd;
-
-	(void)module;
-	if (!PyArg_ParseTuple(args, "i:directory_names", &fd))
-		return NULL;
-	directories = PyList_New(0);
-	files = PyList_New(0);
-	if (directories && files && add_names(fd, directories, files) == 0)
-		result = PyTuple_Pack(2, directories, files);
-	Py_XDECREF(directories);
-	Py_XDECREF(files);
-	return result;
-}
-
-static PyObject *list_of(const struct cfs_names *names)
-{
-	PyObject *list = PyList_New(0);
-
-	for (size_t at = 0; list && at < names->count; at++)
-		if (add_name(list, names->name[at]) < 0)
-			Py_CLEAR(list);
-	return list;
-}
-
-static PyObject *directory_first(PyObject *module, PyObject *args)
-{
-	struct cfs_names directories, files;
-	PyObject *first, *second, *result = NULL;
-	int fd, error;
-
-	(void)module;
-	if (!PyArg_ParseTuple(args, "i:directory_first", &fd))
-		return NULL;
-	UNLOCKED(error, cfs_directory_first(fd, &directories, &files));
-	if (error < 0)
-		return fail(error, NULL, NULL);
-	first = list_of(&directories);
-	second = first ? list_of(&files) : NULL;
-	if (second)
-		result = PyTuple_Pack(4, first, second, directories.more ? Py_True : Py_False,
-				      files.more ? Py_True : Py_False);
-	Py_XDECREF(first);
-	Py_XDECREF(second);
-	return result;
-}
-
 static PyObject *file_lock(PyObject *module, PyObject *args)
 {
 	int fd, error;
@@ -232,8 +169,7 @@ static PyObject *file_lock(PyObject *module, PyObject *args)
 }
 
 PyMethodDef store_methods[] = {
-	{ "directory_first", directory_first, METH_VARARGS, NULL },
-	{ "directory_names", directory_names, METH_VARARGS, NULL },
+	{ "image_canary", image_canary, METH_VARARGS, NULL },
 	{ "image_header", image_header, METH_VARARGS, NULL },
 	{ "store_open", store_open, METH_VARARGS, NULL },
 	{ "store_open_image", store_open_image, METH_VARARGS, NULL },

@@ -14,7 +14,7 @@
 #include <string.h>
 
 struct walk {
-	cfs_pe_read read;
+	cfs_read_at read;
 	void *context;
 	uint64_t at;
 	size_t head; /* bytes that were read for the headers */
@@ -194,7 +194,7 @@ static int parse(struct walk *walk, uint64_t file_size, uint16_t bank, int profi
 	return 0;
 }
 
-int cfs_uki_parse(cfs_pe_read read, void *context, uint64_t file_size, uint16_t bank, int profile,
+int cfs_uki_parse(cfs_read_at read, void *context, uint64_t file_size, uint16_t bank, int profile,
 		  struct cfs_uki *out, const char **why)
 {
 	struct walk walk = { .read = read, .context = context };

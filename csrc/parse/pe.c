@@ -37,7 +37,7 @@ enum {
 static const uint64_t FILE_MAX = UINT64_C(2) << 30;
 
 struct source {
-	cfs_pe_read read;
+	cfs_read_at read;
 	void *context;
 };
 
@@ -249,7 +249,7 @@ static int parse_sections(const struct source *source, struct cfs_pe *pe, const 
 	return 0;
 }
 
-int cfs_pe_parse(cfs_pe_read read, void *context, uint64_t file_size, struct cfs_pe *out,
+int cfs_pe_parse(cfs_read_at read, void *context, uint64_t file_size, struct cfs_pe *out,
 		 const char **why)
 {
 	const struct source source = { read, context };

@@ -63,16 +63,6 @@ int sys_fstat(int fd, struct stat *out)
 	return result(fstat(fd, out));
 }
 
-int sys_fstatat(int dir_fd, const char *name, struct stat *out)
-{
-	return result(fstatat(dir_fd, name, out, AT_SYMLINK_NOFOLLOW));
-}
-
-int sys_getdents(int fd, void *buffer, size_t size)
-{
-	return result(syscall(SYS_getdents64, fd, buffer, size));
-}
-
 int sys_fstatfs(int fd, struct statfs *out)
 {
 	int error;

@@ -20,8 +20,6 @@ int sys_dup(int fd); /* close-on-exec */
 int sys_flock(int fd, int operation);
 int sys_syncfs(int fd);
 int sys_fstat(int fd, struct stat *out);
-int sys_fstatat(int dir_fd, const char *name, struct stat *out); /* of a link itself */
-int sys_getdents(int fd, void *buffer, size_t size); /* getdents64 */
 int sys_fstatfs(int fd, struct statfs *out);
 int sys_fdopendir(int fd, DIR **out); /* the stream owns the fd from then on */
 int sys_unlinkat(int dir_fd, const char *name, int flags);

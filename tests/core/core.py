@@ -20,7 +20,7 @@ class Core:
         self.ffi = ffi = cffi.FFI()
         ffi.cdef(build.declarations())
         ffi.cdef("extern int (*fault_sys_ioctl)(int, unsigned long, void *);")
-        ffi.cdef("extern int fault_parser, fault_descriptor, fault_no_types;")
+        ffi.cdef("extern int fault_parser, fault_descriptor;")
         ffi.cdef("extern unsigned long fault_file_system;")
         ffi.cdef("extern const char *fault_call; extern int fault_call_times, fault_call_error;")
         ffi.cdef("extern int fault_call_after; extern size_t fault_read_most;")

@@ -111,25 +111,6 @@ LIBC(fstatfs, int, int fd, struct statfs *out)
 	return fails("fstatfs") ? -1 : __real_fstatfs(fd, out);
 }
 
-/* 1: a file system whose directories have no types beside the names. */
-int fault_no_types;
-
-int __real_sys_getdents(int fd, void *buffer, size_t size);
-int __wrap_sys_getdents(int fd, void *buffer, size_t size);
-
-int __wrap_sys_getdents(int fd, void *buffer, size_t size)
-{
-	int got = fails("getdents64") ? -errno : __real_sys_getdents(fd, buffer, size);
-
-	for (char *at = buffer; fault_no_types && at - (char *)buffer < got;) {
-		struct dirent64 *entry = (struct dirent64 *)(void *)at;
-
-		entry->d_type = DT_UNKNOWN;
-		at += entry->d_reclen;
-	}
-	return got;
-}
-
 LIBC(fstatat, int, int dir_fd, const char *path, struct stat *out, int flags)
 {
 	return fails("fstatat") ? -1 : __real_fstatat(dir_fd, path, out, flags);
@@ -205,9 +186,9 @@ enum {
 int fault_parser;
 int fault_descriptor;
 
-int __real_cfs_pe_parse(cfs_pe_read read, void *context, uint64_t file_size, struct cfs_pe *out,
+int __real_cfs_pe_parse(cfs_read_at read, void *context, uint64_t file_size, struct cfs_pe *out,
 			const char **why);
-int __wrap_cfs_pe_parse(cfs_pe_read read, void *context, uint64_t file_size, struct cfs_pe *out,
+int __wrap_cfs_pe_parse(cfs_read_at read, void *context, uint64_t file_size, struct cfs_pe *out,
 			const char **why);
 
 /* An answer to the parent in place of the parser's. */
@@ -219,7 +200,7 @@ static void answer(int32_t result, size_t size)
 	sys_exit(write(fault_descriptor, data, size) < 0);
 }
 
-int __wrap_cfs_pe_parse(cfs_pe_read read, void *context, uint64_t file_size, struct cfs_pe *out,
+int __wrap_cfs_pe_parse(cfs_read_at read, void *context, uint64_t file_size, struct cfs_pe *out,
 			const char **why)
 {
 	char byte = 0;

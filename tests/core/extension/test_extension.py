@@ -19,6 +19,7 @@ from tests.core import event_log, pe_builder
 from tests.core.build import CSRC
 from tests.core.core import Core
 from tests.core.pe_builder import Section
+from tests.host.store.written import directory, image, stored
 
 AT_FDCWD = -100
 VALUE = bytes(range(0xA0, 0xC0))
@@ -81,8 +82,7 @@ def test_wrong_types(cfs: ModuleType, cfs_core: Core, name: str) -> None:
         lambda cfs: cfs.store_open(-1, "x"),
         lambda cfs: cfs.store_open_image((-1, -1, 1), (1, VALUE)),
         lambda cfs: cfs.image_open(-1, "x"),
-        lambda cfs: cfs.directory_names(-1),
-        lambda cfs: cfs.directory_first(-1),
+        lambda cfs: cfs.image_canary(-1),
         lambda cfs: cfs.mount_attach(-1, -1),
         lambda cfs: cfs.mount_clone(-1, False),
         lambda cfs: cfs.mount_set(-1, 1, 0, False),
@@ -103,36 +103,19 @@ def test_oserror_is_of_the_fitting_class(cfs: ModuleType) -> None:
     assert (caught.value.filename, caught.value.errno) == ("/nowhere", errno.ENOENT)
 
 
-def test_all_names_of_a_directory(cfs: ModuleType, tmp_path: Path) -> None:
-    """Of more than one portion, and of any bytes."""
-    files = {f"{number:03}{'x' * 200}" for number in range(500)} | {os.fsdecode(b"\xff\n")}
-    for name in files:
-        (tmp_path / name).touch()
-    (tmp_path / "directory").mkdir()
-    (tmp_path / "link").symlink_to("directory")
-    fd = os.open(tmp_path, os.O_RDONLY)
-    directories, found = cfs.directory_names(fd)
-    os.close(fd)
-    assert directories == ["directory"]
-    assert len(found) == len(files)
-    assert set(found) == files
-
-
-def test_the_first_names_of_a_directory(cfs: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "directory").mkdir()
-    names = sorted(os.fsencode(f"{number:02}") for number in range(8))
-    for name in (*names[1:], b"\xff\n"):
-        Path(tmp_path, os.fsdecode(name)).touch()
+def test_the_canary_of_an_image(cfs: ModuleType, tmp_path: Path) -> None:
+    """A name of any bytes; none; and the rule that an image breaks."""
+    contents = directory((b"\xff\n", stored("0a" * 32))), directory()
     found = []
-    for more in ((), (names[0],)):
-        for name in more:
-            Path(tmp_path, os.fsdecode(name)).touch()
-        fd = os.open(tmp_path, os.O_RDONLY)
-        found.append(cfs.directory_first(fd))
-        os.close(fd)
-    texts = [os.fsdecode(name) for name in names]
-    assert found[0] == (["directory"], [*texts[1:], os.fsdecode(b"\xff\n")], False, False)
-    assert found[1] == (["directory"], texts, False, True)
+    for content in contents:
+        (tmp_path / "image").write_bytes(image(content))
+        with (tmp_path / "image").open("rb") as file:
+            found.append(cfs.image_canary(file.fileno()))
+    assert found == [os.fsdecode(b"\xff\n"), None]
+    (tmp_path / "image").write_bytes(bytes(4096))
+    with (tmp_path / "image").open("rb") as file, pytest.raises(OSError) as caught:  # noqa: PT011
+        cfs.image_canary(file.fileno())
+    assert (caught.value.errno, caught.value.strerror) == (errno.EBADMSG, "no EROFS magic")
 
 
 # ---- digests

@@ -13,6 +13,7 @@ import pytest
 from tests.core import event_log, pe_builder
 from tests.core.core import Core
 from tests.core.pe_builder import Section
+from tests.host.store.written import directory, image, stored
 
 UKI = pe_builder.build([Section(b".text", b"t" * 700), Section(b".cfsdig", b"payload")])
 MANY = 100
@@ -81,24 +82,11 @@ def test_the_name_of_an_image(cfs: ModuleType, tmp_path: Path) -> None:
     os.close(directory)
 
 
-def test_the_names_of_a_directory(cfs: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "directory").mkdir()
-    (tmp_path / "file").touch()
-
-    fd = os.open(tmp_path, os.O_RDONLY)
-
-    def names() -> object:
-        os.lseek(fd, 0, os.SEEK_SET)
-        return cfs.directory_names(fd)
-
-    def first() -> object:
-        os.lseek(fd, 0, os.SEEK_SET)
-        return cfs.directory_first(fd)
-
-    assert names() == (["directory"], ["file"])
-    assert first() == (["directory"], ["file"], False, False)
-    each_allocation_fails(cfs, names)
-    each_allocation_fails(cfs, first)
+def test_the_canary_of_an_image(cfs: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(image(directory((b"\xff\n", stored("0a" * 32)))))
+    fd = os.open(tmp_path / "image", os.O_RDONLY)
+    assert cfs.image_canary(fd) == os.fsdecode(b"\xff\n")
+    each_allocation_fails(cfs, cfs.image_canary, fd)
     os.close(fd)
 
 

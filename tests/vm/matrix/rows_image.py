@@ -241,7 +241,7 @@ ROWS = (
         Refused(
             "check",
             "/mnt/target",
-            r".*\(EIO\)",
+            r"an address outside the image \(EBADMSG\)",
             "an image that can be listed",
             # 7.3: EROFS reads the whole first block
             or_else=Refused("erofs", "{S}/images/.*", r".*\(EIO\)"),
