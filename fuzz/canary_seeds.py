@@ -40,8 +40,9 @@ def _trees() -> Iterator[bytes]:
     yield image(directory())
     yield image(directory((b"file", stored(_A))))
     yield image(directory((b"a", directory()), (b"b", directory((b"c", stored(_A))))))
-    yield image(directory((b"a", directory((b"c", directory((b"f", stored(_A)))))),
-                          (b"b", directory((b"d", directory()))), (b"f", inline(b"x"))))  # fmt: skip
+    far = directory((b"c", directory((b"f", stored(_A)))))
+    near = directory((b"d", directory()))
+    yield image(directory((b"a", far), (b"b", near), (b"f", inline(b"x"))))
     for size in (LARGE, LARGE + 1, 1 << 40):
         large = stored(_A, size=size, extended=True)
         yield image(directory((b"a", large)))

@@ -349,8 +349,8 @@ def _text(tree: Tree, start: str = "") -> Iterator[str]:
         elif what is None:
             yield f"{path} 1 100644 1 0 0 0 0.0 - x - security.selinux=label"
         else:
-            stored_at = f"{DIGEST[:2]}/{DIGEST[2:]}"
-            yield f"{path} {what or 1} 100644 1 0 0 0 0.0 {stored_at} - {DIGEST} security.selinux=label"
+            where = f"{DIGEST[:2]}/{DIGEST[2:]} - {DIGEST}"
+            yield f"{path} {what or 1} 100644 1 0 0 0 0.0 {where} security.selinux=label"
 
 
 @settings(max_examples=15, deadline=None)
@@ -364,11 +364,9 @@ def test_images_of_mkcomposefs(core: Core, tmp_path_factory: Any, tree: Tree) ->
 
 @pytest.mark.parametrize("block", [512, 1024, 2048, 4096])
 @pytest.mark.parametrize("options", [[], ["-Enoinline_data"]])
-def test_images_of_mkfs_erofs(
-    core: Core, tmp_path: Path, block: int, options: list[str]
-) -> None:
+def test_images_of_mkfs_erofs(core: Core, tmp_path: Path, block: int, options: list[str]) -> None:
     """Blocks of other sizes, directories in blocks of their own, of many blocks."""
-    tree = {
+    tree: Tree = {
         b"a": {b"d%03d" % number: {b"e": {}} for number in range(100)},
         b"b": {b"%0100d" % number: None for number in range(90)} | {b"z": {b"f": None}},
         b"c": {b"x" * 200 + b"%d" % number: {} for number in range(40)} | {b"y": {b"w": 5}},
@@ -393,7 +391,7 @@ def _archive(archive: tarfile.TarFile, tree: Tree, start: str) -> None:
             continue
         if what is not None:
             member.size = what
-            member.pax_headers["SCHILY.xattr.trusted.overlay.metacopy"] = "x"
+            member.pax_headers = {"SCHILY.xattr.trusted.overlay.metacopy": "x"}
         archive.addfile(member, io.BytesIO(bytes(member.size)))
 
 
