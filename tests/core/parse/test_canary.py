@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """The file that is read before an image is a root, found in the image's bytes.
 
-The rule is written down a second time here; images are written by hand, by mkcomposefs and by
-mkfs.erofs.
+The rule is written down a second time here; images are written by hand. Those of other writers
+are in test_canary_writers.py.
 """
 
 import errno
-import io
 import os
 import struct
-import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Union
 
@@ -33,7 +31,6 @@ from tests.host.store.written import (
     inline,
     stored,
 )  # fmt: skip
-from tests.vm.toolbox import Toolbox
 
 DIGEST = "0a" * 32
 METACOPY = (TRUSTED, b"overlay.metacopy", b"")
@@ -332,67 +329,6 @@ def test_directories_in_another_form_are_refused(core: Core, layout: int) -> Non
     data = image(directory((b"a", directory(layout=layout))))
     why = refused(core, data, errno.EOPNOTSUPP)
     assert why == "a directory that is compressed or in chunks"
-
-
-# ---- of other writers
-
-
-def _text(tree: Tree, start: str = "") -> Iterator[str]:
-    """composefs-dump(5). An empty file is never in the store."""
-    if not start:
-        yield "/ 0 40755 2 0 0 0 0.0 - - -"
-    for name, what in sorted(tree.items()):
-        path = f"{start}/" + "".join(f"\\x{byte:02x}" for byte in name)
-        if isinstance(what, Mapping):
-            yield f"{path} 0 40755 2 0 0 0 0.0 - - - user.a=b"
-            yield from _text(what, path)
-        elif what is None:
-            yield f"{path} 1 100644 1 0 0 0 0.0 - x - security.selinux=label"
-        else:
-            where = f"{DIGEST[:2]}/{DIGEST[2:]} - {DIGEST}"
-            yield f"{path} {what or 1} 100644 1 0 0 0 0.0 {where} security.selinux=label"
-
-
-@settings(max_examples=15, deadline=None)
-@given(trees)
-def test_images_of_mkcomposefs(core: Core, tmp_path_factory: Any, tree: Tree) -> None:
-    path = tmp_path_factory.mktemp("image")
-    (path / "dump").write_text("\n".join(_text(tree)) + "\n")
-    Toolbox().run("mkcomposefs", "--from-file", path / "dump", path / "image")
-    assert find(core, (path / "image").read_bytes()) == by_the_rule(tree)
-
-
-@pytest.mark.parametrize("block", [512, 1024, 2048, 4096])
-@pytest.mark.parametrize("options", [[], ["-Enoinline_data"]])
-def test_images_of_mkfs_erofs(core: Core, tmp_path: Path, block: int, options: list[str]) -> None:
-    """Blocks of other sizes, directories in blocks of their own, of many blocks."""
-    tree: Tree = {
-        b"a": {b"d%03d" % number: {b"e": {}} for number in range(100)},
-        b"b": {b"%0100d" % number: None for number in range(90)} | {b"z": {b"f": None}},
-        b"c": {b"x" * 200 + b"%d" % number: {} for number in range(40)} | {b"y": {b"w": 5}},
-    }
-    with tarfile.open(tmp_path / "tar", "w", format=tarfile.PAX_FORMAT) as archive:
-        _archive(archive, tree, "")
-    box = Toolbox()
-    box.run("mkfs.erofs", "--quiet", f"-b{block}", *options, "--tar=f", tmp_path / "image",
-            tmp_path / "tar")  # fmt: skip
-    data = (tmp_path / "image").read_bytes()
-    assert data[SUPERBLOCK + 12] == block.bit_length() - 1
-    assert find(core, data) == by_the_rule(tree) == b"c/y/w"
-
-
-def _archive(archive: tarfile.TarFile, tree: Tree, start: str) -> None:
-    for name, what in tree.items():
-        member = tarfile.TarInfo(start + name.decode())
-        if isinstance(what, Mapping):
-            member.type = tarfile.DIRTYPE
-            archive.addfile(member)
-            _archive(archive, what, f"{member.name}/")
-            continue
-        if what is not None:
-            member.size = what
-            member.pax_headers = {"SCHILY.xattr.trusted.overlay.metacopy": "x"}
-        archive.addfile(member, io.BytesIO(bytes(member.size)))
 
 
 # ---- in a file
