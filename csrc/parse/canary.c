@@ -113,12 +113,12 @@ static int unknown(const struct search *search, const char *what)
 static int look(const struct search *search, struct window *window, uint64_t at, size_t length,
 		const uint8_t **out)
 {
+	uint64_t into = at - window->at; /* past its end, too, where it begins behind `at` */
 	int error;
 
 	if (at > search->size || length > search->size - at)
 		return broken(search, "an address outside the image");
-	if (at < window->at || at - window->at > window->length ||
-	    length > window->length - (at - window->at)) {
+	if (into > window->length || length > window->length - into) {
 		size_t wanted = window->capacity;
 
 		if (wanted > search->size - at)
@@ -129,8 +129,9 @@ static int look(const struct search *search, struct window *window, uint64_t at,
 			return error;
 		window->at = at;
 		window->length = wanted;
+		into = 0;
 	}
-	*out = window->data + (at - window->at);
+	*out = window->data + into;
 	return 0;
 }
 

@@ -59,6 +59,7 @@ def _sizes(static_c: Path) -> None:
     for name, files in (
         ("cfs-init", [EXECUTABLE]),
         (peers.MOUNT, [*mount.values()]),
+        (peers.MOUNT_HEAD, [*peers.mount_head().values()]),
         (peers.SETUP_ROOT, [*setup.values()]),
         (_STATIC, [static_c]),
     ):
@@ -116,7 +117,8 @@ def _mounts_here() -> None:
 
 
 def _guest(kernel: str, costs: guest.Costs) -> None:
-    others = {what: program for what, program in costs if program not in guest.OURS}
+    ours = (*guest.OURS, peers.MOUNT_HEAD)
+    others = {what: program for what, program in costs if program not in ours}
     table(
         f"In a guest with Linux {kernel}, kernel included: millions of instructions",
         ["What", "Program", "instructions", "ratio", "peak KiB", "system calls", "opens"],

@@ -4,7 +4,7 @@ host does not move them. Peak memory, system calls and opens of the same."""
 
 import shutil
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,11 +82,12 @@ def on_kernels(work: Path) -> dict[str, Costs]:
 
 def _costs(toolbox: Toolbox, role: str, peak: Path) -> Costs:
     store, images, root = make_store(toolbox), make_images(toolbox), _root_disk(toolbox)
-    helper = peers.setup_root()
+    helper, head = peers.setup_root(), peers.mount_head()
     whole = root.digests["whole"]
     mounts = [(_WARM_UP, "store", store.sha256)]
     mounts += [(f"mount, {size:,} entries", "images", images.digests[size]) for size in SIZES]
-    scripts = {what: _mount(disk, digest) for what, disk, digest in mounts}
+    others = [peers.MOUNT, *([peers.MOUNT_HEAD] if head else [])]
+    scripts = {what: _mount(disk, digest, others) for what, disk, digest in mounts}
     boots = {HELPER: f"/usr/bin/{HELPER} --sysroot /sysroot"}
     if helper:
         boots[peers.SETUP_ROOT] = f"{peers.command(peers.SETUP_ROOT)} --sysroot /sysroot"
@@ -112,6 +113,7 @@ def _costs(toolbox: Toolbox, role: str, peak: Path) -> Costs:
             "usr/bin/peak": peak,
             **bundle("strace", "usr/bin/strace"),
             **peers.mount(toolbox),
+            **head,
             **helper,
             CARRIED: root.carried("whole"),
             "usr/lib/composefs/setup-root-conf.toml": _TOML,
@@ -137,19 +139,13 @@ def _name(what: str) -> str:
     return what.replace(", ", "-").replace(" ", "-").replace(",", "")
 
 
-def _mount(disk: str, digest: str) -> str:
+def _mount(disk: str, digest: str, others: Sequence[str]) -> str:
     repository = f"/{disk}/repo"
     options = f"basedir={repository}/objects,digest={digest},verity"
-    return _script(
-        {
-            MOUNT: f"/usr/bin/{MOUNT} --object-store {repository} --digest {digest} /mnt",
-            peers.MOUNT: (
-                f"{peers.command(peers.MOUNT)} -o {options} {repository}/images/{digest} /mnt"
-            ),
-        },
-        ":",
-        "umount /mnt",
-    )
+    commands = {MOUNT: f"/usr/bin/{MOUNT} --object-store {repository} --digest {digest} /mnt"}
+    for name in others:
+        commands[name] = f"{peers.command(name)} -o {options} {repository}/images/{digest} /mnt"
+    return _script(commands, ":", "umount /mnt")
 
 
 def _script(commands: Mapping[str, str], before: str, after: str) -> str:

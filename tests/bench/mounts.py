@@ -51,21 +51,22 @@ def _commands(place: Path) -> dict[str, list[str]]:
     image = place / "tree/unsealed.cfs"
     target = place / "target"
     target.mkdir()
-    for name, path in peers.mount(toolbox).items():
+    for name, path in (peers.mount(toolbox) | peers.mount_head()).items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, place / name)
-    home = place / f"opt/{peers.MOUNT}"
-    loader = next(home.glob("ld-linux*"))
-    return {
+    commands = {
         MOUNT: [
             *(str(program), "--object-store", f"{place}/tree/repo", "--image", str(image)),
             *("--digest", store.sha256, "--verity", "off", str(target)),
-        ],
-        peers.MOUNT: [
-            *(str(loader), "--library-path", str(home), f"{home}/{peers.MOUNT}"),
-            *("-o", f"basedir={place}/tree/repo/objects", str(image), str(target)),
-        ],
+        ]
     }
+    for home in sorted(place.glob("opt/*")):
+        commands[home.name] = [
+            *(str(next(home.glob("ld-linux*"))), "--library-path", str(home)),
+            *(f"{home}/{home.name}", "-o", f"basedir={place}/tree/repo/objects"),
+            *(str(image), str(target)),
+        ]
+    return commands
 
 
 def _measure(place: Path) -> dict[str, tuple[float, float]]:

@@ -11,6 +11,7 @@ from tests.vm.once import BUILD, made_once
 from tests.vm.toolbox import Toolbox
 
 MOUNT, SETUP_ROOT = "mount.composefs", "composefs-setup-root"
+MOUNT_HEAD = "mount.composefs-head"
 _VERSION = "0.9.4"
 _NATIVE = ("CARGO_TARGET_DIR", "RUSTFLAGS")
 
@@ -18,6 +19,19 @@ _NATIVE = ("CARGO_TARGET_DIR", "RUSTFLAGS")
 def mount(toolbox: Toolbox) -> dict[str, Path]:
     """mount.composefs, by the place in an initrd: the package's, and its libraries."""
     return _files(bundle(MOUNT, f"usr/sbin/{MOUNT}", toolbox.tree))
+
+
+def mount_head() -> dict[str, Path]:
+    """The same of a newer composefs, and its libraries: COMPOSEFS in the environment names the
+    directory that Meson built it in. Empty where it does not."""
+    if not (built := os.environ.get("COMPOSEFS")):
+        return {}
+    place = BUILD / "bench" / MOUNT_HEAD
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    shutil.copy(Path(built, "tools", MOUNT), place / MOUNT_HEAD)
+    shutil.copy(Path(built, "libcomposefs/libcomposefs.so.1"), place)
+    return _files(bundle(MOUNT_HEAD, str(place / MOUNT_HEAD)))
 
 
 def setup_root() -> dict[str, Path]:

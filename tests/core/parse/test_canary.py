@@ -262,6 +262,7 @@ def _name(name: bytes) -> bytes:
 OUTSIDE = "an address outside the image"
 BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "cut": (lambda: image(directory())[:1151], OUTSIDE),
+    "cut in a name": (lambda: image(directory()).rstrip(b"\0")[:-1], OUTSIDE),
     "magic": (lambda: _super(0, b"\0"), "no EROFS magic"),
     "block of 256": (lambda: _super(12, b"\x08"), "blocks of no possible size"),
     "block of 128 KiB": (lambda: _super(12, b"\x11"), "blocks of no possible size"),
