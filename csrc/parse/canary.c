@@ -34,6 +34,7 @@ enum {
 	ENTRY_SIZE = 12,
 	ENTRY_FILE = 1,
 	ENTRY_DIRECTORY = 2,
+	ENTRY_TYPES = 7,
 	NAME_LIMIT = 255,
 
 	XATTR_HEADER = 12,
@@ -286,6 +287,9 @@ static int next_entry(struct search *search, struct window *window, struct direc
 				     &raw);
 			if (error < 0)
 				return error;
+			/* Else a file could go unseen, and with it what it would show. */
+			if (raw[10] == 0 || raw[10] > ENTRY_TYPES)
+				return broken(search, "a name without a type");
 			if (raw[10] != type)
 				continue;
 			out->inode = le64(raw);

@@ -282,6 +282,8 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "name before": (lambda: _entry(2, 8, b"\x0b\0"), "a name outside its block"),
     "name behind": (lambda: _entry(2, 8, b"\xff\0"), "a name outside its block"),
     "names backwards": (lambda: _entry(3, 8, b"\x30\0"), "a name outside its block"),
+    "no type": (lambda: _typed(stored(DIGEST), b"\0"), "a name without a type"),
+    "another type": (lambda: _entry(2, 10, b"\x08"), "a name without a type"),
     "empty name": (lambda: _name(b"\0"), "a name that Linux cannot have"),
     "name with /": (lambda: _name(b"a/b"), "a name that Linux cannot have"),
     "name of 256": (lambda: _name(b"n" * 256), "a name that Linux cannot have"),
