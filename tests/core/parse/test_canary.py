@@ -82,7 +82,7 @@ def refused(core: Core, data: bytes, error: int = errno.EBADMSG) -> str:
     return why
 
 
-def node(tree: Tree) -> Node:
+def node(tree: Tree, *, blocks: bool = False) -> Node:
     entries = []
     for name, what in tree.items():
         if isinstance(what, Mapping):
@@ -91,7 +91,7 @@ def node(tree: Tree) -> Node:
             entries.append((name, inline(b"x", xattrs=[LABEL])))
         else:
             entries.append((name, stored(DIGEST, size=what, extended=what >= 1 << 32)))
-    return directory(*entries)
+    return directory(*entries, blocks=blocks)
 
 
 def by_the_rule(tree: Tree) -> bytes | None:
