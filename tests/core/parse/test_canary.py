@@ -136,6 +136,10 @@ def test_an_image_without_content_in_the_store_has_none(core: Core) -> None:
     assert find(core, image(node({b"a": None, b"d": {b"b": None, b"e": {}}}))) is None
 
 
+def test_an_image_may_end_with_its_last_name(core: Core) -> None:
+    assert find(core, image(directory()).rstrip(b"\0")) is None
+
+
 def test_a_large_file_only_where_there_is_no_other(core: Core) -> None:
     assert find(core, image(node({b"a": LARGE + 1}))) == b"a"
     assert find(core, image(node({b"a": LARGE + 1, b"b": LARGE + 1}))) == b"a"
