@@ -43,7 +43,7 @@ enum {
 
 	DEPTH_MAX = 128,
 	WINDOW = 4096,
-	WINDOW_FILE = 512, /* an inode and its xattrs */
+	WINDOW_INODE = 512, /* some inodes, their xattrs, and what small directories hold */
 };
 
 static const uint32_t EROFS_MAGIC = 0xe0f5e1e2;
@@ -54,7 +54,8 @@ static const char METACOPY[] = "overlay.metacopy";
 /* Bytes of the image that were read last. */
 struct window {
 	uint64_t at;
-	size_t length, capacity;
+	size_t length;
+	size_t ahead; /* how much is read at once: each byte costs */
 	uint8_t *data;
 };
 
@@ -85,10 +86,10 @@ struct directory {
 	uint16_t path; /* length of its own */
 };
 
-/* The way down. A directory and the one below it each have a window of their own. */
+/* The way down. A directory and the one below it each have a window of their own for their names. */
 struct way {
 	struct directory directory[DEPTH_MAX];
-	struct window window[2], file, shared;
+	struct window names[2], inodes, shared;
 	char path[CFS_PATH_MAX];
 };
 
@@ -110,17 +111,23 @@ static int unknown(const struct search *search, const char *what)
 	return -EOPNOTSUPP;
 }
 
-/* The bytes are there until the window is asked for others; at most WINDOW_FILE of them. */
+static bool holds(const struct window *window, uint64_t at, uint64_t length)
+{
+	uint64_t into = at - window->at; /* past its end, too, where it begins behind `at` */
+
+	return into <= window->length && length <= window->length - into;
+}
+
+/* The bytes are there until the window is asked for others; at most WINDOW_INODE of them. */
 static int look(const struct search *search, struct window *window, uint64_t at, size_t length,
 		const uint8_t **out)
 {
-	uint64_t into = at - window->at; /* past its end, too, where it begins behind `at` */
 	int error;
 
 	if (at > search->size || length > search->size - at)
 		return broken(search, "an address outside the image");
-	if (into > window->length || length > window->length - into) {
-		size_t wanted = window->capacity;
+	if (!holds(window, at, length)) {
+		size_t wanted = length > window->ahead ? length : window->ahead;
 
 		if (wanted > search->size - at)
 			wanted = (size_t)(search->size - at);
@@ -130,9 +137,8 @@ static int look(const struct search *search, struct window *window, uint64_t at,
 			return error;
 		window->at = at;
 		window->length = wanted;
-		into = 0;
 	}
-	*out = window->data + into;
+	*out = window->data + (at - window->at);
 	return 0;
 }
 
@@ -260,15 +266,22 @@ static bool is_dots(const struct entry *entry)
 }
 
 /* 1 and the next entry of that type, but "." and ".."; 0: that was the last. */
-static int next_entry(struct search *search, struct window *window, struct directory *directory,
-		      uint8_t type, struct entry *out)
+static int next_entry(struct search *search, struct way *way, size_t level, uint8_t type,
+		      struct entry *out)
 {
+	struct directory *directory = &way->directory[level];
+
 	while ((uint64_t)directory->block << search->bits < directory->size) {
+		struct window *window = &way->names[level % 2];
 		uint64_t at, length;
 		const uint8_t *raw;
 		uint32_t first;
 		int error = find_block(search, directory, &at, &length);
 
+		window->ahead = length < WINDOW ? (size_t)length : WINDOW;
+		/* Behind its inode, a small directory has been read with it. */
+		if (holds(&way->inodes, at, length))
+			window = &way->inodes;
 		if (!error)
 			error = look(search, window, at, ENTRY_SIZE, &raw);
 		if (error < 0)
@@ -337,14 +350,14 @@ static int is_in_store(const struct search *search, struct way *way, const struc
 
 	if (!inode->xattr_size)
 		return 0;
-	found = look(search, &way->file, at, XATTR_HEADER, &raw);
+	found = look(search, &way->inodes, at, XATTR_HEADER, &raw);
 	if (found < 0)
 		return found;
 	at += XATTR_HEADER;
 	if (raw[4] > (end - at) / XATTR_ENTRY)
 		return broken(search, "xattrs outside their place");
 	for (uint32_t count = raw[4]; count > 0; count--, at += XATTR_ENTRY) {
-		found = look(search, &way->file, at, XATTR_ENTRY, &raw);
+		found = look(search, &way->inodes, at, XATTR_ENTRY, &raw);
 		if (!found)
 			found = is_metacopy(search, &way->shared,
 					    search->shared + (uint64_t)le32(raw) * XATTR_ENTRY,
@@ -353,7 +366,7 @@ static int is_in_store(const struct search *search, struct way *way, const struc
 			return found;
 	}
 	while (at < end) {
-		found = is_metacopy(search, &way->file, at, &size);
+		found = is_metacopy(search, &way->inodes, at, &size);
 		if (found)
 			return found;
 		at += (size + XATTR_ENTRY - 1) / XATTR_ENTRY * XATTR_ENTRY;
@@ -381,27 +394,24 @@ static int append(struct way *way, const struct directory *directory, const stru
 static int find_file(struct search *search, struct way *way, size_t level, char *path)
 {
 	struct directory *directory = &way->directory[level];
-	struct window *window = &way->window[level % 2];
 	struct entry entry;
 	int found;
 
-	while ((found = next_entry(search, window, directory, ENTRY_FILE, &entry)) > 0) {
+	while ((found = next_entry(search, way, level, ENTRY_FILE, &entry)) > 0) {
 		struct inode inode;
 		uint16_t length;
 
-		found = read_inode(search, &way->file, entry.inode, &inode);
+		/* Before the inode may take the window that the name is in. */
+		found = append(way, directory, &entry, &length);
+		if (!found)
+			found = read_inode(search, &way->inodes, entry.inode, &inode);
 		if (found < 0)
 			return found;
 		if ((inode.mode & TYPE) != TYPE_FILE)
 			return broken(search, "a file's entry that leads to something else");
 		found = is_in_store(search, way, &inode);
-		if (found > 0 && (inode.size <= CFS_CANARY_LARGE || path[0] == '\0')) {
-			int error = append(way, directory, &entry, &length);
-
-			if (error < 0)
-				return error;
+		if (found > 0 && (inode.size <= CFS_CANARY_LARGE || path[0] == '\0'))
 			memcpy(path, way->path, (size_t)length + 1);
-		}
 		if (found < 0 || (found > 0 && inode.size <= CFS_CANARY_LARGE))
 			return found;
 	}
@@ -416,11 +426,11 @@ static int find_at(struct search *search, struct way *way, size_t depth, char *p
 
 	*reached = false;
 	search->names = search->size / ENTRY_SIZE;
-	found = open_directory(search, &way->window[0], search->root, &way->directory[0]);
+	found = open_directory(search, &way->inodes, search->root, &way->directory[0]);
 	while (found >= 0) {
-		struct directory *directory = &way->directory[level], *below = directory + 1;
-		struct window *window = &way->window[level % 2];
+		struct directory *directory = &way->directory[level];
 		struct entry entry;
+		uint16_t length = 0;
 
 		if (level == depth) {
 			*reached = true;
@@ -428,7 +438,7 @@ static int find_at(struct search *search, struct way *way, size_t depth, char *p
 			if (found)
 				return found;
 		} else {
-			found = next_entry(search, window, directory, ENTRY_DIRECTORY, &entry);
+			found = next_entry(search, way, level, ENTRY_DIRECTORY, &entry);
 		}
 		if (found < 0)
 			return found;
@@ -437,10 +447,10 @@ static int find_at(struct search *search, struct way *way, size_t depth, char *p
 				return 0;
 			continue;
 		}
-		level++;
-		found = open_directory(search, &way->window[level % 2], entry.inode, below);
-		if (found == 0)
-			found = append(way, directory, &entry, &below->path);
+		found = append(way, directory, &entry, &length);
+		if (!found)
+			found = open_directory(search, &way->inodes, entry.inode, directory + 1);
+		way->directory[++level].path = length;
 	}
 	return found;
 }
@@ -448,18 +458,18 @@ static int find_at(struct search *search, struct way *way, size_t depth, char *p
 int cfs_canary_find(cfs_read_at read, void *context, uint64_t size, char path[CFS_PATH_MAX],
 		    const char **why)
 {
-	uint8_t directories[2][WINDOW], file[WINDOW_FILE], shared[WINDOW_FILE];
+	uint8_t names[2][WINDOW], inodes[WINDOW_INODE], shared[WINDOW_INODE];
 	struct search search = { .read = read, .context = context, .size = size, .why = why };
 	struct way way;
 	int found;
 
 	*why = NULL;
 	path[0] = '\0';
-	way.window[0] = (struct window){ .data = directories[0], .capacity = WINDOW };
-	way.window[1] = (struct window){ .data = directories[1], .capacity = WINDOW };
-	way.file = (struct window){ .data = file, .capacity = WINDOW_FILE };
-	way.shared = (struct window){ .data = shared, .capacity = WINDOW_FILE };
-	found = read_super(&search, &way.window[0]);
+	way.names[0] = (struct window){ .data = names[0] };
+	way.names[1] = (struct window){ .data = names[1] };
+	way.inodes = (struct window){ .data = inodes, .ahead = WINDOW_INODE };
+	way.shared = (struct window){ .data = shared, .ahead = WINDOW_INODE };
+	found = read_super(&search, &way.inodes);
 	for (size_t depth = 0; found == 0; depth++) {
 		bool reached;
 
