@@ -41,7 +41,7 @@ endif
 #   tests/vm/faults: each call with every error that it may have, more sweeps (make faults)
 #   tests/vm/matrix: all rows on all kernels and file systems, and mount.composefs (make matrix)
 #   tests/rows.toml: what it names of guests, on the newest kernel in stable's place (make newest)
-#   arm64: what check-arm64 runs, each call of a mount failing once, and a column of the matrix
+#   arm64: what check-arm64 runs, each call failing once, and a column of the matrix
 check-all: SPACE := 22500
 check-all: space lint docs extension frozen frozen-arm64
 	$(RUN) -m pytest --all --ignore=tests/vm
@@ -67,7 +67,8 @@ CFS_TARGET=aarch64 $(IN_GUESTS) --all \
 	$(call arm64_tests,confined hash_modules init mount sealed_uki state store)
 CFS_TARGET=aarch64-16k $(IN_GUESTS) $(call arm64_tests,init mount)
 endef
-FAULTS_ARM64 := CFS_TARGET=aarch64 $(IN_GUESTS) tests/vm/faults/test_faults.py
+FAULTS_ARM64 := CFS_TARGET=aarch64 $(IN_GUESTS) \
+	$(addprefix tests/vm/faults/test_,faults.py init_faults.py esp_faults.py)
 check-arm64: SPACE := 5000
 check-arm64: space extension frozen-arm64
 	$(RUN) -m pytest --all tests/frozen/test_foreign.py -k 'not distribution'
@@ -100,7 +101,7 @@ matrix: extension frozen frozen-arm64
 	PYTHONPATH=build/lib $(RUN) -m tests.vm.matrix
 
 # Every system call of a mount and of a boot with every error that it may have, more allocations,
-# and on arm64 each call of a mount and of the boot helper with one of them
+# and on arm64 each call of a mount, of both ways to boot and of the look at the ESP with one of them
 faults: extension frozen frozen-arm64
 	$(IN_GUESTS) --all tests/vm/faults tests/host/uki/test_seal_faults.py
 	$(FAULTS_ARM64)

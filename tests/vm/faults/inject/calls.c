@@ -15,6 +15,7 @@ static const struct call calls[] = {
 	CALL(brk, ENOMEM),
 	CALL(chdir, EIO, ENOMEM, EACCES),
 	CALL(chroot, EPERM, ENOMEM),
+	CALL(clock_gettime, EINVAL, EPERM), /* of arm64 without the timer that its vDSO reads */
 	CALL(clone, EAGAIN, ENOMEM, EPERM, ENOSYS),
 	CALL(clone3, EAGAIN, ENOMEM, EPERM, ENOSYS),
 	CALL(close, EIO, EINTR),
