@@ -101,7 +101,7 @@ matrix: extension frozen frozen-arm64
 	PYTHONPATH=build/lib $(RUN) -m tests.vm.matrix
 
 # Every system call of a mount and of a boot with every error that it may have, more allocations,
-# and on arm64 each call of a mount, of both ways to boot and of the look at the ESP with one of them
+# and on arm64 each call of a mount, of both ways to boot and of the look at the ESP with one
 faults: extension frozen frozen-arm64
 	$(IN_GUESTS) --all tests/vm/faults tests/host/uki/test_seal_faults.py
 	$(FAULTS_ARM64)
