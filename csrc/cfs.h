@@ -247,7 +247,8 @@ enum {
 
 /* The first regular file whose content lies in the store, by the rule of root/canary.py: breadth
  * first, names sorted by their bytes, one over CFS_CANARY_LARGE bytes only where all are. Memory
- * does not grow with the image; each level is gone through again for the next one.
+ * does not grow with the image; each level is gone through again for the next one, and what is nested
+ * more than 127 deep is not looked at.
  * Returns 1 with the path, relative; 0: there is none. -EBADMSG: a rule of EROFS is broken, *why
  * names it; -EOPNOTSUPP: *why says which part of EROFS it is, which composefs does not use. */
 int cfs_canary_find(cfs_read_at read, void *context, uint64_t size, char path[CFS_PATH_MAX],

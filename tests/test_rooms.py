@@ -148,7 +148,7 @@ BY_KIND = {
     [
         ("initrd", ("pyinit/initrd",), set()),
         ("host", ("pyinit/host",), BY_KIND),
-        ("core", ("csrc",), {"test_harness", "test_pe_readers"}),
+        ("core", ("csrc",), {"test_harness", "test_canary_writers", "test_pe_readers"}),
     ],
 )
 def test_tests_stand_where_the_sources_do(

@@ -154,7 +154,8 @@ static int read_super(struct search *search, struct window *window)
 	search->bits = super[12];
 	if (search->bits < BLOCK_BITS_MIN || search->bits > BLOCK_BITS_MAX)
 		return broken(search, "blocks of no possible size");
-	if (le32(super + 80) & (uint32_t)FEATURES_UNKNOWN)
+	/* The kernel takes a table of prefixes from this count, whatever the features say. */
+	if (le32(super + 80) & (uint32_t)FEATURES_UNKNOWN || super[91] != 0)
 		return unknown(search, "EROFS features that composefs images do not have");
 	search->root = le16(super + 14);
 	search->inodes = (uint64_t)le32(super + 40) << search->bits;
@@ -473,9 +474,11 @@ int cfs_canary_find(cfs_read_at read, void *context, uint64_t size, char path[CF
 	for (size_t depth = 0; found == 0; depth++) {
 		bool reached;
 
-		if (depth == DEPTH_MAX)
-			return unknown(&search, "more than 128 directories in each other");
-		found = find_at(&search, &way, depth, path, &reached);
+		if (depth == DEPTH_MAX && path[0] == '\0')
+			return unknown(&search, "directories that are nested more than 127 deep");
+		reached = false;
+		if (depth < DEPTH_MAX)
+			found = find_at(&search, &way, depth, path, &reached);
 		if (found == 0 && !reached)
 			return path[0] != '\0';
 	}

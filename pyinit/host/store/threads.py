@@ -4,14 +4,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from concurrent.futures import ThreadPoolExecutor
 
 from pyinit.initrd.report.errors import SystemFailure
-
-_Arguments = ParamSpec("_Arguments")
-_Value = TypeVar("_Value")
 
 
 class Threads(ThreadPoolExecutor):
@@ -21,17 +16,12 @@ class Threads(ThreadPoolExecutor):
         super().__init__(most)
         self._place = place
 
-    def submit(
-        self,
-        function: Callable[_Arguments, _Value],
-        /,
-        *args: _Arguments.args,
-        **kwargs: _Arguments.kwargs,
-    ) -> Future[_Value]:
-        """As of any pool. SystemFailure: there can be no thread for it; it may be done by one that
-        is there, so that whoever gives up leaves the pool first."""
+    def _adjust_thread_count(self) -> None:
+        """What submit() calls when the work is queued. SystemFailure: there is no thread to do it;
+        where there are some, but no more, these do it."""
         try:
-            return super().submit(function, *args, **kwargs)
+            super()._adjust_thread_count()
         except RuntimeError:  # the interpreter has lost why
-            place = os.fspath(self._place)
-            raise SystemFailure("store", place, "no thread can be started") from None
+            if not self._threads:
+                place = os.fspath(self._place)
+                raise SystemFailure("store", place, "no thread can be started") from None

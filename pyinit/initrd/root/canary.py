@@ -20,16 +20,19 @@ from pyinit.initrd.root import image
 _CHUNK = 12 * 1024
 
 
-def check(image_fd: int, root: int, where: str) -> str | None:
+def check(composed: image.VerifiedImage, root: int, where: str) -> str | None:
     """Reads the file. Its path, or None where the image has no content in the store.
 
-    `image_fd` is the image, which has been measured, `root` a directory descriptor of the overlay
-    above it, `where` names the root in Refused("check").
+    `root` is a directory descriptor of the overlay above the image, `where` names it in
+    Refused("check").
     """
     try:
-        path = _cfs.image_canary(image_fd)
+        path = _cfs.image_canary(composed.fd)
     except OSError as error:
-        raise failure("check", where, error, "an image that can be listed") from None
+        if error.errno == errno.EIO:
+            found = "its data was changed on the disk, or the disk fails (EIO)"
+            raise Refused("check", composed.path, found, "its sealed content") from None
+        raise failure("check", composed.path, error, "an image that can be searched") from None
     if path is not None:
         try:
             _read_whole(root, path)

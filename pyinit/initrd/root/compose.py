@@ -83,7 +83,7 @@ def compose(
     if upper is not None:
         layers = (root.lower, objects)
         sealed = mount_overlay(stage.target, image, layers, (-1, -1), RDONLY)
-    root.canary = canary.check(image.fd, sealed, stage.target)
+    root.canary = canary.check(image, sealed, stage.target)
     return root
 
 

@@ -211,8 +211,11 @@ def test_each_read_that_fails_is_the_end(core: Core) -> None:
 
 def test_how_deep(core: Core) -> None:
     assert find(core, image(deep(b"d", 127))) == b"d/" * 127 + b"f"
-    text = "more than 128 directories in each other"
+    text = "directories that are nested more than 127 deep"
     assert refused(core, image(deep(b"d", 128)), errno.EOPNOTSUPP) == text
+    large = (b"large", stored(DIGEST, size=LARGE + 1))
+    for depth, found in ((126, b"d/" * 127 + b"f"), (127, b"large")):
+        assert find(core, image(directory((b"d", deep(b"d", depth)), large))) == found
     assert find(core, image(deep(b"d" * 255, 15))) == (b"d" * 255 + b"/") * 15 + b"f"
     assert search(core, image(deep(b"d" * 255, 17)))[0] == -errno.ENAMETOOLONG
 
@@ -228,7 +231,8 @@ def _own(names: int) -> bytes:
 
 def test_directories_that_lie_in_themselves_come_to_an_end(core: Core) -> None:
     assert refused(core, _own(2)) == "more names than the image has room for"
-    assert refused(core, _own(1) + bytes(4096), errno.EOPNOTSUPP).startswith("more than 128")
+    why = refused(core, _own(1) + bytes(4096), errno.EOPNOTSUPP)
+    assert why == "directories that are nested more than 127 deep"
 
 
 def _root(field: int, value: bytes) -> bytes:
@@ -324,6 +328,11 @@ def test_what_breaks_a_rule(core: Core, case: str) -> None:
 @pytest.mark.parametrize("feature", [0x40, 0x80, 0x100, 1 << 31])
 def test_features_that_move_what_is_read_are_refused(core: Core, feature: int) -> None:
     why = refused(core, _super(80, struct.pack("<I", feature)), errno.EOPNOTSUPP)
+    assert why == "EROFS features that composefs images do not have"
+
+
+def test_a_table_of_prefixes_is_refused_without_its_feature_too(core: Core) -> None:
+    why = refused(core, _super(91, b"\1"), errno.EOPNOTSUPP)
     assert why == "EROFS features that composefs images do not have"
 
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
+import _cfs
 import errno
 import os
 import posix
@@ -10,14 +11,19 @@ import pytest
 
 from pyinit.initrd.report.errors import Refused, SystemFailure
 from pyinit.initrd.root import canary, image
+from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.root.image import UnmeasuredImage, VerifiedImage
 from tests.host.store.written import SUPERBLOCK, Node, changed, directory, stored
 from tests.host.store.written import image as image_of
 
 Files = dict[str, bytes]
+IMAGE = "/store/images/0a"
 
 
 @contextmanager
-def composed(path: Path, files: Files, above: Files | None = None) -> Iterator[tuple[int, int]]:
+def composed(
+    path: Path, files: Files, above: Files | None = None
+) -> Iterator[tuple[VerifiedImage, int]]:
     """An image with these files in the store, and a directory in place of the overlay above it."""
     root = path / "root"
     root.mkdir()
@@ -27,7 +33,7 @@ def composed(path: Path, files: Files, above: Files | None = None) -> Iterator[t
     (path / "image").write_bytes(image_of(node_of(files)))
     fds = [os.open(file, os.O_RDONLY | os.O_CLOEXEC) for file in (path / "image", root)]
     try:
-        yield fds[0], fds[1]
+        yield UnmeasuredImage(fds[0], IMAGE, Digest(1, bytes(32))), fds[1]
     finally:
         for fd in fds:
             os.close(fd)
@@ -48,8 +54,8 @@ def node_of(files: Files) -> Node:
 
 
 def check(path: Path, files: Files, above: Files | None = None) -> str | None:
-    with composed(path, files, above) as (image_fd, root):
-        return canary.check(image_fd, root, "/sysroot")
+    with composed(path, files, above) as (sealed, root):
+        return canary.check(sealed, root, "/sysroot")
 
 
 def refusal(path: Path, files: Files, above: Files | None = None) -> Refused:
@@ -146,10 +152,10 @@ def test_what_is_not_in_the_root_is_refused(tmp_path: Path) -> None:
 
 def test_a_link_in_its_place_is_refused(tmp_path: Path) -> None:
     """The same image lies below both: a link can only come from elsewhere."""
-    with composed(tmp_path, {"file": b"x"}, {}) as (image_fd, root):
+    with composed(tmp_path, {"file": b"x"}, {}) as (sealed, root):
         os.symlink("/etc/passwd", "file", dir_fd=root)
         with pytest.raises(Refused, match="ELOOP"):
-            canary.check(image_fd, root, "/sysroot")
+            canary.check(sealed, root, "/sysroot")
 
 
 @pytest.mark.parametrize(
@@ -163,19 +169,33 @@ def test_a_link_in_its_place_is_refused(tmp_path: Path) -> None:
 def test_an_image_that_cannot_be_searched_is_refused(
     tmp_path: Path, data: bytes, found: str
 ) -> None:
-    with composed(tmp_path, {}) as (image_fd, root):
+    with composed(tmp_path, {}) as (sealed, root):
         (tmp_path / "image").write_bytes(data)
         with pytest.raises(Refused) as caught:
-            canary.check(image_fd, root, "/sysroot")
-    assert (caught.value.step, caught.value.path) == ("check", "/sysroot")
-    assert (caught.value.found, caught.value.expected) == (found, "an image that can be listed")
+            canary.check(sealed, root, "/sysroot")
+    assert (caught.value.step, caught.value.path) == ("check", IMAGE)
+    assert (caught.value.found, caught.value.expected) == (found, "an image that can be searched")
+
+
+def test_an_image_that_was_changed_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where what the search reads is met first, by fs-verity."""
+
+    def fail(_fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(_cfs, "image_canary", fail)
+    error = refusal(tmp_path, {"file": b"x"})
+    assert (error.path, error.expected) == (IMAGE, "its sealed content")
+    assert error.found == "its data was changed on the disk, or the disk fails (EIO)"
 
 
 def test_no_descriptor_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with composed(tmp_path, {"file": b"x"}) as (image_fd, root):
+    with composed(tmp_path, {"file": b"x"}) as (sealed, root):
         before = os.listdir("/proc/self/fd")
-        canary.check(image_fd, root, "/sysroot")
+        canary.check(sealed, root, "/sysroot")
         monkeypatch.setattr(posix, "read", lambda fd, length: b"")
         with pytest.raises(Refused):
-            canary.check(image_fd, root, "/sysroot")
+            canary.check(sealed, root, "/sysroot")
         assert os.listdir("/proc/self/fd") == before

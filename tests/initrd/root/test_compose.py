@@ -95,7 +95,7 @@ def test_what_is_mounted_and_what_is_read(kernel: Kernel, image: VerifiedImage) 
     assert composed(image).mount == 9
     sealed = (f"composefs:{HEX}", 8, 7, -1, -1, True)
     assert kernel.overlays == [(*sealed, 1, None, None)]
-    assert kernel.read == (image.fd, 9, "/sysroot")
+    assert kernel.read == (image, 9, "/sysroot")
     stage: Any = Stage()
     for paths in ((), ("/u", "/w")):
         kernel.overlays.clear()
@@ -106,7 +106,7 @@ def test_what_is_mounted_and_what_is_read(kernel: Kernel, image: VerifiedImage) 
         assert (stage.brought_in.pop(), stage.attached.pop()) == (8, 9)
         writable = (f"composefs:{HEX}", 8, 7, 8, 5, True, 2, *(paths or (None, None)))
         assert kernel.overlays == [writable, (*sealed, RDONLY, None, None)]
-        assert kernel.read == (image.fd, 10, "/sysroot")
+        assert kernel.read == (image, 10, "/sysroot")
 
 
 @pytest.mark.parametrize("error", [0, errno.EINVAL, errno.ENOMEM])
@@ -140,7 +140,7 @@ def test_a_level_is_kept_free_by_a_loop_device(
     assert [overlay[1] for overlay in kernel.overlays] == ([8, 18] if again else [8])
     assert stage.attached == ([9, 10] if again else [9])
     assert kernel.calls == (["mount_detach"] if again else [])
-    assert kernel.read == (image.fd, 10 if again else 9, "/sysroot")
+    assert kernel.read == (image, 10 if again else 9, "/sysroot")
 
 
 def test_where_nobody_asks_for_a_free_level_none_is_tried(

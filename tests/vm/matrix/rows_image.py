@@ -240,9 +240,9 @@ ROWS = (
         "image ends behind the superblock",
         Refused(
             "check",
-            "/mnt/target",
+            "{S}/images/.*",
             r"an address outside the image \(EBADMSG\)",
-            "an image that can be listed",
+            "an image that can be searched",
             # 7.3: EROFS reads the whole first block
             or_else=Refused("erofs", "{S}/images/.*", r".*\(EIO\)"),
         ),
