@@ -241,7 +241,7 @@ ROWS = (
         Refused(
             "check",
             "{S}/images/.*",
-            r"an address outside the image \(EBADMSG\)",
+            r"a directory larger than the image \(EBADMSG\)",
             "an image that can be searched",
             # 7.3: EROFS reads the whole first block
             or_else=Refused("erofs", "{S}/images/.*", r".*\(EIO\)"),
