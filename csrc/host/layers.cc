@@ -23,7 +23,7 @@ constexpr std::string_view OPAQUE = ".wh..wh..opq";
 /* Of a directory that no layer has an entry of, but of what is in it. */
 constexpr uint16_t IMPLIED = S_IFDIR | 0755;
 
-constexpr char TOO_MUCH[] = "more files, or longer names, than layers may have";
+constexpr char TOO_MUCH[] = "more files, or longer names, than 4 GiB of memory hold";
 /* A small content, or the digest of another and what is named by it, here and among the copies. */
 constexpr uint64_t OF_CONTENT = 256;
 

@@ -133,9 +133,12 @@ def _check_options(options: argparse.Namespace, pcrs: set[int], root: int | None
     """UsageError: one would change nothing."""
     for name, (option, pcr) in _SAY_OF.items():
         if getattr(options, name) and (root if pcr is None else pcr) not in pcrs:
-            which = "the PCR of the root" if pcr is None else f"PCR {pcr}"
+            number = root if pcr is None else pcr
+            which, wanted = ("the PCR of the root", "--pcr with its number")
+            if number is not None:
+                which, wanted = f"PCR {number}", f"--pcr {number}"
             found = f"given, and {which} is not predicted"
-            raise UsageError("usage", option, found, "--pcr for it")
+            raise UsageError("usage", option, found, f"{wanted} too, or none of it")
 
 
 def _profile(uki: Uki, number: int | None) -> int:
@@ -270,7 +273,7 @@ def _assumed_of_loader(options: argparse.Namespace, uki: Uki) -> Iterator[str]:
     yield f"PCR 4: the firmware starts {first} at once, and loads no driver, add-on or shell"
     version = predict.stub(uki)
     if version is None:
-        yield "PCR 4: its stub, which is not systemd's, does not have the firmware load .linux"
+        yield "PCR 4: its stub is not systemd's, and does not measure the kernel a second time"
     elif predict.kernel_is_measured(uki, False):
         state = "on" if _secure_boot(options, uki) else "off"
         yield f"PCR 4: Secure Boot is {state}; for the stub, systemd {version[1]}, it matters"

@@ -210,7 +210,7 @@ def test_what_is_assumed_of_pcr_4(uki: str, tmp_path: Path, capsys: Capture) -> 
     other = write(tmp_path / "other", OPAQUE)
     text = "\n".join(assumed("--os-separator", "--loader", str(loader), other))
     assert f"PCR 4: the firmware starts {loader} at once" in text
-    assert "its stub, which is not systemd's" in text
+    assert "its stub is not systemd's, and does not measure the kernel" in text
     assert "before 261" not in text
 
 

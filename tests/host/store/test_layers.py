@@ -333,7 +333,7 @@ def test_memory_for_entries_is_bounded(tmp_path: Path, kind: str) -> None:
         capture_output=True, text=True, timeout=600, check=True,
     )  # fmt: skip
     used, _, rule = done.stdout.strip().partition(" ")
-    assert rule == "more files, or longer names, than layers may have"
+    assert rule == "more files, or longer names, than 4 GiB of memory hold"
     assert int(used) < 2 * most
     image(paths[:1])
 
