@@ -115,6 +115,10 @@ std::vector<std::string_view> all_objects(const Images &images)
 
 	for (const auto &held : images) {
 		one = cfs::objects(held->image());
+		if (all.empty()) {
+			all.swap(one);
+			continue;
+		}
 		both.clear();
 		both.reserve(all.size() + one.size());
 		std::set_union(all.begin(), all.end(), one.begin(), one.end(),
@@ -127,13 +131,23 @@ std::vector<std::string_view> all_objects(const Images &images)
 
 py::bytes lines(const std::vector<std::string_view> &names)
 {
-	std::string text;
+	size_t size = names.size();
+	py::bytes text;
+	char *out;
 
+	for (std::string_view name : names)
+		size += name.size();
+	/* Written where it stays: new memory is what most of the time goes to. */
+	text = py::reinterpret_steal<py::bytes>(
+		PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(size)));
+	if (!text)
+		throw py::error_already_set();
+	out = PyBytes_AS_STRING(text.ptr());
 	for (std::string_view name : names) {
-		text += name;
-		text += '\n';
+		out = std::copy(name.begin(), name.end(), out);
+		*out++ = '\n';
 	}
-	return py::bytes(text);
+	return text;
 }
 
 py::tuple objects(const Images &images)

@@ -178,6 +178,7 @@ def _store(*arguments: str | Path) -> int:
 def _run(command: Sequence[str | Path]) -> int:
     """To its end; the KB that it had in memory at most, or what it ran."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(["", *sys.path])}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a package that is installed has its bytecode
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
     )

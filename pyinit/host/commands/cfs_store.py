@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from pyinit.host.commands import store_image, store_verbs
 from pyinit.host.commands.command import Parser, VerbParser, run
 from pyinit.initrd.root.digest import ALGORITHMS
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -307,8 +307,8 @@ def _add_json(verb: Parser) -> None:
 
 
 def _add_image_file(verb: Parser) -> None:
-    verb.add_argument("image", metavar="FILE", type=_path, help="the image")
+    verb.add_argument("image", metavar="FILE", help="the image")
 
 
 def _add_images(verb: Parser) -> None:
-    verb.add_argument("images", metavar="FILE", type=_path, nargs="+", help="an image")
+    verb.add_argument("images", metavar="FILE", nargs="+", help="an image")

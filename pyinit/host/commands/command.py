@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyinit import VERSION
 from pyinit.host.failure import system_failure
@@ -27,7 +26,10 @@ from pyinit.initrd.report.output import StdoutError
 from pyinit.initrd.report.traceback import format_exception
 from pyinit.initrd.root.digest import Digest
 
+TYPE_CHECKING = False  # typing takes two milliseconds to import
 if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
     from _typeshed import SupportsWrite
 
 # Gives the exit code; `run` tells its CfsError and OSError.

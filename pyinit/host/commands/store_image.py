@@ -6,13 +6,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
 
 from pyinit.host.commands.command import say, warn
 from pyinit.host.commands.progress import rates
 from pyinit.host.commands.store_verbs import NAME, tell, warn_unsealed
 from pyinit.initrd.report.errors import EXIT_OK, Refused, UsageError, printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 

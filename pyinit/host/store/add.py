@@ -446,7 +446,7 @@ def add_images(
 ) -> list[Digest]:
     """Adds images, as they were read. Each gets its name in the repository last, when all that it
     needs is on the disk."""
-    jobs = [Job(image.path, algorithm, image.digest(algorithm)) for image in images]
+    jobs = [Job(Path(image.path), algorithm, image.digest(algorithm)) for image in images]
     digests = adder.add(jobs)
     adder.finish()
     for digest in digests:

@@ -9,29 +9,37 @@ from __future__ import annotations
 
 import _cfshost
 import os
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from stat import S_ISREG
-from typing import NamedTuple, TypeVar
 
 from pyinit.host.failure import system_failure
 from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.root.digest import Digest
 
+# `objects` and `missing` run in scripts, many times: typing and pathlib take longer to import than
+# the engine takes to read an image.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+    from typing import TypeVar
+
+    Write = Callable[[bytes], object]
+    _Found = TypeVar("_Found")
+
 # No image of a system comes near: 64,000 files are 10 MB.
 SIZE_LIMIT = 1 << 30
 
-Write = Callable[[bytes], object]
-_Found = TypeVar("_Found")
 
-
-class Image(NamedTuple):
+class Image:
     """One that was read. Its headers are right, the rest is looked at when it is needed."""
 
-    path: Path
-    parsed: _cfshost.Image
-    data: bytes
+    __slots__ = ("data", "parsed", "path")
+
+    def __init__(self, path: Path | str, parsed: _cfshost.Image, data: bytes) -> None:
+        self.path = path
+        self.parsed = parsed
+        self.data = data
 
     def digest(self, algorithm: int) -> Digest:
         """The fs-verity digest of what was read."""
@@ -51,7 +59,7 @@ class Image(NamedTuple):
             return self.parsed.list(os.fsencode(wanted), write)
 
 
-def read(path: Path) -> Image:
+def read(path: Path | str) -> Image:
     """SystemFailure: it cannot be read. Refused: it is no composefs image."""
     try:
         # A FIFO must not hold it up.
@@ -66,7 +74,7 @@ def read(path: Path) -> Image:
         return Image(path, _cfshost.Image(data), data)
 
 
-def read_open(fd: int, path: Path) -> bytes:
+def read_open(fd: int, path: Path | str) -> bytes:
     """All of an open file. Refused: it cannot be an image. OSError."""
     status = os.fstat(fd)
     if not S_ISREG(status.st_mode):
@@ -111,7 +119,7 @@ def _all(images: Iterable[Image], ask: Callable[[list[_cfshost.Image]], _Found])
 
 
 @contextmanager
-def _broken(path: Path) -> Iterator[None]:
+def _broken(path: Path | str) -> Iterator[None]:
     try:
         yield
     except _cfshost.Malformed as error:

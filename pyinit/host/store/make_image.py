@@ -137,7 +137,7 @@ def digest(made: bytes, algorithm: int = _cfs.SHA256) -> Digest:
 
 def read(made: bytes, source: str) -> image.Image:
     """It, to be looked into. _cfshost.Malformed: a bug of the writer."""
-    return image.Image(Path(source), _cfshost.Image(made), made)
+    return image.Image(source, _cfshost.Image(made), made)
 
 
 def check(made: bytes) -> None:
