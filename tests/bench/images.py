@@ -27,7 +27,7 @@ class Images(SealedTree):
 
 def make_images(toolbox: Toolbox) -> Images:
     """Build (or find) it."""
-    key = f"{Path(__file__).read_text()} {(toolbox.tree / '.stamp').read_text()}"
+    key = f"{Path(__file__).read_text()} {(toolbox.peers / '.stamp').read_text()}"
     directory = made_once(CACHE / "bench-images", key, lambda new: _make(toolbox, new))
     found = json.loads((directory / "digests.json").read_text())
     return Images(toolbox, directory / "tree", {int(size): found[size] for size in found})

@@ -18,7 +18,7 @@ _NATIVE = ("CARGO_TARGET_DIR", "RUSTFLAGS")
 
 def mount(toolbox: Toolbox) -> dict[str, Path]:
     """mount.composefs, by the place in an initrd: the package's, and its libraries."""
-    return _files(bundle(MOUNT, f"usr/sbin/{MOUNT}", toolbox.tree))
+    return _files(bundle(MOUNT, f"usr/sbin/{MOUNT}", toolbox.peers, toolbox.tree))
 
 
 def mount_head() -> dict[str, Path]:

@@ -13,16 +13,17 @@ from .toolbox import Toolbox
 _LIBRARIES = (f"usr/lib/{TARGET.gnu}-linux-gnu", "usr/lib64", "usr/lib")
 
 
-def bundle(name: str, program: str, root: Path | None = None) -> dict[str, Path | str]:
-    """Files for an initrd: usr/bin/NAME runs `program` ("usr/bin/strace") of the tree `root`.
+def bundle(name: str, program: str, *trees: Path) -> dict[str, Path | str]:
+    """Files for an initrd: usr/bin/NAME runs `program` ("usr/bin/strace") of the first of `trees`,
+    with libraries of all of them.
 
-    Without it that is the host's, or that of packages for guests that are other machines.
+    Without any that is the host's, or that of packages for guests that are other machines.
 
     FileNotFoundError: the program or a library is not there.
     """
-    root = root or (Path("/") if TARGET.native else Toolbox().guest_tree)
-    directories = [root / directory for directory in _LIBRARIES]
-    source = root / program
+    roots = trees or (Path("/") if TARGET.native else Toolbox().guest_tree,)
+    directories = [root / directory for root in roots for directory in _LIBRARIES]
+    source = roots[0] / program
     loader, _ = _linked(source)
     home = f"opt/{name}"
     files: dict[str, Path | str] = {f"{home}/{name}": source}

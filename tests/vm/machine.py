@@ -18,8 +18,6 @@ from tests.demo.root import bootstrap
 from . import suites
 from .apt import keyring, machine_acquire_settings, machine_mirror
 from .once import BUILD, REPOSITORY, STAMP, made_once
-from .suites import first_with
-from .toolbox import Toolbox
 
 SUITE = suites.STABLE
 PACKAGES = (
@@ -64,13 +62,8 @@ pivot_root . mnt
 umount -l /mnt
 exec sh -c "$1"
 """
-# composefs is in none but later suites; these are the commands of docs/howto/mkosi.md.
-_COMPOSEFS = """
-echo "deb [signed-by={keyring}] {mirror} {suite} main" >/etc/apt/sources.list.d/{suite}.list
-printf 'Package: *\\nPin: release n={suite}\\nPin-Priority: 100\\n' >/etc/apt/preferences.d/{suite}
-apt-get -q update
-apt-get -q -y install --no-install-recommends -t {suite} composefs
-"""
+# For what is installed there later: mmdebstrap leaves no lists.
+_UPDATE = "apt-get -q update"
 _BUILD = """
 rm -rf /tmp/pyinit*  # of a build that failed
 cp -a /sources /tmp/pyinit
@@ -178,19 +171,13 @@ def copy_tree(source: Path, target: Path) -> None:
 def bare() -> Path:
     """The machine without our package."""
 
-    def composefs(keys: str, mirror: str, suite: str) -> str:
-        return _COMPOSEFS.format(keyring=keys, mirror=mirror, suite=suite)
-
     def make(directory: Path) -> None:
         tree = directory / "tree"
         bootstrap(tree, PACKAGES, SUITE)
         reach_mirrors(tree)
-        later = first_with("composefs", suites.LATER, Toolbox().offered("composefs")).suite
-        run(tree, "set -e\n" + composefs(keyring(), machine_mirror(), later))
+        run(tree, _UPDATE)
 
-    # Where else composefs was looked for changes nothing once it is there.
-    key = repr((FORMAT, PACKAGES, composefs("{keyring}", "{mirror}", suites.LATER[0])))
-    return made_once(CACHE / "machine-bare", key, make) / "tree"
+    return made_once(CACHE / "machine-bare", repr((FORMAT, PACKAGES, _UPDATE)), make) / "tree"
 
 
 def rpm(archive: str) -> Path:

@@ -52,7 +52,7 @@ def make_rootdisk(toolbox: Toolbox) -> RootDisk:
             Path(__file__).read_bytes(),
             Path(bait.__file__).read_bytes(),
             root_init().read_bytes(),
-            (toolbox.tree / ".stamp").read_bytes(),
+            (toolbox.peers / ".stamp").read_bytes(),
             REPOSITORY_FORMAT,
         )
     )

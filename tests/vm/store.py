@@ -109,7 +109,7 @@ def make_store(toolbox: Toolbox) -> Store:
     """Build (or find) the fixture."""
     key = _hash(
         Path(__file__).read_bytes(),
-        toolbox.tree.joinpath(".stamp").read_bytes(),
+        toolbox.peers.joinpath(".stamp").read_bytes(),
         repr(REPOSITORY_FORMAT).encode(),
     )
     directory = made_once(CACHE / "store", key, lambda new: _make(toolbox, new))

@@ -140,6 +140,7 @@ def box(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> To
     """With tools that do nothing: kernels are what it is about."""
     box = Toolbox(tmp_path / "box")
     monkeypatch.setattr(Toolbox, "_make_tools", lambda box, tree: None)
+    monkeypatch.setattr(Toolbox, "_make_peers", lambda box, tree: None)
     monkeypatch.setattr(Toolbox, "run", lambda box, *arguments: "")
     return box
 
@@ -235,10 +236,46 @@ def test_a_tool_that_is_gone(
     assert capsys.readouterr() == ("", f"{caught.value}\n")
 
 
+@dataclass(frozen=True)
+class Made:
+    """Toolboxes with tools that do nothing and peers as they are made, and their place."""
+
+    archive: Archive
+    place: Path
+
+
+@pytest.fixture
+def made(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
+    monkeypatch.setattr(Toolbox, "_make_tools", lambda box, tree: (tree / "run").mkdir())
+    return Made(archive, tmp_path / "box")
+
+
+def test_a_peer_that_no_suite_has(made: Made) -> None:
+    """Who asks for none does not see it. The line says who does."""
+    box = Toolbox(made.place)
+    assert box.bin.is_dir()
+    assert not (made.place / "apt").exists()
+    with pytest.raises(PackageError) as caught:
+        box.command("mkcomposefs")
+    assert str(caught.value) == (
+        f"peers: {suites.LATER[0]} has no package composefs, "
+        f"{suites.LATER[1]} has no package composefs; "
+        "what needs no composefs-info, mkcomposefs or mount.composefs can be run"
+    )
+    with pytest.raises(FileNotFoundError, match="no program 'busybox' in the toolbox"):
+        box.command("busybox")
+
+
 @pytest.mark.parametrize("there", [0, 1])
-def test_composefs_comes_from_the_first_suite_that_has_it(
-    archive: Archive, box: Toolbox, there: int
-) -> None:
-    archive.suite(suites.LATER[there], {"composefs": Package("2.0-1")})
+def test_peers_come_from_the_first_suite_that_has_them(made: Made, there: int) -> None:
+    """They are in no directory for PATH: nobody runs one by chance."""
+    programs = ("usr/bin/composefs-info", "usr/bin/mkcomposefs", "usr/sbin/mount.composefs")
+    composefs = Package("2.0-1", files=programs)
+    made.archive.suite(
+        suites.LATER[there], {"composefs": composefs, "libcomposefs1": Package("2.0-1")}
+    )
+    box = Toolbox(made.place)
     choice = first_with("composefs", suites.LATER, box.offered("composefs"))
     assert choice == Choice(suites.LATER[there], "2.0-1")
+    assert all((box.peers / name).exists() for name in programs)
+    assert not any((box.bin / Path(name).name).exists() for name in programs)

@@ -45,9 +45,10 @@ TOOLS = (
 # What guests of another machine than the host run, of its packages.
 _STUBS = "systemd-boot-efi"
 GUEST_TOOLS = ("btrfs-progs", "busybox-static", "mount", "strace", _STUBS, "util-linux")
-# mkcomposefs is in none but later suites; its other dependency, glibc, was new enough in the
-# stable one in November 2026.
-COMPOSEFS = ("composefs", "libcomposefs1")
+# Programs that ours are compared with, in tests and benches alone. Their package is in none but
+# later suites; its other dependency, glibc, was new enough in the stable one in November 2026.
+PEERS = ("composefs-info", "mkcomposefs", "mount.composefs")
+PEERS_PACKAGES = ("composefs", "libcomposefs1")
 
 _LOADER = "usr/lib64/ld-linux-x86-64.so.2"
 _LIBRARIES = "usr/lib/x86_64-linux-gnu"
@@ -103,21 +104,30 @@ class Toolbox:
     def tree(self) -> Path:
         """The unpacked tools: a Debian file tree."""
         if self._tools is None:
-            # Where else the last ones were looked for changes nothing once they are there.
-            names = (suites.STABLE, *TOOLS, suites.LATER[0], *COMPOSEFS)
+            names = (suites.STABLE, *TOOLS)
             self._tools = self._made("tools", f"{_FORMAT} {' '.join(names)}", self._make_tools)
         return self._tools
 
     @property
+    def peers(self) -> Path:
+        """The unpacked peers, which run with the libraries of `tree`. Who asks for none of them
+        needs no later suite."""
+        _ = self.tree  # before this thread holds the peers' lock
+        # Where else they were looked for changes nothing once they are there.
+        names = (suites.LATER[0], *PEERS_PACKAGES)
+        return self._made("peers", f"{_FORMAT} {' '.join(names)}", self._make_peers)
+
+    @property
     def bin(self) -> Path:
-        """A directory for PATH: a wrapper for each program of the toolbox."""
+        """A directory for PATH: a wrapper for each program of the toolbox, and no peer."""
         return self.tree / "run"
 
     def command(self, name: str) -> list[str]:
-        """The start of an argument list that runs program `name` of the toolbox."""
-        wrapper = self.bin / name
+        """The start of an argument list that runs program `name` of the toolbox, or a peer."""
+        tree = self.peers if name in PEERS else self.tree
+        wrapper = tree / "run" / name
         if not wrapper.exists():
-            raise FileNotFoundError(f"no program {name!r} in the toolbox ({self.tree})")
+            raise FileNotFoundError(f"no program {name!r} in the toolbox ({tree})")
         return [str(wrapper)]
 
     def script(self, name: str) -> list[str]:
@@ -223,15 +233,25 @@ class Toolbox:
         try:
             with self._suite(suites.STABLE) as suite:
                 suite.unpack(TOOLS, tree, dependencies=True)
-            choice = first_with(COMPOSEFS[0], suites.LATER, self.offered(COMPOSEFS[0]))
-            say(f"{COMPOSEFS[0]}: {choice.version} of {choice.suite}")
-            with self._suite(choice.suite) as suite:
-                suite.unpack(COMPOSEFS, tree, dependencies=False)
         except PackageError as error:
             raise PackageError(f"tools: {error}; lint can be run, and what uses none") from error
         for name in ("usr/share/doc", "usr/share/man", "usr/share/locale"):
             shutil.rmtree(tree / name, ignore_errors=True)
         _write_wrappers(tree)
+
+    def _make_peers(self, tree: Path) -> None:
+        _merge_usr(tree)
+        package = PEERS_PACKAGES[0]
+        try:
+            choice = first_with(package, suites.LATER, self.offered(package))
+            say(f"{package}: {choice.version} of {choice.suite}")
+            with self._suite(choice.suite) as suite:
+                suite.unpack(PEERS_PACKAGES, tree, dependencies=False)
+        except PackageError as error:
+            raise PackageError(
+                f"peers: {error}; what needs no {', '.join(PEERS[:-1])} or {PEERS[-1]} can be run"
+            ) from error
+        _write_wrappers(tree, '$(dirname "$tree")/tools')
 
     def _make_guest_tools(self, tree: Path) -> None:
         _merge_usr(tree)
@@ -259,8 +279,9 @@ def _merge_usr(tree: Path) -> None:
         (tree / name).symlink_to(f"usr/{name}")
 
 
-def _write_wrappers(tree: Path) -> None:
-    """run/NAME for each program: the tree may be renamed, so they find it by their own place."""
+def _write_wrappers(tree: Path, base: str = "$tree") -> None:
+    """run/NAME for each program: the tree may be renamed, so they find it by their own place.
+    `base`: where loader and libraries are that are not in the tree."""
     run = tree / "run"
     run.mkdir()
     python = run / "python"
@@ -268,7 +289,8 @@ def _write_wrappers(tree: Path) -> None:
     for module in _PYTHON_MODULES:
         source = Path("usr/lib/python3/dist-packages") / module
         (python / module).symlink_to(Path("../..") / source)
-    libraries = f'"$tree/{_LIBRARIES}:$tree/{_LIBRARIES}/swtpm:$tree/{_LIBRARIES}/systemd"'
+    places = (f"$base/{_LIBRARIES}{below}" for below in ("", "/swtpm", "/systemd"))
+    libraries = f'"$tree/{_LIBRARIES}:{":".join(places)}"'
     for directory in _BINARIES:
         for program in sorted((tree / directory).iterdir()):
             name = program.name
@@ -277,7 +299,7 @@ def _write_wrappers(tree: Path) -> None:
             except OSError:  # a dangling symlink, e.g. into /etc/alternatives
                 continue
             if start.startswith(b"\x7fELF"):
-                execute = f'exec "$tree/{_LOADER}" --library-path {libraries}'
+                execute = f'exec "$base/{_LOADER}" --library-path {libraries}'
             elif start.startswith(b"#!") and b"python" in start.split(b"\n")[0]:
                 execute = 'exec env PYTHONPATH="$tree/run/python" /usr/bin/python3'
             else:
@@ -287,6 +309,7 @@ def _write_wrappers(tree: Path) -> None:
             wrapper.write_text(
                 "#!/bin/sh\n"
                 'tree=$(dirname "$(dirname "$(readlink -f "$0")")")\n'
+                f"base={base}\n"
                 + (f"export {environment}\n" if environment else "")
                 + f'{execute} "$tree/{directory}/{name}" {_ARGUMENTS.get(name, "")} "$@"\n'
             )
@@ -298,14 +321,19 @@ def main(arguments: list[str]) -> int:
     box = Toolbox()
     try:
         tree = box.tree
+        command = box.command(arguments[0]) if arguments else []
     except PackageError as error:
         print(error, file=sys.stderr)
         return 1
     if arguments:
-        command = box.command(arguments[0])
         os.execv(command[0], [*command, *arguments[1:]])
     print(tree)
     missing = 0
+    try:
+        print(box.peers)
+    except PackageError as error:
+        print(error, file=sys.stderr)
+        missing += 1
     for role in kernels.ROLES:
         try:
             kernel = box.kernel(role)

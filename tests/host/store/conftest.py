@@ -28,8 +28,10 @@ def killer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def toolbox() -> Toolbox:
-    """Tools of peers."""
-    return Toolbox()
+    """Tools, and peers. They are made here: what is said meanwhile is no test's."""
+    box = Toolbox()
+    _ = box.peers
+    return box
 
 
 @pytest.fixture

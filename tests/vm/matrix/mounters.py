@@ -32,7 +32,7 @@ MOUNT_COMPOSEFS = Mounter(
     'if [ -d "$STORE/objects" ]; then image=images objects=/objects; else image=. objects=; fi\n'
     'mount.composefs "$STORE/$image/$DIGEST" "$T" '
     '-o "basedir=$STORE$objects,digest=$DIGEST,verity"',
-    lambda toolbox: bundle("mount.composefs", "usr/sbin/mount.composefs", toolbox.tree),
+    lambda box: bundle("mount.composefs", "usr/sbin/mount.composefs", box.peers, box.tree),
 )
 
 MOUNTERS = (CFS_MOUNT, MOUNT_COMPOSEFS)

@@ -81,6 +81,7 @@ def make_disks(toolbox: Toolbox) -> MatrixDisks:
         (
             Path(__file__).read_bytes(),
             (toolbox.tree / ".stamp").read_bytes(),
+            (toolbox.peers / ".stamp").read_bytes(),
             rootdisk.digests,
             REPOSITORY_FORMAT,
         )
