@@ -2,6 +2,7 @@
 """A store, the kernel of played.py, tools, and what kills a program at a system call."""
 
 import _cfs
+import os
 import subprocess
 from pathlib import Path
 
@@ -70,3 +71,9 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(status, "PATH", str(tmp_path / "root.json"))
     monkeypatch.setattr(status, "NEXT", str(tmp_path / "nextroot.json"))
     monkeypatch.setattr(records, "STAGED", str(tmp_path / "staged"))
+
+
+@pytest.fixture
+def amd64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processor for which an image is wanted where nobody says it."""
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "", "", "", "x86_64")))

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pyinit.host.commands.cfs_store import main
+from tests.host.store.layered import tar
+
 TYPE = "application/vnd.oci.image."
 DOCKER = "application/vnd.docker."
 LAYER, CONFIG = f"{TYPE}layer.v1.tar", f"{TYPE}config.v1+json"
@@ -86,3 +89,19 @@ def one(path: Path, parts: Sequence[bytes], **more: Any) -> Layout:
 def named(name: str) -> Json:
     """An annotation by which skopeo finds it."""
     return {"annotations": {NAME: name}}
+
+
+def _layer(text: str) -> bytes:
+    content = text.encode() * 99
+    return tar([
+        ("opt", tarfile.DIRTYPE, {}, b""),
+        (f"opt/{text}", tarfile.REGTYPE, {}, content),
+        ("opt/last", tarfile.REGTYPE, {}, content),
+    ])  # fmt: skip
+
+
+PARTS = [_layer("a"), _layer("b"), _layer("c")]
+
+
+def run(*arguments: object) -> int:
+    return main(["image", *map(str, arguments)])
