@@ -67,18 +67,25 @@ def _into_store(options: argparse.Namespace) -> int:
 
 
 def _added(options: argparse.Namespace, job: _Job) -> int:
+    from pyinit.host.store.create import created
+    from pyinit.host.store.layout import ALGORITHM_NAMES
+
+    # Before anything is made of the store.
+    made = job.made(lambda _, __: None) if job.is_text else None
+    if not options.create:
+        return _filled(options, job, made)
+    with created(options.object_store, ALGORITHM_NAMES.get(options.hash), options.verity):
+        return _filled(options, job, made)
+
+
+def _filled(options: argparse.Namespace, job: _Job, made: bytes | None) -> int:
     from pathlib import Path
 
     from pyinit.host.store import add, labels, lock, make_image
     from pyinit.host.store.add_tree import TreeAdder
-    from pyinit.host.store.create import create
-    from pyinit.host.store.layout import ALGORITHM_NAMES, Store
+    from pyinit.host.store.layout import Store
     from pyinit.host.store.sweep import sweep
 
-    # Before anything is made of the store.
-    made = job.made(lambda _, __: None) if job.is_text else None
-    if options.create:
-        create(options.object_store, ALGORITHM_NAMES.get(options.hash), options.verity)
     store = Store(options.object_store)
     # Without --hash it is the store's.
     job.algorithm = store.choose_algorithm(options.hash)

@@ -7,10 +7,14 @@ What a verb needs is imported by the verb: `--version` and a typo are told at on
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from pyinit.host.commands.command import complain, say, warn, write
 from pyinit.host.commands.progress import rates, tenths
 from pyinit.initrd.report.errors import EXIT_OK, Refused, UsageError, printable
+
+if TYPE_CHECKING:
+    from pyinit.host.store.image import Image
 
 NAME = "cfs-store"
 _SHOWN = 20  # of each kind of failure; the counts are always complete
@@ -20,19 +24,27 @@ def add(options: argparse.Namespace) -> int:
     """Files, other stores and images go into a store."""
     if not options.paths and not options.images:
         raise UsageError("usage", "add", "nothing to add", "FILE, DIR or --image FILE")
-    from pyinit.host.store import add, image, labels, lock
-    from pyinit.host.store.create import create
-    from pyinit.host.store.layout import ALGORITHM_NAMES, Store
-    from pyinit.host.store.sweep import sweep
+    from pyinit.host.store import add, image
+    from pyinit.host.store.create import created
+    from pyinit.host.store.layout import ALGORITHM_NAMES
 
     if options.name is not None:
         add.check_name(options.name)
         if len(options.images) != 1:
             raise UsageError("usage", "--name", f"{len(options.images)} images", "one")
     images = [image.read(path) for path in options.images]
-    if options.create:
-        named = ALGORITHM_NAMES.get(options.hash) or add.algorithm_of(options.paths)
-        create(options.object_store, named, options.verity)
+    if not options.create:
+        return _add(options, images)
+    named = ALGORITHM_NAMES.get(options.hash) or add.algorithm_of(options.paths)
+    with created(options.object_store, named, options.verity):
+        return _add(options, images)
+
+
+def _add(options: argparse.Namespace, images: list[Image]) -> int:
+    from pyinit.host.store import add, labels, lock
+    from pyinit.host.store.layout import Store
+    from pyinit.host.store.sweep import sweep
+
     store = Store(options.object_store)
     algorithm = store.choose_algorithm(options.hash)
     sweep(store, lock.place(store))

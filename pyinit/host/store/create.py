@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import _cfs
 import errno
+import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyinit.host.atomic import create_file, sync_directory
@@ -19,36 +21,71 @@ from pyinit.initrd.report.errors import Refused, UsageError
 _REST_OF_SHA256 = 62
 
 
-def create(path: Path, algorithm: int | None, verity: str) -> None:
+@contextmanager
+def created(path: Path, algorithm: int | None, verity: str) -> Iterator[None]:
     """Makes one, or only the `meta.json` where a repository lacks it. `algorithm`: None takes that
-    of the objects that are there, else SHA-256. `verity`: of `meta.json`, as for objects.
+    of the objects that are there, else SHA-256. `verity`: of `meta.json`, as for objects. If it is
+    new, and what is done with it fails before anything came in, it goes again.
 
     Refused, UsageError: what is there is something else; nothing has been made then.
     """
+    made: list[Path] = []
     try:
-        found = _names_in(path) if path.exists() else set()
-        if found is None:
-            return
-        one = algorithm or (min(found) if found else _cfs.SHA256)
-        for directory in (path, path / "objects", path / "images"):
-            directory.mkdir(exist_ok=True)
-        # Objects of two algorithms are in no repository of composefs-rs.
-        if found <= {one}:
-            # It says that every object has fs-verity: not of those that were there before.
-            _write(path, one, "off" if found else verity)
-        sync_directory(path.parent)
-    except OSError as error:
-        raise system_failure(error, step="store") from None
+        try:
+            _create(path, algorithm, verity, made)
+        except OSError as error:
+            raise system_failure(error, step="store") from None
+        yield
+    except BaseException:
+        _take_back(path, made)
+        raise
 
 
-def _write(path: Path, algorithm: int, verity: str) -> None:
+def _create(path: Path, algorithm: int | None, verity: str, made: list[Path]) -> None:
+    found = _names_in(path) if path.exists() else set()
+    if found is None:
+        return
+    one = algorithm or (min(found) if found else _cfs.SHA256)
+    for directory in (path, path / "objects", path / "images"):
+        try:
+            directory.mkdir()
+            made.append(directory)
+        except FileExistsError:
+            if not directory.is_dir():
+                raise
+    # Objects of two algorithms are in no repository of composefs-rs.
+    if found <= {one}:
+        # It says that every object has fs-verity: not of those that were there before.
+        _write(path, one, "off" if found else verity, made)
+    sync_directory(path.parent)
+
+
+def _take_back(path: Path, made: list[Path]) -> None:
+    """What goes wrong with that leaves it as a kill does."""
+    directories = (path / "objects", path / "images")
+    if not set(directories) <= set(made):
+        return
+    with suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # see lock.py: nobody else is in it
+            if not any(map(os.listdir, directories)):
+                for one in reversed(made):
+                    one.unlink() if one.name == metadata.FILE else one.rmdir()
+        finally:
+            os.close(fd)
+
+
+def _write(path: Path, algorithm: int, verity: str, made: list[Path]) -> None:
+    file = path / metadata.FILE
     with suppress(FileExistsError):  # another one was quicker
         create_file(
-            path / metadata.FILE,
+            file,
             metadata.text(algorithm),
             0o644,
             lambda fd: _seal(fd, algorithm, verity, path),
         )
+        made.append(file)
 
 
 def _names_in(path: Path) -> set[int] | None:

@@ -2,15 +2,20 @@
 """`cfs-store add --create`: what it makes, and what it makes nothing of."""
 
 import _cfs
+import fcntl
+import gzip
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pyinit.host import atomic
 from pyinit.host.commands.cfs_store import main
 from pyinit.host.store import create, metadata
+from tests.host.store.containers import PARTS, one
 from tests.host.store.played import HELLO, HELLO_HEX, Kernel, files, put
 
 Capture = pytest.CaptureFixture[str]
@@ -152,6 +157,104 @@ def test_two_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel: Ke
         write(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(create, "create_file", late)
-    create.create(path, _cfs.SHA256, "off")
+    with create.created(path, _cfs.SHA256, "off"):
+        pass
     assert (path / "meta.json").read_bytes() == b"of the other"
     assert os.listdir(path / "objects") == []
+
+
+# ---- what comes to nothing
+
+
+def broken_tar(place: Path) -> list[str]:
+    (place / "tar").write_bytes(PARTS[0][:700])
+    return ["image", str(place / "tar")]
+
+
+def broken_gzip(place: Path) -> list[str]:
+    """Of several, the second one."""
+    (place / "a").write_bytes(PARTS[0])
+    (place / "b").write_bytes(gzip.compress(PARTS[1])[:-9])
+    return ["image", str(place / "a"), str(place / "b")]
+
+
+def another_blob(place: Path) -> list[str]:
+    layout = one(place / "oci", PARTS)
+    for path in layout.path.glob("blobs/sha256/*"):
+        if path.read_bytes() == PARTS[0]:
+            path.write_bytes(PARTS[0][:-1] + b"x")
+    return ["image", f"oci:{layout.path}"]
+
+
+def no_image(place: Path) -> list[str]:
+    """The store would be in it."""
+    return ["image", str(place)]
+
+
+def no_file(place: Path) -> list[str]:
+    (place / "file").write_bytes(HELLO)
+    os.mkfifo(place / "pipe")
+    return ["add", str(place / "file"), str(place / "pipe")]
+
+
+WRONG: list[tuple[Callable[[Path], list[str]], int]] = [
+    (broken_tar, 32), (broken_gzip, 32), (another_blob, 32), (no_image, 32), (no_file, 32),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("verity", ["auto", "off"])
+@pytest.mark.parametrize(("make", "code"), WRONG)
+def test_what_fails_leaves_no_store(
+    make: Callable[[Path], list[str]], code: int, verity: str, tmp_path: Path, kernel: Kernel,
+    capsys: Capture,
+) -> None:  # fmt: skip
+    arguments = [*make(tmp_path), "--quiet", "--create", "--verity", verity, "--object-store"]
+    before = names(tmp_path)
+    assert main([*arguments, str(tmp_path / "store")]) == code
+    assert names(tmp_path) == before
+    # What was there before stays.
+    (tmp_path / "empty").mkdir()
+    assert main([*arguments, str(tmp_path / "empty")]) == code
+    assert names(tmp_path) == sorted([*before, "empty"])
+    assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_what_cannot_be_sealed_leaves_no_store(tmp_path: Path, hello: Path, no_verity: Any) -> None:
+    assert add(tmp_path / "new", "--verity", "require", hello) == 32
+    assert not (tmp_path / "new").exists()
+
+
+def fails_after(what: Callable[[], object], path: Path) -> None:
+    with create.created(path, None, "off"):
+        what()
+        raise ZeroDivisionError
+
+
+def test_what_came_in_stays(tmp_path: Path, kernel: Kernel) -> None:
+    path = tmp_path / "new"
+    with pytest.raises(ZeroDivisionError):
+        fails_after(lambda: put(path, HELLO), path)
+    assert (path / "meta.json").exists()
+    assert (path / "objects" / HELLO_HEX[:2] / HELLO_HEX[2:]).read_bytes() == HELLO
+
+
+def test_a_store_that_was_there_stays(store: Path, tmp_path: Path, kernel: Kernel) -> None:
+    """An empty one too, and one that is whole only since."""
+    arguments = [*broken_tar(tmp_path), "--create", "--verity", "off", "--object-store", str(store)]
+    for _ in range(2):
+        assert main(arguments) == 32
+        assert names(store) == ["images", "meta.json", "objects"]
+
+
+def test_another_one_is_in_it_already(tmp_path: Path) -> None:
+    path = tmp_path / "new"
+    with ExitStack() as stack:
+
+        def join() -> None:
+            fd = os.open(path, os.O_RDONLY)
+            stack.callback(os.close, fd)
+            fcntl.flock(fd, fcntl.LOCK_SH)
+
+        with pytest.raises(ZeroDivisionError):
+            fails_after(join, path)
+        assert names(path) == ["images", "meta.json", "objects"]
