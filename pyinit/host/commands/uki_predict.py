@@ -239,7 +239,8 @@ def _prepared(text: str) -> Digest:
     if not path.exists():
         return Digest.parse(text, "--soft-reboot")
     other = Uki(path)
-    named = (settings.images(other, _cfs.PE_BASE, None, each)[0] for each in ("carried", "cmdline"))
+    sources = ("carried", "uki", "cmdline")
+    named = (settings.images(other, _cfs.PE_BASE, None, each)[0] for each in sources)
     images: list[Digest] = next(filter(None, named), [])
     if len(images) != 1:
         raise other.refused(f"names {len(images)} images", "one, or its digest for --soft-reboot")

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import _cfs
 import os
+from collections.abc import Iterator
 from stat import S_ISREG
 
-from pyinit.host.uki.cpio import find_archives
-from pyinit.host.uki.read import Uki
+from pyinit.host.uki.cpio import Member, find_archives
+from pyinit.host.uki.read import CARRIED, Uki
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source import config
 from pyinit.initrd.source.config import Config
@@ -25,24 +26,16 @@ def find(uki: Uki, profile: int = _cfs.PE_BASE) -> Config | None:
     The kernel unpacks one part after the other, and the last file of a name stays. So a part that
     cannot be seen may have another one than those before it.
     """
-    index = uki.find(".initrd", profile)
-    if index is None and profile != _cfs.PE_BASE:
-        index = uki.find(".initrd")
-    if index is None:
-        return None
-    start = uki.sections[index].offset
-    end = start + len(uki.view(index))
     found: bytes | None = b""
-    seen = start
-    for first, behind, members in find_archives(uki.data, start, end):
-        if not _empty(uki.data, seen, first):
+    for members in _parts(uki, profile):
+        if members is None:
             found = None
+            continue
         for member in members:
-            if os.path.normpath("/" + member.name).lstrip("/") == _PLACE:
+            if _is(member, _PLACE):
                 data = uki.data[member.start : member.start + member.size]
                 found = data if S_ISREG(member.mode) and data else None
-        seen = behind
-    if found is None or not _empty(uki.data, seen, end):
+    if found is None:
         return None
     return config.parse(found, f"{uki.path}: .initrd: {_PLACE}") if found else Config()
 
@@ -64,10 +57,13 @@ def images(
     named = uki.command_line_digests(profile)
     if named is None and profile != base and uki.find(".cmdline", profile) is None:
         named = uki.command_line_digests()
-    if carried is None and section is not None:
+    if carried is None and section is not None and not _lacks_carried(uki, profile):
         if source is None and settings is None:
             found = "not to be seen whether its initrd or its section names the image"
             raise uki.refused(found, "--source carried, or --source uki")
+        if wanted == "any" and named:  # which count where there is no copy
+            found = "not to be seen whether its initrd or its command line names the image"
+            raise uki.refused(found, "--source carried, or --source cmdline")
         carried = section  # sealing has put the same into both
     if wanted == "cmdline" or (wanted == "any" and not carried and named):
         return named or [], "cmdline"
@@ -81,7 +77,9 @@ def source_is_said(
     a file that is not, may say another one."""
     if source is not None or settings is None:
         return source is not None
-    return settings.digest_source != "any" or _carried(uki, profile) is not None
+    if settings.digest_source != "any" or _carried(uki, profile) is not None:
+        return True
+    return _lacks_carried(uki, profile)
 
 
 def _carried(uki: Uki, profile: int) -> list[Digest] | None:
@@ -89,6 +87,38 @@ def _carried(uki: Uki, profile: int) -> list[Digest] | None:
     if found is None and profile != _cfs.PE_BASE and uki.find(".initrd", profile) is None:
         found = uki.carried_digests()
     return found
+
+
+def _lacks_carried(uki: Uki, profile: int) -> bool:
+    """Is it certain that no digest is in the initrd? A link of that name may lead to one."""
+    return not any(
+        members is None or any(_is(member, CARRIED) for member in members)
+        for members in _parts(uki, profile)
+    )
+
+
+def _parts(uki: Uki, profile: int) -> Iterator[list[Member] | None]:
+    """The archives of the initrd in their order; None for what cannot be seen."""
+    index = uki.find(".initrd", profile)
+    if index is None and profile != _cfs.PE_BASE:
+        index = uki.find(".initrd")
+    if index is None:
+        yield None
+        return
+    seen = uki.sections[index].offset
+    end = seen + len(uki.view(index))
+    for first, behind, members in find_archives(uki.data, seen, end):
+        if not _empty(uki.data, seen, first):
+            yield None
+        yield members
+        seen = behind
+    if not _empty(uki.data, seen, end):
+        yield None
+
+
+def _is(member: Member, name: str) -> bool:
+    # `find | cpio -o` writes ./usr/…, which the kernel unpacks just the same
+    return os.path.normpath("/" + member.name).lstrip("/") == name
 
 
 def _empty(data: bytes, start: int, end: int) -> bool:

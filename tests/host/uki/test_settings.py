@@ -132,6 +132,15 @@ def allowed(source: str) -> Config:
         (ZSTD, [LINE], allowed("carried"), None, ([], "carried")),
         (ZSTD, [SECTION], allowed("cmdline"), None, ([], "cmdline")),
         (CARRIED, [LINE], allowed("carried"), "cmdline", ([THREE], "cmdline")),
+        # A section and no copy in the initrd: boot takes the command line, or nothing.
+        (INIT, [SECTION, LINE], allowed("any"), None, ([THREE], "cmdline")),
+        (INIT, [SECTION], allowed("any"), None, ([], "carried")),
+        (INIT, [SECTION], allowed("carried"), None, ([], "carried")),
+        (INIT, [SECTION, LINE], None, "carried", ([], "carried")),
+        (INIT, [SECTION, LINE], None, "uki", ([THREE], "uki")),
+        (ZSTD, [SECTION], allowed("any"), None, ([THREE], "carried")),
+        (ZSTD, [SECTION, LINE], allowed("any"), "carried", ([THREE], "carried")),
+        (CARRIED, [SECTION, LINE], allowed("any"), None, ([ONE, TWO], "carried")),
         (ZSTD, [], None, None, ([], "carried")),
     ],
 )
@@ -148,6 +157,7 @@ def test_who_names_the_image(
         (CARRIED, None, None, False),  # the configuration may say cmdline
         (CARRIED, allowed("any"), None, True),
         (ZSTD, allowed("any"), None, False),  # a file may be in it, which would decide
+        (INIT, allowed("any"), None, True),
         (ZSTD, allowed("cmdline"), None, True),
         (ZSTD, None, "carried", True),
         (ZSTD, None, None, False),
@@ -183,8 +193,15 @@ def test_a_profile_s_initrd_has_no_copy_of_the_base_s(tmp_path: Path) -> None:
     assert settings.images(uki, 1, None, "carried") == ([THREE], "carried")
 
 
-def test_a_source_that_is_not_to_be_seen(tmp_path: Path) -> None:
+LINKED = write_cpio([Entry("usr/lib/composefs/rootfs.digest", S_IFLNK | 0o777, b"/other")])
+
+
+@pytest.mark.parametrize("initrd", [ZSTD, INIT + ZSTD, ZSTD + INIT, LINKED])
+@pytest.mark.parametrize(("known", "what"), [(None, "section"), (allowed("any"), "command line")])
+def test_a_source_that_is_not_to_be_seen(
+    tmp_path: Path, initrd: bytes, known: Config | None, what: str
+) -> None:
     """It is in what is measured."""
-    uki = write(tmp_path / "a", ZSTD, SECTION, LINE)
-    with pytest.raises(Refused, match=r"not to be seen whether its initrd or its section names"):
-        settings.images(uki, BASE, None)
+    uki = write(tmp_path / "a", initrd, SECTION, LINE)
+    with pytest.raises(Refused, match=f"not to be seen whether its initrd or its {what} names"):
+        settings.images(uki, BASE, known)
