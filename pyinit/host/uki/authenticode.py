@@ -2,8 +2,9 @@
 """What firmware measures of a PE file: its Authenticode hash, the same before and after signing.
 
 Left out are the checksum, the entry of the certificate table and that table. Boot loaders and the
-kernel inside a UKI are not as strict as a UKI has to be, so this is read as edk2 reads it. Format:
-Microsoft, "Windows Authenticode Portable Executable Signature Format".
+kernel inside a UKI are not as strict as a UKI has to be, so this is read as edk2 reads it. The
+initrd's reader (csrc/parse/authenticode.c) cannot stand in for it: it refuses gaps, and has to.
+Format: Microsoft, "Windows Authenticode Portable Executable Signature Format".
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """Authenticode hashes: against those that a signature holds, and against the bytes themselves."""
 
+import _cfs
 import hashlib
 import struct
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyinit.host.uki.authenticode import digests
+from pyinit.initrd.machine.tpm_message import ALGORITHMS
 from pyinit.initrd.report.errors import Refused
+from tests.core import event_log
 from tests.core.pe_builder import (
     Section,
     build,
@@ -54,6 +58,29 @@ def test_all_but_three_places_is_hashed(contents: list[bytes], tail: bytes) -> N
     data = build(sections) + tail
     rest = data[:CHECKSUM] + data[CHECKSUM + 4 : ENTRY] + data[ENTRY + 8 :]
     assert digests(data, BANKS, "x") == {bank: hashlib.new(bank, rest).digest() for bank in BANKS}
+
+
+@given(
+    st.lists(st.binary(max_size=1500), min_size=1, max_size=4),
+    st.binary(max_size=20),
+    st.sampled_from([b"", b"c" * 8, b"c" * 512]),
+)
+def test_what_the_boot_takes_for_a_uki_has_the_same_hash_there(
+    contents: list[bytes], tail: bytes, certificates: bytes
+) -> None:
+    """There are two readers: the initrd's is stricter and reads each byte once, this one takes what
+    firmware takes. A prediction that the boot does not agree with would be worth nothing."""
+    sections = [Section(b".text", bytes(1024))]
+    sections += [Section(b".%d" % index, content) for index, content in enumerate(contents)]
+    data = build(sections, certificates=certificates) if certificates else build(sections) + tail
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        for bank in BANKS[1:]:
+            number = ALGORITHMS[bank]
+            log = event_log.build([], [number])
+            found = _cfs.uki_prove(file.fileno(), _cfs.PE_BASE, number, log)[2]
+            assert digests(data, [bank], "x") == {bank: found}
 
 
 def test_signing_and_the_checksum_change_nothing() -> None:
