@@ -31,6 +31,7 @@ FILE_SYSTEM_MODULES = {
 # fs-verity asks the crypto API for them by algorithm, not by module dependency.
 HASH_MODULES = ("sha512_generic",)
 EFI_MODULES = ("efivarfs",)
+TPM_MODULES = ("tpm_tis",)  # built into Debian's kernels for x86-64
 BOOT_MODULES = (*GUEST_MODULES, *HASH_MODULES, *EFI_MODULES, *FILE_SYSTEM_MODULES["vfat"])
 
 # In one series a module, in another part of something else that is always there.
