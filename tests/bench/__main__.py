@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import guest, mounts, peers, store
+from tests.bench import guest, mounts, peers, store, tpm
 from tests.bench.measure import PEAK, build, build_static, peak_kib, start_to_exit
 from tests.vm.toolbox import Toolbox
 
@@ -51,6 +51,7 @@ def main() -> None:
             say(line)
         for kernel, costs in guest.on_kernels(work).items():
             _guest(kernel, costs)
+        _tpm(work / "tpm")
 
 
 def _sizes(static_c: Path) -> None:
@@ -131,6 +132,20 @@ def _guest(kernel: str, costs: guest.Costs) -> None:
             for (what, program), cost in costs.items()
         ],
     )  # fmt: skip
+
+
+def _tpm(work: Path) -> None:
+    work.mkdir()
+    costs = tpm.costs(work)
+    least = costs[tpm.OFF].median
+    table(
+        "What a TPM costs the boot helper, without waiting for it: millions of instructions",
+        ["Configured", "instructions", "more than without", "system calls"],
+        [
+            [what, cost.median / 1e6, (cost.median - least) / 1e6, cost.calls]
+            for what, cost in costs.items()
+        ],
+    )
 
 
 def own_instructions(command: list[str]) -> int:
