@@ -226,9 +226,10 @@ def _disk_arguments(number: int, disk: Disk) -> list[str]:
 
 
 def _firmware_arguments(toolbox: Toolbox, firmware: Firmware, work: Path) -> list[str]:
+    marks = TARGET.secure if firmware.secure_boot else (TARGET.with_tpm if firmware.tpm else "", "")
     code, template = (
-        toolbox.path(TARGET.firmware.format(kind=kind, secure=mark if firmware.secure_boot else ""))
-        for kind, mark in zip(("CODE", "VARS"), TARGET.secure, strict=True)
+        toolbox.path(TARGET.firmware.format(kind=kind, secure=mark))
+        for kind, mark in zip(("CODE", "VARS"), marks, strict=True)
     )
     variables = firmware.variables or work / "variables.fd"
     if not variables.exists():

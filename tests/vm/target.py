@@ -46,6 +46,8 @@ class Target:
     """What QEMU has to be told for Secure Boot."""
     keys: str
     """Where the key is that this firmware trusts."""
+    with_tpm: str = ""
+    """What marks the CODE that knows of a TPM, without Secure Boot."""
     pages: str = ""
     """ "16k" where they have another size; tells apart what is made for the same processor."""
 
@@ -98,6 +100,7 @@ AARCH64 = Target(
     secure=(".secboot", ".snakeoil"),
     secure_arguments=(),
     keys="usr/share/qemu-efi-aarch64",
+    with_tpm=".secboot",
 )
 # The kernel for clouds has 4 KiB alone.
 AARCH64_16K = Target(**{**vars(AARCH64), "kernel": "linux-image-arm64-16k", "pages": "16k"})

@@ -21,7 +21,7 @@ from tests.core.event_log import APPLICATION, BANKS, NO_ACTION, SIZES, authentic
 from .cases import Case, Results, boot_limit, cases_initrd
 from .disks import ESP_TYPE, MIB, esp, gpt, partitioned
 from .guest import BEGUN, COMMAND_LINE, Disk, Firmware, allocate_banks, boot
-from .initrd import BOOT_MODULES, configuration
+from .initrd import BOOT_MODULES, TPM_MODULES, configuration
 from .once import BUILD
 from .product import cfs_init
 from .rootdisk import CARRIED, RootDisk
@@ -63,6 +63,12 @@ def _extend(bank: str, pcr: int, word: str) -> str:
     return "send " + "".join(f"\\\\{byte:03o}" for byte in command)
 
 
+# Where the kernel tells that another one has started it, and by what.
+_MARKED, _KEXEC = (
+    ("/proc/sys/kernel/bootloader_type", "208")
+    if TARGET.native
+    else ("/sys/firmware/fdt", r"\0linux,booted-from-kexec\0")
+)
 # Each in turn; the last ones change PCRs for good.
 CASES = {
     "log": "pcrs; mount -t securityfs none /mnt; base64 /mnt/tpm0/binary_bios_measurements"
@@ -85,8 +91,8 @@ CASES = {
     "no-tpm": "mount -t tmpfs tmpfs /sys/class/tpm; refused; umount /sys/class/tpm",
     "sha1-alone": "mount -t tmpfs tmpfs /sys/class/tpm && mkdir -p /sys/class/tpm/tpm0/pcr-sha1"
     "; refused; umount /sys/class/tpm",
-    "kexec": "echo 208 >/run/type; mount --bind /run/type /proc/sys/kernel/bootloader_type; refused"
-    "; umount /proc/sys/kernel/bootloader_type",
+    "kexec": f"printf '{_KEXEC}' >/run/mark; mount --bind /run/mark {_MARKED}; refused"
+    f"; umount {_MARKED}",
     "phases": "EXTEND 11 enter-initrd; EXTEND 4 os-separator; proved; pcrs",
     "pcr-11": "EXTEND 11 sysinit; refused",
     "pcr-4": "EXTEND 4 sysinit; refused",
@@ -132,7 +138,7 @@ def _files(
         kernel,
         _cases(bank),
         setup="mkdir -p /disk /sysroot && mount -t ext4 -o ro /dev/vdb2 /disk",
-        modules=BOOT_MODULES,
+        modules=(*BOOT_MODULES, *TPM_MODULES),
         files={
             _PROGRAM: cfs_init(),
             "etc/uki.conf": configuration(digest_source="uki", etc="none", var="none"),
