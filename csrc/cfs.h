@@ -65,6 +65,7 @@ struct cfs_sha {
 	uint32_t small[8]; /* SHA-1 (five of them), SHA-256 */
 	uint8_t pending[128];
 	uint8_t algorithm;
+	bool asked; /* whether the processor can do it */
 };
 
 /* The same in parts: begin gives the digest's size or -EPROTONOSUPPORT, end that size. */
