@@ -320,6 +320,20 @@ def test_refusals(
     assert message in refused(capsys, code, *arguments, path)
 
 
+@pytest.mark.parametrize(
+    "named",
+    [(".cfsdig", format_digests([TWO])), (".cmdline", f"composefs={TWO.hex}".encode())],
+    ids=["section", "command line"],
+)
+def test_a_soft_reboot_into_the_image_of_a_uki_without_a_copy_in_its_initrd(
+    uki: str, tmp_path: Path, capsys: Capture, named: tuple[str, bytes]
+) -> None:
+    empty = (".initrd", write_cpio([]))
+    other = write(tmp_path / "other.efi", STUB, empty, named)
+    text = said(capsys, "--format", "tpm2-tools", "--pcr", "15", "--soft-reboot", other, uki)
+    assert text == f"sha256:15={value(text_of(ONE), text_of(TWO, 'soft-reboot'))}\n"
+
+
 def test_a_soft_reboot_into_one_of_two_images(uki: str, tmp_path: Path, capsys: Capture) -> None:
     other = write(tmp_path / "a", initrd(None, ONE, TWO))
     error = refused(capsys, 32, "--soft-reboot", other, uki)
