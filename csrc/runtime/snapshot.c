@@ -24,6 +24,7 @@
 #include "objects.h"
 #include "prune.h"
 #include "snapshot.h"
+#include "types.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -316,6 +317,9 @@ const char *snapshot_take(void)
 	/* A process lives for a moment, or waits without making cycles. */
 	PyGC_Collect();
 	PyGC_Disable();
+	failed = types_forget();
+	if (failed)
+		return failed;
 	if (subclasses_by_number() < 0)
 		return "subclasses";
 	objects_each(settle, NULL);

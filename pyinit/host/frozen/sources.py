@@ -22,9 +22,9 @@ IMPORTER_NAME = "_frozen_importlib"
 EMPTY = "encodings"
 
 # They need what is left out of the interpreter: parser, compiler, standard streams (absent.c).
-# The mathematics of pow() and round() are left out.
+# The mathematics of pow() and round() are left out, and some types (csrc/runtime/types.c).
 ABSENT = frozenset(
-    {"breakpoint", "compile", "eval", "exec", "input", "open", "pow", "print", "round"}
+    "breakpoint bytearray compile complex eval exec input open pow print round".split()
 )
 
 # Of int(text, BASE): others need logarithms.
@@ -291,6 +291,10 @@ class _Rules(ast.NodeVisitor):
         if module == "time" and node.attr not in TIME:
             self.refuse(node, f"time.{node.attr} does not exist in the executable")
         self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        if isinstance(node.value, complex):
+            self.refuse(node, "complex numbers do not exist in the executable")
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
         self.refuse(node, "async code")
