@@ -15,9 +15,10 @@ _cfs_options() { # COMMAND VERB: the options there
 	"cfs-uki ") echo "-h --help --version" ;;
 	"cfs-uki help") echo "-h --help -q --quiet" ;;
 	"cfs-uki seal")
-		echo "-h --help -q --quiet --digest --replace --unsigned-command-line -o --output"
+		echo "-h --help -q --quiet --digest --sysext --confext --replace " \
+			"--unsigned-command-line -o --output"
 		;;
-	"cfs-uki payload") echo "-h --help -q --quiet --digest" ;;
+	"cfs-uki payload") echo "-h --help -q --quiet --digest --sysext --confext" ;;
 	"cfs-uki show") echo "-h --help -q --quiet --json" ;;
 	"cfs-uki digests") echo "-h --help -q --quiet" ;;
 	"cfs-uki predict")
@@ -84,9 +85,13 @@ _cfs_values() {
 	"cfs-setup-root  --soft-reboot") echo "NONE" ;;
 	"cfs-uki help ") echo "help seal payload show digests predict" ;;
 	"cfs-uki seal --digest") echo "NONE" ;;
+	"cfs-uki seal --sysext") echo "NONE" ;;
+	"cfs-uki seal --confext") echo "NONE" ;;
 	"cfs-uki seal -o" | "cfs-uki seal --output") echo "FILE" ;;
 	"cfs-uki seal ") echo "FILE" ;;
 	"cfs-uki payload --digest") echo "NONE" ;;
+	"cfs-uki payload --sysext") echo "NONE" ;;
+	"cfs-uki payload --confext") echo "NONE" ;;
 	"cfs-uki payload ") echo "DIR" ;;
 	"cfs-uki show ") echo "FILE" ;;
 	"cfs-uki digests ") echo "FILE" ;;

@@ -142,7 +142,7 @@ int cfs_pe_section_read_fd(int fd, const struct cfs_pe *pe, uint32_t index, void
 
 enum {
 	CFS_UKI_CHUNK = 32768,   /* bytes read at once; the headers are within the first */
-	CFS_PAYLOAD_MAX = 4096,
+	CFS_PAYLOAD_MAX = 16384,
 };
 
 struct cfs_uki {

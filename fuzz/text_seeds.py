@@ -40,18 +40,25 @@ def payload() -> list[bytes]:
     many = [line % (b"%02x" % number * 32) for number in range(40)]
     found = [first + b"".join(many[:count]) for count in range(40)]
     found += [first + long_line, first + long_line + many[0], first + long_line * 2]
-    found += [good + b"\0" * size for size in (1, 100, 4096 - len(good), 4097 - len(good))]
+    found += [good + b"\0" * size for size in (1, 100, 16384 - len(good), 16385 - len(good))]
     found += [good + tail for tail in (b"\0x", b"\n", b" ", b"#", b"x", b"x=y\n", b"insecure=1\n")]
     keys = (b"rootfs", b"Rootfs", b"root", b"", b" rootfs", b"rootfs ", b"insecure", b"\xc3\xa9")
     found += [first + key + b"=fsverity-sha256-12:" + _SHA256 + b"\n" for key in keys]
     found += [first + b"rootfs=" + prefix + _SHA256 + b"\n" for prefix in _PREFIXES]
     found += [first + b"rootfs=" + prefix + _SHA512 + b"\n" for prefix in _PREFIXES]
+    named = b"%s=fsverity-sha256-12:" + _SHA256 + b"\n"
+    for key in (b"a", b"9.x_y-z", b"", b".a", b"A", b"a" * 64, b"a" * 65, b"a/b", b"app"):
+        found += [good + named % (kind + b"." + key) for kind in (b"sysext", b"confext", b"app")]
+    ordered = [good, *(named % key for key in (b"confext.b", b"sysext.a", b"sysext.b"))]
+    found += [b"".join(ordered), b"".join(ordered[::-1]), b"".join(ordered + ordered[1:])]
+    found += [first + named % b"sysext.a" + line % _SHA256, first + named % b"sysext.a"]
+    found += [good + b"".join(named % (b"sysext.%02d" % i) for i in range(n)) for n in (64, 65)]
     starts = (b"", b"cfsdig2\n", b"cfsdig1", b"cfsdig1\r\n", b"\n" + first, b"\xef\xbb\xbf" + first)
     found += [start + line % _SHA256 for start in starts]
     for byte in (0, 9, 13, 0x1B, 0x7F, 0x80, 0xFF, 0x41, 0x2F, 0x3A):
         at = len(good) - 2
         found.append(good[:at] + bytes([byte]) + good[at + 1 :])
-    found += [b"", b"\0", b"\0" * 4096, b"\0" * 4097, b"\n", b"=\n", first, first * 2]
+    found += [b"", b"\0", b"\0" * 16384, b"\0" * 16385, b"\n", b"=\n", first, first * 2]
     return [*found, *(good[:size] for size in range(0, len(good), 9))]
 
 

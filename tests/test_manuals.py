@@ -125,6 +125,11 @@ def test_each_value_of_the_host_is_of_a_known_kind() -> None:
         ("cfs-store", "gc", "--grace"),
         ("cfs-uki", "seal", "--digest"),
         ("cfs-uki", "payload", "--digest"),
+        *(
+            ("cfs-uki", verb, f"--{kind}")
+            for verb in ("seal", "payload")
+            for kind in ("sysext", "confext")
+        ),
         ("cfs-uki", "predict", "--digest"),
         ("cfs-uki", "predict", "--phase"),
         ("cfs-uki", "predict", "--profile"),

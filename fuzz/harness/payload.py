@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """The digests that a UKI carries: content of `.cfsdig`."""
 
+from pyinit.host.uki import payload_write
 from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source import payload
@@ -9,23 +10,31 @@ from pyinit.initrd.source import payload
 def check(data: bytes) -> None:
     _check_format(data)
     try:
-        digests = payload.parse(data, "fuzz")
+        named = payload.parse(data, "fuzz")
     except Refused as error:
         assert (error.step, error.path) == ("source", "fuzz")
         assert str(error).isprintable()
         return
-    # One spelling: what is accepted is what format() writes, padding aside.
-    assert payload.format(digests) == data.rstrip(b"\0")
+    # One spelling: what is accepted is what write() writes, padding aside.
+    assert payload_write.write(named.roots, named.extensions) == data.rstrip(b"\0")
     assert len(data) <= payload.MAX
 
 
 def _check_format(data: bytes) -> None:
-    """Any digests: of one piece of the input each, the first byte says which algorithm."""
-    size, algorithm = (64, 2) if data[:1] and data[0] & 1 else (32, 1)
+    """Any digests: of one piece of the input each, the first byte says which algorithm, and how
+    many of them are extensions, named by their first bytes."""
+    head = data[0] if data else 0
+    size, algorithm = (64, 2) if head & 1 else (32, 1)
     pieces = [data[at : at + size] for at in range(1, len(data) - size + 1, size)]
     digests = [Digest(algorithm, piece) for piece in pieces]
+    roots, others = digests[head >> 1 & 7 :], digests[: head >> 1 & 7]
+    extensions = {
+        ("sysext." if head & 16 else "confext.") + each.value[:9].decode("latin-1"): each
+        for each in others
+    }
     try:
-        written = payload.format(digests)
+        written = payload_write.write(roots, extensions)
     except ValueError:
         return
-    assert payload.parse(written, "fuzz") == digests
+    found = payload.parse(written, "fuzz")
+    assert (found.roots, found.extensions) == (roots, extensions)

@@ -18,6 +18,10 @@ from pyinit.initrd.source.cmdline import CommandLine
 from pyinit.initrd.source.config import Config
 from pyinit.initrd.state import layers, leftovers
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyinit.initrd.root.extension import Extension
+
 # The root's own disk is there by now; the ESP is on it as a rule, or on one found with it.
 _ESP_SECONDS = 5
 
@@ -42,7 +46,9 @@ def setup(
     """
     device, search = "", None
     if root is not None:
-        compose.check_free(sysroot)
+        # What others mount of a disk whose root is to be verified, others may have read.
+        expected = "nothing: the disk that root= names is mounted here, unseen"
+        compose.check_free(sysroot, expected)
         with Step("store", root or "root="):
             waits = line.all("rootwait"), line.all("rootdelay")
             search = rootdisk.Search(
@@ -66,7 +72,14 @@ def setup(
             types, flags = line.first("rootfstype") or "", line.first("rootflags") or ""
             disk, lifted = rootdisk.mount(device, types, flags, search)
     with Stage(sysroot, disk, lifted) as stage:
-        tree, image, built = build(stage, settings, decision.candidates, mount_points, modules)
+        tree, image, built, more = build(
+            stage,
+            settings,
+            decision.candidates,
+            mount_points,
+            modules,
+            extensions=decision.extensions,
+        )
         # Made before: whoever is told of a failure, memory included, must not find a root.
         record: dict[str, status.Value] = {
             "version": VERSION,
@@ -78,7 +91,17 @@ def setup(
             **built,
             "measured": pcr.measure(settings, image.digest, decision.source),
         }
-        compose.attach(tree, sysroot, image)
+        record["extensions"] = {
+            key: found
+            if each is None
+            else {
+                **found,
+                "measured": pcr.measure(settings, each[2].digest, decision.source, each[1]),
+            }
+            for key, (found, each) in more.items()
+        }
+        trees = [each for _, each in more.values() if each is not None]
+        compose.attach_all([*trees, (tree, sysroot, image)])
     if stage.leftovers is not None:
         leftovers.remove_later(*stage.leftovers)
     return record
@@ -90,8 +113,11 @@ def build(
     candidates: list[Digest],
     mount_points: tuple[str, ...],
     modules: Modules | None = None,
-) -> "tuple[int, VerifiedImage, dict[str, status.Value]]":
-    """The finished tree, attached nowhere yet; its image; and what the record says of them.
+    *,
+    extensions: dict[str, Digest] | None = None,
+) -> "tuple[int, VerifiedImage, dict[str, status.Value], dict[str, Extension]]":
+    """The finished tree, attached nowhere yet; its image; what the record says of them; and the
+    extensions that these keys name.
 
     The disk is what lies at the stage's target.
     """
@@ -112,6 +138,8 @@ def build(
     layers.bind_usr(root, settings)
     over = layers.State(stage, root, settings, modules)
     over.look()
+    etc, var = over.etc(), over.var()
+    stackable = stacking.places(root.mount, root.objects, root.is_free)
     built: dict[str, status.Value] = {
         "digest": str(image.digest),
         "missing_candidates": [str(digest) for digest in missing],
@@ -122,13 +150,23 @@ def build(
         "loop": root.used_loop,
         "canary": root.canary,
         "root": settings.root,
-        "etc": over.etc(),
-        "var": over.var(),
+        "etc": etc,
+        "var": var,
         "state": over.places,
-        "stackable": list(stacking.places(root.mount, root.objects, root.is_free)),
+        "stackable": list(stackable),
         "sysroot": layers.show_disk(stage, root, settings.sysroot_readonly),
+        "extensions": {},
     }
-    return stage.take_out(root.mount), image, built
+    more: dict[str, Extension] = {}
+    if extensions:
+        from pyinit.initrd.root import extension
+
+        layers.hide_other_extensions(root, settings)
+        may_lack = settings.extensions_missing == "skip"
+        more = extension.compose_all(
+            stage, store, root, extensions, may_lack=may_lack, stackable=stackable
+        )
+    return stage.take_out(root.mount), image, built, more
 
 
 def _source(settings: Config) -> str:

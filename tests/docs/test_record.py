@@ -19,6 +19,7 @@ from pyinit.initrd.source.cmdline import CommandLine
 from pyinit.initrd.source.config import Config
 from pyinit.initrd.source.decide import Decision
 from pyinit.initrd.source.esp import UkiDigests
+from pyinit.initrd.source.payload import Payload
 from pyinit.initrd.state import layers
 from tests.docs.blocks import DOCS
 
@@ -69,7 +70,9 @@ def record(monkeypatch: pytest.MonkeyPatch, settings: Config, command_line: bool
         esp: {"look": lambda *_: uki},
         decide: {
             "carried": lambda: [FIRST, SECOND],
-            "decide": lambda *_: Decision([FIRST, SECOND], "carried", "not compared: no EFI"),
+            "decide": lambda *_: Decision(
+                Payload([FIRST, SECOND]), "carried", "not compared: no EFI"
+            ),
         },
         compose: {"compose": lambda *_, **__: root, "attach": lambda *_: None},
         layers: {"State": lambda *_: state, "show_disk": lambda *_: "read-only"},

@@ -115,8 +115,12 @@ class Flow:
         self.uki = SimpleNamespace(path="/u\n", command_line=None, secure_boot="on")
         self.leftovers: tuple[int, str] | None = None
         self.waits = -1
-        decision = SimpleNamespace(candidates=CANDIDATES, level="l", source="s", uki="off")
-        patch.setattr(compose, "check_free", lambda path: self.done.append(("free", path)))
+        decision = SimpleNamespace(
+            candidates=CANDIDATES, extensions={"sysext.a": CANDIDATES[1]}, level="l", source="s",
+            uki="off",
+        )  # fmt: skip
+        self.more: dict[str, tuple[dict[str, object], object]] = {}
+        patch.setattr(compose, "check_free", lambda path, _: self.done.append(("free", path)))
         patch.setattr(rootdisk, "find", self._find)
         self.looked: list[tuple[object, ...]] = []
         patch.setattr(esp, "look", self._look)
@@ -124,13 +128,17 @@ class Flow:
         patch.setattr(decide, "decide", lambda *_: decision)
         patch.setattr(rootdisk, "mount", self._mount)
         patch.setattr(boot, "Stage", self._stage)
-        patch.setattr(boot, "build", lambda *_: (5, SimpleNamespace(digest=CANDIDATES[0]), {}))
+        patch.setattr(boot, "build", self._build)
         patch.setattr(compose, "attach", lambda *_: self.done.append("attach"))
         patch.setattr(leftovers, "remove_later", lambda *what: self.done.append(what))
 
     def _look(self, _modules: object, *how: object) -> SimpleNamespace:
         self.looked.append(how)
         return self.uki
+
+    def _build(self, *_: object, extensions: dict[str, Digest]) -> tuple[object, ...]:
+        self.extensions = extensions
+        return 5, SimpleNamespace(digest=CANDIDATES[0]), {}, self.more
 
     def _find(self, spec: str, search: rootdisk.Search, *, discovered: bool) -> str:
         self.done.append(spec)
@@ -200,6 +208,25 @@ def test_how_the_uki_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
         assert flow.looked.pop()[1:] == expected
         assert (record["source"], record["level"]) == ("s", "l")
     assert measured == ["s"] * 4
+
+
+def test_extensions_are_measured_behind_the_root_and_attached_before_it(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever sees the root sees them. What is attached at last is what starts the next system."""
+    monkeypatch.setattr(compose, "attach", lambda *what: flow.done.append(what[:2]))
+    monkeypatch.setattr(pcr, "measure", lambda *what: flow.done.append(what[1:]))
+    tree = (8, "/run/extensions/a", SimpleNamespace(digest=CANDIDATES[1]))
+    flow.more = {"sysext.a": ({"digest": "x"}, tree), "sysext.b": ({"digest": "y"}, None)}
+    record = boot.setup(config.Config(), cmdline.parse(b""), "/s")
+    assert record["extensions"] == {
+        "sysext.a": {"digest": "x", "measured": None}, "sysext.b": {"digest": "y"},
+    }  # fmt: skip
+    assert flow.extensions == {"sysext.a": CANDIDATES[1]}
+    assert flow.done == [
+        ("/s", -1, 0), (CANDIDATES[0], "s"), (CANDIDATES[1], "s", "/run/extensions/a"),
+        (8, "/run/extensions/a"), (5, "/s"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("root", "where"), [("UUID=1", "UUID=1"), ("", "root=")])

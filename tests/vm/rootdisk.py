@@ -14,6 +14,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyinit.host.uki import payload_write
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source import payload
 
@@ -42,7 +43,7 @@ class RootDisk(SealedTree):
     def carried(self, *names: str) -> bytes:
         """The carried file for these images, or for digests that are given as such."""
         digests = [self.digests.get(name, name) for name in names]
-        return payload.format([Digest.parse(digest, "a test") for digest in digests])
+        return payload_write.write([Digest.parse(digest, "a test") for digest in digests])
 
 
 def make_rootdisk(toolbox: Toolbox) -> RootDisk:

@@ -9,8 +9,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyinit.host.uki import payload_write
 from pyinit.initrd.root.digest import Digest
-from pyinit.initrd.source import payload
 from tests.demo.image import Image, build_image
 from tests.demo.root import build_root
 
@@ -54,7 +54,7 @@ class SelinuxRoot:
 
     def carried(self) -> bytes:
         """The carried file."""
-        return payload.format([Digest.parse(self.image.digest, "a test")])
+        return payload_write.write([Digest.parse(self.image.digest, "a test")])
 
 
 def make_selinux_root(toolbox: Toolbox) -> SelinuxRoot:

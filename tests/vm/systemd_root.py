@@ -8,6 +8,7 @@ take for the root's: see bait.py.
 """
 
 import io
+import json
 import shutil
 import subprocess
 import tarfile
@@ -15,18 +16,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyinit.host.uki import payload_write
 from pyinit.initrd.root.digest import Digest
-from pyinit.initrd.source import payload
 from tests.demo.image import Image, build_image, forge_image
 from tests.demo.root import MASKED, build_root
 
-from . import bait
+from . import bait, extension_disk
 from .disks import MIB
+from .extension_disk import add_extensions
 from .once import BUILD, STAMP, made_once
 from .repository import REPOSITORY_FORMAT, add_image, make_repository
 from .store import sealed_disk
 from .toolbox import Toolbox
 
+EXTENSIONS = ("debug", "site", "old")
 PACKAGES = ("systemd", "systemd-sysv", "udev", "dbus", "util-linux", "kmod")
 # Its file system is a module, and the image has none.
 WITHOUT_MODULES = (*MASKED, "proc-sys-fs-binfmt_misc.automount")
@@ -59,12 +62,19 @@ class SystemdRoot:
 
     first: Image
     second: Image
+    extensions: dict[str, str]
+    """Digests of images of extension_disk.FILES in the same store, by their names."""
     disk: Path
     """A file system without a partition table. Boot overlays of it."""
 
-    def carried(self, *images: Image) -> bytes:
-        """The carried file for these images."""
-        return payload.format([Digest.parse(image.digest, "a test") for image in images])
+    def carried(self, *images: Image, **extensions: str) -> bytes:
+        """The carried file for these images, and extensions: `sysext_debug="debug"`."""
+        named = {
+            key.replace("_", "."): Digest.parse(self.extensions[name], "a test")
+            for key, name in extensions.items()
+        }
+        roots = [Digest.parse(image.digest, "a test") for image in images]
+        return payload_write.write(roots, named)
 
 
 def make_systemd_root(toolbox: Toolbox) -> SystemdRoot:
@@ -88,6 +98,8 @@ def make_systemd_root(toolbox: Toolbox) -> SystemdRoot:
         subprocess.run(["cp", "-a", tree, directory / "tree"], check=True, timeout=600)
         bait.fill(directory / "tree", usr_link=False)
         store = make_repository(directory / "tree" / "composefs")
+        digests = add_extensions(store, directory / "extensions", EXTENSIONS)
+        (directory / "extensions.json").write_text(json.dumps(digests))
         shutil.copytree(objects, store / "objects", dirs_exist_ok=True)
         for image in (first, second):
             add_image(store, image.file, image.digest)
@@ -99,10 +111,18 @@ def make_systemd_root(toolbox: Toolbox) -> SystemdRoot:
         (directory / "disk").symlink_to(disk)
 
     key = repr(
-        (first.digest, second.digest, SEAL, REPOSITORY_FORMAT, Path(bait.__file__).read_bytes())
+        (
+            first.digest,
+            second.digest,
+            SEAL,
+            REPOSITORY_FORMAT,
+            Path(bait.__file__).read_bytes(),
+            Path(extension_disk.__file__).read_bytes(),
+        )
     )
     sealed = made_once(place / "sealed", key, make)
-    return SystemdRoot(first, second, (sealed / "disk").resolve())
+    extensions = json.loads((sealed / "extensions.json").read_text())
+    return SystemdRoot(first, second, extensions, (sealed / "disk").resolve())
 
 
 def script_disk(path: Path, script: str, files: Mapping[str, Path] | None = None) -> Path:

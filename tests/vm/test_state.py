@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pyinit.host.uki import payload_write
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source import config, payload
 
@@ -74,7 +75,7 @@ def run(
 
     def boot() -> object:
         made = make_disk(toolbox, store)
-        carried = payload.format([Digest.parse(made.digest, "a test")])
+        carried = payload_write.write([Digest.parse(made.digest, "a test")])
         known = f"DIGEST={made.digest} SECOND={made.second} FS={file_system}\n"
         known += f"SHA512={made.cfsctl[SHA512]} SHA256={made.cfsctl[SHA256]}\n"
         tools = bundle("strace", "usr/bin/strace") | bundle("setpriv8", "usr/bin/setpriv")

@@ -10,20 +10,28 @@ from pyinit.host.commands import uki_predict
 from pyinit.host.commands.command import (
     VerbParser,
     add_digests,
+    add_extensions,
     complain,
     parse_digests,
+    parse_extensions,
     run,
     say,
     warn,
 )
-from pyinit.initrd.report.errors import EXIT_OK, EXIT_REFUSED, Refused, printable
-from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.report.errors import (
+    EXIT_OK,
+    EXIT_REFUSED,
+    CfsError,
+    Refused,
+    printable,
+)
 
 # What a verb needs is imported by the verb: `--version` and a typo are told at once.
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pyinit.host.uki.read import Uki
+    from pyinit.initrd.source.payload import Payload
 
 NAME = "cfs-uki"
 
@@ -44,6 +52,7 @@ def _parser() -> VerbParser:
 
     verb = parser.add_verb("seal", _seal, "write the digest into a UKI, before it is signed")
     add_digests(verb)
+    add_extensions(verb)
     verb.add_argument("--replace", action="store_true", help="replace the digests of a sealed UKI")
     verb.add_argument(
         "--unsigned-command-line",
@@ -59,6 +68,7 @@ def _parser() -> VerbParser:
         "payload", _payload, "write the files from which ukify builds a sealed UKI"
     )
     add_digests(verb)
+    add_extensions(verb)
     verb.add_argument("directory", metavar="DIR", type=_path, help="where they are written")
 
     verb = parser.add_verb("show", _show, "print sections, digests and command line of a UKI")
@@ -76,6 +86,7 @@ def _parser() -> VerbParser:
 
 
 def _seal(options: argparse.Namespace) -> int:
+    from pyinit.host.uki import settings
     from pyinit.host.uki.read import COMMAND_LINE
     from pyinit.host.uki.seal import seal
 
@@ -83,9 +94,19 @@ def _seal(options: argparse.Namespace) -> int:
         options.input,
         options.output,
         parse_digests(options.digests),
+        extensions=parse_extensions(options.extensions),
         replace=options.replace,
         unsigned_command_line=options.unsigned_command_line,
     )
+    for key in _dropped(uki, options.extensions):
+        warn(NAME, f"{uki.path}: named {key}, and the sealed one does not: give --{key} again")
+    if "confext" in dict(options.extensions):
+        try:
+            found = settings.find(uki)
+        except CfsError:  # its own matter, which the boot tells
+            found = None
+        if found is not None and found.etc == "overlay":
+            warn(NAME, f"{uki.path}: --confext: {_NO_CONFEXT}")
     command_line = uki.command_line()
     if command_line is None:
         warn(NAME, f"{uki.path}: no {COMMAND_LINE}: {_UNSIGNED}")
@@ -94,6 +115,22 @@ def _seal(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _dropped(uki: Uki, given: list[tuple[str, str]]) -> list[str]:
+    """What the UKI named before it was sealed again, as options."""
+    kept = {f"{kind}.{text.partition('=')[0]}" for kind, text in given}
+    try:
+        named = uki.carried_payload() or uki.section_payload()
+    except CfsError:
+        return []
+    before = {} if named is None else named.extensions
+    return [
+        f"{key.replace('.', ' ', 1)}={digest}" for key, digest in before.items() if key not in kept
+    ]
+
+
+_NO_CONFEXT = (
+    '[etc] mount is "overlay" in its initrd: kernels before 6.19 stack no extension above that'
+)
 # systemd takes credentials from the ESP, beside the UKI, and from SMBIOS; none of them is signed.
 _NO_CREDENTIALS = "systemd.import_credentials=no"
 _CREDENTIALS = (
@@ -115,7 +152,7 @@ def _payload(options: argparse.Namespace) -> int:
     from pyinit.host.uki.seal import carried_initrd, format_digests
     from pyinit.initrd.source.payload import SECTION
 
-    data = format_digests(parse_digests(options.digests))
+    data = format_digests(parse_digests(options.digests), parse_extensions(options.extensions))
     section, initrd = options.directory / "cfsdig", options.directory / "cfsdig.initrd"
     write_file(section, [data], 0o644)
     write_file(initrd, [carried_initrd(data)], 0o644)
@@ -174,25 +211,31 @@ def describe(uki: Uki) -> dict[str, Any]:
 def _describe_digests(uki: Uki, profile: int) -> dict[str, object] | None:
     import _cfs
 
-    section, carried = uki.section_digests(profile), uki.carried_digests(profile)
+    section, carried = uki.section_payload(profile), uki.carried_payload(profile)
     if profile != _cfs.PE_BASE:
         if not uki.has_own(profile):
             return None  # what the profile has is the base's
         # As the stub takes them: an initrd of its own comes instead of the base's, with the copy.
         if section is None:
-            section = uki.section_digests()
+            section = uki.section_payload()
         if carried is None and uki.find(".initrd", profile) is None:
-            carried = uki.carried_digests()
+            carried = uki.carried_payload()
     return {
         "profile": None if profile == _cfs.PE_BASE else profile,
         "section": _strings(section),
         "carried": _strings(carried),
+        "extensions": _extensions(section if carried is None else carried),
         "agree": None if section is None or carried is None else section == carried,
     }
 
 
-def _strings(digests: list[Digest] | None) -> list[str] | None:
-    return None if digests is None else [str(digest) for digest in digests]
+def _strings(named: Payload | None) -> list[str] | None:
+    return None if named is None else [str(digest) for digest in named.roots]
+
+
+def _extensions(named: Payload | None) -> dict[str, str]:
+    """By key. Where the two copies differ, those of the one that boots: `agree` says so."""
+    return {} if named is None else {key: str(each) for key, each in named.extensions.items()}
 
 
 def _decoded(text: bytes) -> str:
@@ -222,6 +265,9 @@ def _text(about: dict[str, object]) -> str:
             digests = entry[source]
             shown = digests if isinstance(digests, list) else ["none"]
             lines += [f"  {source}: {digest}" for digest in shown]
+        extensions = entry["extensions"]
+        assert isinstance(extensions, dict)
+        lines += [f"  {key}: {digest}" for key, digest in extensions.items()]
         if entry["section"] is not None or entry["carried"] is not None:
             agree = _AGREE[entry["agree"]]  # type: ignore[index]
             if profile is not None and entry["carried"] is None:

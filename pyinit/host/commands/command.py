@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from pyinit import VERSION
 from pyinit.host.failure import system_failure
@@ -20,6 +21,7 @@ from pyinit.initrd.report.errors import (
     EXIT_USAGE,
     CfsError,
     SystemFailure,
+    UsageError,
     printable,
 )
 from pyinit.initrd.report.output import StdoutError
@@ -197,6 +199,38 @@ def add_digests(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="fs-verity digest of the image; given several times, with the preferred image first",
     )
+
+
+def _of_kind(kind: str, text: str) -> tuple[str, str]:
+    return kind, text
+
+
+def add_extensions(parser: argparse.ArgumentParser) -> None:
+    """Adds --sysext and --confext to a parser."""
+    for kind, place in (("sysext", "/usr"), ("confext", "/etc")):
+        parser.add_argument(
+            f"--{kind}",
+            dest="extensions",
+            metavar="NAME=DIGEST",
+            type=partial(_of_kind, kind),
+            action="append",
+            default=[],
+            help=f"an image of the same store, which systemd-{kind} lays over {place}",
+        )
+
+
+def parse_extensions(given: list[tuple[str, str]]) -> dict[str, Digest]:
+    """What was given with those, by key. UsageError: malformed, or one name twice."""
+    found: dict[str, Digest] = {}
+    for kind, text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError("usage", f"--{kind}", repr(text), "NAME=DIGEST")
+        key = f"{kind}.{name}"
+        if key in found:
+            raise UsageError("usage", f"--{kind}", f"{name} is there twice", "each name once")
+        found[key] = Digest.parse(value, f"--{kind} {name}")
+    return found
 
 
 def parse_digests(texts: list[str]) -> list[Digest]:

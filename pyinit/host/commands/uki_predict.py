@@ -185,7 +185,7 @@ def _predictions(
 ) -> Iterator[Prediction]:  # fmt: skip
     from pathlib import Path
 
-    from pyinit.host.uki import predict
+    from pyinit.host.uki import predict, settings
 
     for pcr in sorted(pcrs):
         if pcr == _LOADER:
@@ -199,8 +199,9 @@ def _predictions(
         else:
             images, source = _images(options, uki, profile, known)
             after = [_prepared(text) for text in options.soft_reboots]
+            extensions = settings.extensions(uki, profile, source)
             for image in images:
-                yield predict.root(pcr, image, source, banks, after)
+                yield predict.root(pcr, image, source, banks, after, extensions=extensions)
 
 
 def _words(phase: str) -> tuple[str, ...]:
@@ -301,6 +302,8 @@ def _assumed_of_root(
 
     if pcr in _SHARED:
         yield f"PCR {pcr}: nothing else extends it, though systemd does: see cfs-uki(8)"
+    if known is not None and known.extensions_missing == "skip":
+        yield f"PCR {pcr}: the store has all extensions that the UKI names"
     if known is None:
         yield f"PCR {pcr}: the initrd measures the root into it"
     if not settings.source_is_said(uki, profile, known, options.source):

@@ -172,6 +172,13 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Extensions:
+    """[extensions]"""
+
+    missing: str | None = _key(_choice("refuse", "skip"), "extensions-missing")
+
+
+@dataclass(frozen=True)
 class Measure:
     """[measure]"""
 
@@ -189,6 +196,7 @@ class Document:
     var: Var = Var()
     state: State = State()
     digest: DigestSource = DigestSource()
+    extensions: Extensions = Extensions()
     measure: Measure = Measure()
     store: Store = Store()
     sysroot: Sysroot = Sysroot()

@@ -24,26 +24,28 @@ def keep(needed: Needed) -> None:
     image that is gone; neither has anything to keep here."""
     for path, key in ((status.PATH, "digest"), (status.NEXT, "digest"), (STAGED, "depl_id")):
         try:
-            digest = _read(path, key)
+            digests = _read(path, key)
         except CfsError as error:
             needed.unread.append(error)
             continue
-        if digest is not None and needed.has_image(digest):
-            needed.keep_image(digest, path, "record")
+        for each in digests:
+            if needed.has_image(each):
+                needed.keep_image(each, path, "record")
     _keep_deployments(needed)
 
 
-def _read(path: str, key: str) -> Digest | None:
+def _read(path: str, key: str) -> list[Digest]:
+    """That of the root, and those of its extensions."""
     try:
         with open(path, "rb") as file:
             record = json.loads(file.read(status.MAX))
-        text = record[key]
-        found = digest_of_hex(text) or Digest.parse(text, path)
+        texts = [record[key], *(each["digest"] for each in record.get("extensions", {}).values())]
+        found = [digest_of_hex(text) or Digest.parse(text, path) for text in texts]
     except FileNotFoundError:
-        return None
+        return []
     except OSError as error:
         raise system_failure(error, path) from None
-    except (ValueError, KeyError, TypeError, CfsError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, CfsError) as error:
         found_text = f"a record that cannot be read: {error}"
         raise Refused("source", path, found_text, "one, or none") from None
     return found

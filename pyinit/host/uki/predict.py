@@ -12,7 +12,7 @@ from __future__ import annotations
 import _cfs
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from pyinit.host.uki import authenticode
 from pyinit.host.uki.read import Uki, read_file
 from pyinit.initrd.machine.tpm_message import ALGORITHMS as TPM_ALGORITHMS
 from pyinit.initrd.root.digest import ALGORITHMS, Digest
+from pyinit.initrd.root.extension import place_of
 
 BANKS = tuple(TPM_ALGORITHMS)
 LOADER_PCR, UKI_PCR = 4, 11
@@ -187,11 +188,15 @@ def root(
     source: str,
     banks: Sequence[str],
     soft_reboots: Iterable[Digest] = (),
+    *,
+    extensions: Mapping[str, Digest] | None = None,
 ) -> Prediction:
-    """The PCR of the root, where nothing else extends it: before switch-root, and then after each
-    soft reboot into one of these images was prepared."""
+    """The PCR of the root and of its extensions, by their keys, where nothing else extends it:
+    before switch-root, and then after each soft reboot into one of these images was prepared."""
     pcr = Prediction(pcr_number, banks, image)
     _measure(pcr, image, source)
+    for key, digest in (extensions or {}).items():
+        _measure(pcr, digest, source, place_of(key))
     pcr.reach("the root")
     for number, other in enumerate(soft_reboots, 1):
         _measure(pcr, other, "soft-reboot")
@@ -199,8 +204,8 @@ def root(
     return pcr
 
 
-def _measure(pcr: Prediction, image: Digest, source: str) -> None:
-    text = f"composefs:/:{ALGORITHMS[image.algorithm]}:{image.hex}:{source}"
+def _measure(pcr: Prediction, image: Digest, source: str, place: str = "/") -> None:
+    text = f"composefs:{place}:{ALGORITHMS[image.algorithm]}:{image.hex}:{source}"
     pcr.extend(Event.of(text, [text.encode("ascii")], pcr.banks))
 
 

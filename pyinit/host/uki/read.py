@@ -21,6 +21,7 @@ from pyinit.host.uki.cpio import find_archives
 from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source import cmdline, payload
+from pyinit.initrd.source.payload import Payload
 
 COMMAND_LINE = ".cmdline"
 CARRIED = payload.CARRIED.lstrip("/")
@@ -156,7 +157,7 @@ class Uki:
         data = self.read(COMMAND_LINE, profile)
         return None if data is None else on_line(data, f"{self.path}: {COMMAND_LINE}") or None
 
-    def section_digests(self, profile: int = _cfs.PE_BASE) -> list[Digest] | None:
+    def section_payload(self, profile: int = _cfs.PE_BASE) -> Payload | None:
         """What `.cfsdig` names; None where there is none. CfsError: malformed."""
         data = self.read(payload.SECTION, profile)
         return None if data is None else payload.parse(data, f"{self.path}: {payload.SECTION}")
@@ -169,11 +170,21 @@ class Uki:
         start = self.sections[index].offset
         return find_carried(self.data, start, start + len(self.view(index)))
 
+    def section_digests(self, profile: int = _cfs.PE_BASE) -> list[Digest] | None:
+        """The candidates for the root that `.cfsdig` names. Else as section_payload()."""
+        named = self.section_payload(profile)
+        return None if named is None else named.roots
+
+    def carried_digests(self, profile: int = _cfs.PE_BASE) -> list[Digest] | None:
+        """Those that the copy in the initrd names. Else as carried_payload()."""
+        named = self.carried_payload(profile)
+        return None if named is None else named.roots
+
     def has_own(self, profile: int) -> bool:
         """Has that profile, or the base, a section or an initrd that may name digests?"""
         return any(self.find(name, profile) is not None for name in (payload.SECTION, ".initrd"))
 
-    def carried_digests(self, profile: int = _cfs.PE_BASE) -> list[Digest] | None:
+    def carried_payload(self, profile: int = _cfs.PE_BASE) -> Payload | None:
         """What the copy in the initrd names; None where there is none. CfsError: malformed."""
         copies = self.carried(profile)
         if not copies:
@@ -213,13 +224,13 @@ class _Named:
 
     @classmethod
     def of(cls, uki: Uki, profile: int) -> _Named:
-        carried = uki.carried_digests(profile)
+        carried = _all(uki.carried_payload(profile))
         if carried is None and uki.find(".initrd", profile) is not None:
             carried = []
         line = uki.command_line_digests(profile)
         if line is None and uki.find(COMMAND_LINE, profile) is not None:
             line = []
-        return cls(uki.section_digests(profile), carried, line)
+        return cls(_all(uki.section_payload(profile)), carried, line)
 
     @property
     def digests(self) -> list[Digest]:
@@ -232,6 +243,10 @@ class _Named:
             base.initrd if self.initrd is None else self.initrd,
             base.line if self.line is None else self.line,
         )
+
+
+def _all(named: Payload | None) -> list[Digest] | None:
+    return None if named is None else [*named.roots, *named.extensions.values()]
 
 
 def on_line(data: bytes, where: str) -> list[Digest]:

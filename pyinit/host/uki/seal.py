@@ -7,13 +7,12 @@ from pathlib import Path
 from stat import S_IFREG
 
 from pyinit.host.atomic import write_file
-from pyinit.host.uki import read_back
+from pyinit.host.uki import payload_write, read_back
 from pyinit.host.uki.cpio import Entry, write_cpio
 from pyinit.host.uki.pe_write import PeWriteError, Piece, rewrite
 from pyinit.host.uki.read import CARRIED, COMMAND_LINE, Uki
 from pyinit.initrd.report.errors import UsageError
 from pyinit.initrd.root.digest import Digest
-from pyinit.initrd.source import payload
 from pyinit.initrd.source.payload import SECTION
 
 # The kernel takes 4 NULs for the end of LZ4 data, which has no end mark of its own, and else takes
@@ -21,10 +20,10 @@ from pyinit.initrd.source.payload import SECTION
 END_OF_LZ4 = bytes(4)
 
 
-def format_digests(digests: list[Digest]) -> bytes:
+def format_digests(digests: list[Digest], extensions: dict[str, Digest] | None = None) -> bytes:
     """The payload. UsageError: too many, or one twice."""
     try:
-        return payload.format(digests)
+        return payload_write.write(digests, extensions)
     except ValueError as error:
         raise UsageError("usage", "--digest", str(error)) from None
 
@@ -44,10 +43,11 @@ def seal(
     target: Path,
     digests: list[Digest],
     *,
+    extensions: dict[str, Digest] | None = None,
     replace: bool = False,
     unsigned_command_line: bool = False,
 ) -> Uki:
-    """Writes `source`, sealed with `digests`, to `target` (which may be the same file); `source`.
+    """Writes `source`, sealed with what is named, to `target`, perhaps the same file; `source`.
 
     The result is read back and compared before it gets its name. Refused: signed (a signature or a
     PCR signature would not hold afterwards), sealed already unless `replace`, several profiles, no
@@ -61,7 +61,7 @@ def seal(
             f"no {COMMAND_LINE} section: whoever starts it would choose init= and its arguments",
             "one (ukify build --cmdline=...), or --unsigned-command-line",
         )
-    data = format_digests(digests)
+    data = format_digests(digests, extensions)
     initrd_index = uki.find(".initrd")
     assert initrd_index is not None
     initrd = [*_unsealed_initrd(uki, initrd_index), carried_archive(data)]

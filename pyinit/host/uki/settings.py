@@ -70,6 +70,23 @@ def images(
     return carried or [], "carried"
 
 
+def extensions(uki: Uki, profile: int, source: str) -> dict[str, Digest]:
+    """Those that the boot composes where that source names the root, as `images` has it; by key, in
+    their order."""
+    if source == "cmdline":
+        return {}
+    named = None
+    if source != "uki":
+        named = uki.carried_payload(profile)
+        if named is None and profile != _cfs.PE_BASE and uki.find(".initrd", profile) is None:
+            named = uki.carried_payload()
+    if named is None:
+        named = uki.section_payload(profile)
+    if named is None and profile != _cfs.PE_BASE:
+        named = uki.section_payload()
+    return {} if named is None else named.extensions
+
+
 def source_is_said(
     uki: Uki, profile: int, settings: Config | None, source: str | None = None
 ) -> bool:

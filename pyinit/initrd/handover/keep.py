@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Drop-ins that have systemd leave alone what is mounted inside of the root.
+"""Drop-ins that have systemd leave alone what belongs to the root.
 
 It takes each mount for one of its units, and stops all but /, /usr and /etc for a soft reboot and
 a shutdown: /var is gone under a root that stays, and so is the disk at /sysroot, or they are busy
@@ -22,6 +22,14 @@ def mounts(record: "dict[str, status.Value]") -> list[str]:
     found = [] if record.get("var") in (None, "none") else ["var"]
     if record.get("sysroot") in ("read-only", "writable"):
         found.append("sysroot")
+    extensions = record.get("extensions")
+    for each in extensions.values() if isinstance(extensions, dict) else ():
+        place = each.get("mounted") if isinstance(each, dict) else None
+        if isinstance(place, str):  # as systemd-escape --path
+            found.append(place[1:].replace("-", "\\x2d").replace("/", "-"))
+    if extensions:
+        # What else systemd would merge is hidden below these (layers.py).
+        found += ["etc-extensions", "etc-confexts", "var-lib-extensions", "var-lib-confexts"]
     return found
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """The root in a PCR of the TPM: what was composed, for keys and for who asks from afar.
 
-The hash of `composefs:/:<algorithm>:<digest>:<source>` extends all banks at once. The record of it
-goes to systemd's log of such measurements, by its rules (tpm2-util.c of systemd 257): the log is
-locked before the TPM is asked, so that both have the same order; its sticky bit says that it lacks
-what was extended last.
+The hash of `composefs:<where>:<algorithm>:<digest>:<source>` extends all banks at once. The record
+of it goes to systemd's log of such measurements, by its rules (tpm2-util.c of systemd 257): the log
+is locked before the TPM is asked, so that both have the same order; its sticky bit says that it
+lacks what was extended last.
 """
 
 import _cfs
@@ -29,20 +29,22 @@ _STICKY = 0o1000
 _ATTEMPTS, _PAUSE_SECONDS = 100, 0.05
 
 
-def measure(settings: Config, digest: Digest, source: str) -> "status.Value":
-    """Extends the PCR that the configuration names; what the status record says of it, None where
-    it names none. Refused("measure"): it must be done, and could not."""
+def measure(settings: Config, digest: Digest, source: str, place: str = "/") -> "status.Value":
+    """Extends the PCR that the configuration names by an image and where it is mounted in the new
+    system; what the status record says of it, None where it names none. Refused("measure"): it must
+    be done, and could not."""
     if settings.measure_pcr == "none":
         return None
     pcr = int(settings.measure_pcr)
-    text = f"composefs:/:{ALGORITHMS[digest.algorithm]}:{digest.hex}:{source}"
+    what = "the root" if place == "/" else place
+    text = f"composefs:{place}:{ALGORITHMS[digest.algorithm]}:{digest.hex}:{source}"
     try:
         values = extend(pcr, text)
     except TpmError as error:
         if settings.measure_required:
-            expected = "the root measured ([measure] required)"
+            expected = f"{what} measured ([measure] required)"
             raise Refused("measure", f"PCR {pcr}", str(error), expected) from None
-        output.err(f"warning: the root is not measured into PCR {pcr}: {error}\n")
+        output.err(f"warning: {what} is not measured into PCR {pcr}: {error}\n")
         return {"pcr": pcr, "banks": [], "fault": str(error)}
     return {"pcr": pcr, "banks": list(values), "string": text}
 
@@ -84,14 +86,8 @@ def _ask(fd: int, command: bytes) -> bytes:
 def _open_log() -> int:
     """Locked, and marked as one that lacks something. -1: a warning was said. A log that cannot be
     written changes nothing of what the PCR proves."""
-    end = LOG.find("/", 1)
     try:
-        while end > 0:
-            try:
-                posix.mkdir(LOG[:end], 0o755)
-            except FileExistsError:
-                pass
-            end = LOG.find("/", end + 1)
+        files.make_parents(LOG)
         flags = posix.O_WRONLY | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW
         fd = posix.open(LOG, flags | posix.O_NONBLOCK, 0o600)
         try:

@@ -13,7 +13,7 @@ over writable, and a unit makes it read-only, right after systemd has given it i
 import posix
 
 from pyinit.initrd.handover import status
-from pyinit.initrd.kernel import selinux
+from pyinit.initrd.kernel import files, selinux
 
 DIRECTORY = "/run/systemd/relabel-extra.d"
 LIST = DIRECTORY + "/cfs.relabel"
@@ -104,10 +104,7 @@ def _leave(name: str, text: str, wanted: bool) -> None:
             pass
         return
     status.write_file(f"{UNITS}/{name}", text.encode("ascii"))
-    try:
-        posix.mkdir(wants, 0o755)
-    except FileExistsError:
-        pass
+    files.make_parents(wants + "/")
     try:
         posix.symlink(f"../{name}", f"{wants}/{name}")
     except FileExistsError:

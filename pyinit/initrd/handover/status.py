@@ -7,6 +7,8 @@ went by: a later preparation goes by the same, and not by what a disk says."""
 
 import posix
 
+from pyinit.initrd.kernel import files
+
 DIRECTORY = "/run/cfs"
 PATH = DIRECTORY + "/root.json"
 NEXT = DIRECTORY + "/nextroot.json"
@@ -16,7 +18,9 @@ MAX = 65536
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    Value = str | int | None | list["Value"] | dict[str, "Value"]
+    from collections.abc import Mapping
+
+    Value = str | int | None | list["Value"] | Mapping[str, "Value"]
 
 
 def to_json(record: "dict[str, Value]") -> str:
@@ -102,13 +106,7 @@ def write(record: dict[str, "Value"], path: str = "") -> None:
 
 def write_file(path: str, data: bytes) -> None:
     """Writes a file below /run, whole or not at all. OSError: it could not."""
-    end = path.find("/", 1)
-    while end > 0:
-        try:
-            posix.mkdir(path[:end], 0o755)
-        except FileExistsError:
-            pass
-        end = path.find("/", end + 1)
+    files.make_parents(path)
     temporary = path + ".new"
     try:
         _write(temporary, data)

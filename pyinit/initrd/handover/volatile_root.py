@@ -12,7 +12,7 @@ link is made only where the configuration asks for it.
 
 import posix
 
-from pyinit.initrd.kernel import inode, mountinfo
+from pyinit.initrd.kernel import files, inode, mountinfo
 
 LINK = "/run/systemd/volatile-root"
 
@@ -35,11 +35,7 @@ def device(disk: int) -> str | None:
 
 def link(node: str) -> None:
     """Puts it at LINK, in place of another one. OSError as it is."""
-    directory = LINK.rpartition("/")[0]
-    try:
-        posix.mkdir(directory, 0o755)
-    except FileExistsError:
-        pass
+    files.make_parents(LINK)
     temporary = LINK + ".new"
     try:
         posix.unlink(temporary)

@@ -22,6 +22,17 @@ def read(path: str, limit: int, dir_fd: int | None = None) -> bytes:
         posix.close(fd)
 
 
+def make_parents(path: str) -> None:
+    """The directories above a path, where they are missing. OSError."""
+    end = path.find("/", 1)
+    while end > 0:
+        try:
+            posix.mkdir(path[:end], 0o755)
+        except FileExistsError:
+            pass
+        end = path.find("/", end + 1)
+
+
 def read_fd(fd: int, limit: int, path: str = "") -> bytes:
     """From the current position to the end; `path` only names the file in the error."""
     parts: list[bytes] = []

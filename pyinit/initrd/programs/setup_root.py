@@ -95,7 +95,8 @@ def _give_up(name: str, path: str) -> int:
 
 def _already(name: str, sysroot: str, done: Digest) -> int:
     """A root is there already. Returns 0 for the same digest. Refused: it is another one."""
-    candidates = decide.carried() or cmdline.digests(cmdline.load())
+    held = decide.carried()
+    candidates = held.roots if held is not None else cmdline.digests(cmdline.load())
     if done in candidates:
         if not _is_recorded(done):
             found = f"{done} is mounted there, and {status.PATH} does not say that it was checked"

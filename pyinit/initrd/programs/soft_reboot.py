@@ -22,6 +22,7 @@ from pyinit.initrd.source.config import Config
 from pyinit.initrd.state import leftovers
 
 TARGET = "/run/nextroot"
+EXTENSIONS = ("/run/extensions", "/run/confexts")
 # What systemd moves into the new root.
 _MOVED = ("dev", "proc", "run", "sys")
 _REMEDY = f"umount -R {TARGET}, and this command again"
@@ -30,16 +31,13 @@ _REMEDY = f"umount -R {TARGET}, and this command again"
 def prepare(name: str, settings: Config, digest: Digest, sysroot: str) -> int:
     """The exit code. CfsError: nothing lies at /run/nextroot, or what lay there before."""
     with Step("attach", TARGET):
-        try:
-            posix.mkdir(TARGET, 0o755)
-        except FileExistsError:
-            pass
+        files.make_parents(TARGET + "/")
     earlier = compose.mounted_at(TARGET)
     if earlier is not None:
         return _already(name, earlier, digest)
     with Stage(sysroot) as stage:
         stage.strip()
-        tree, image, built = boot.build(stage, settings, [digest], _MOVED)
+        tree, image, built, _ = boot.build(stage, settings, [digest], _MOVED)
         _check_os_tree(tree)
         source = "soft-reboot"
         record: dict[str, status.Value] = {
@@ -59,7 +57,22 @@ def prepare(name: str, settings: Config, digest: Digest, sysroot: str) -> int:
     announce.leave(name, relabel.UNITS, lambda: relabel.leave_units(record))
     announce.leave(name, keep.UNITS, lambda: keep.write(record))
     announce.say(name, record, TARGET)
+    if _has_extensions():
+        output.err(
+            f"{name}: warning: the extensions of the running system are not in the next one: "
+            "systemd leaves what is mounted below /run; reboot to have them\n"
+        )
     return EXIT_OK
+
+
+def _has_extensions() -> bool:
+    for place in EXTENSIONS:
+        try:
+            if posix.listdir(place):
+                return True
+        except OSError:
+            pass
+    return False
 
 
 def _already(name: str, found: Digest, digest: Digest) -> int:

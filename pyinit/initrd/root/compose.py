@@ -6,7 +6,7 @@ import errno
 
 from pyinit.initrd.kernel import mountinfo
 from pyinit.initrd.kernel.mounting import NEW_API, RDONLY, mount_refused, open_directory
-from pyinit.initrd.report.errors import Refused, Step
+from pyinit.initrd.report.errors import CfsError, Refused, Step
 from pyinit.initrd.root import canary, existing, stacking
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.root.image import VerifiedImage
@@ -15,6 +15,9 @@ from pyinit.initrd.root.stage import Stage
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    # Detached, where it goes, and what is in it.
+    Tree = tuple[int, str, VerifiedImage]
 
 
 class Root:
@@ -154,19 +157,31 @@ def attach(tree: int, target: str, image: VerifiedImage) -> None:
         raise
 
 
+def attach_all(trees: "list[Tree]") -> None:
+    """All of them, or none."""
+    for number, each in enumerate(trees):
+        try:
+            attach(*each)
+        except BaseException:
+            for tree, target, _ in trees[:number]:
+                try:
+                    detach(tree, target)
+                except CfsError:  # the first failure is the one that is told
+                    pass
+            raise
+
+
 def detach(tree: int, target: str) -> None:
     """Takes an attached root back, wherever the path leads by now."""
     with Step("attach", target):
         _cfs.mount_detach(tree)
 
 
-def check_free(target: str) -> None:
-    """Refused("attach") where something is mounted there: what others mount of a disk whose root
-    is to be verified, others may have read."""
+def check_free(target: str, expected: str) -> None:
+    """Refused("attach") where something is mounted there."""
     directory = open_directory(target)
     with Step("attach", target):
         if existing.is_mount_point(directory):
-            expected = "nothing: the disk that root= names is mounted here, unseen"
             raise Refused("attach", target, "something is mounted there already", expected)
 
 

@@ -25,6 +25,7 @@ _CHOICES = {
     "etc": ("none", "bind", "overlay", "transient"),
     "var": ("none", "bind", "overlay", "transient", "transient-disk"),
     "state-missing": ("create", "refuse"),
+    "extensions-missing": ("refuse", "skip"),
     # Those below 8 are the firmware's. Of the others from 16 on some can be reset: no proof.
     "measure-pcr": ("none", "8", "9", "10", "11", "12", "13", "14", "15"),
 }
@@ -80,6 +81,7 @@ class Config:
         self.state_etc = "/state/deploy/{digest}/etc"  # on the root file system
         self.state_var = "/state/deploy/{digest}/var"
         self.state_missing = "create"  # what becomes of state that is not there
+        self.extensions_missing = "refuse"  # what becomes of the boot where one is not there
         self.measure_pcr = "none"  # the PCR of the TPM that the root is measured into
         self.measure_required = False  # and no boot where that cannot be done
         self.state_grow = 0  # bytes that an image file with state shall have at least

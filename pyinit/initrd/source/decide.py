@@ -16,24 +16,26 @@ from pyinit.initrd.source import cmdline, payload
 from pyinit.initrd.source.cmdline import CommandLine
 from pyinit.initrd.source.config import Config
 from pyinit.initrd.source.esp import UkiDigests
+from pyinit.initrd.source.payload import Payload
 
 _COMMAND_LINE = "kernel command line"
 
 
 class Decision:
-    """Candidates in order of preference, and where they come from."""
+    """Candidates in order of preference, extensions by key, and where they come from."""
 
-    __slots__ = ("candidates", "level", "source", "uki")
+    __slots__ = ("candidates", "extensions", "level", "source", "uki")
 
-    def __init__(self, candidates: list[Digest], source: str, uki: str) -> None:
-        self.candidates = candidates
+    def __init__(self, named: Payload, source: str, uki: str) -> None:
+        self.candidates = named.roots
+        self.extensions = named.extensions
         self.source = source  # carried, cmdline or uki
         self.level = "proved" if source == "uki" else source
         self.uki = uki  # what came of comparing the UKI's section
 
 
-def carried(path: str = payload.CARRIED) -> list[Digest] | None:
-    """The digests in the initrd; None where there is no such file. Refused if it is broken."""
+def carried(path: str = payload.CARRIED) -> Payload | None:
+    """What is named in the initrd; None where there is no such file. Refused if it is broken."""
     try:
         data = files.read(path, payload.MAX)
     except OSError as error:
@@ -46,9 +48,7 @@ def carried(path: str = payload.CARRIED) -> list[Digest] | None:
     return payload.parse(data, path)
 
 
-def decide(
-    config: Config, held: list[Digest] | None, uki: UkiDigests, line: CommandLine
-) -> Decision:
+def decide(config: Config, held: Payload | None, uki: UkiDigests, line: CommandLine) -> Decision:
     """The candidates. Refused("source") where there is none or two sources disagree."""
     named = cmdline.digests(line)
     _check_named(config, named, uki)
@@ -69,13 +69,14 @@ def decide(
         found = f"no composefs= or composefs.digest=, and no {payload.CARRIED}"
         raise Refused("source", _COMMAND_LINE, found, "a digest")
     else:
-        decision = Decision(named, "cmdline", _compare_uki(config, named, uki))
+        by_line = Payload(named)
+        decision = Decision(by_line, "cmdline", _compare_uki(config, by_line, uki))
     if named and named != decision.candidates:
-        _conflict(_COMMAND_LINE, named, decision.candidates)
+        _conflict(_COMMAND_LINE, Payload(named), Payload(decision.candidates))
     return decision
 
 
-def _by_uki(held: list[Digest] | None, uki: UkiDigests) -> Decision:
+def _by_uki(held: Payload | None, uki: UkiDigests) -> Decision:
     if not uki.proved or uki.found is None:
         expected = "the UKI that was booted, proved by the TPM (digest-source=uki)"
         raise Refused("source", uki.path or "UKI", f"not proved: {uki.why_not}", expected)
@@ -97,7 +98,7 @@ def _check_named(config: Config, named: list[Digest], uki: UkiDigests) -> None:
         raise Refused("source", _COMMAND_LINE, found, f"{expected}, as {uki.path} has it")
 
 
-def _compare_uki(config: Config, expected: list[Digest], uki: UkiDigests) -> str:
+def _compare_uki(config: Config, expected: Payload, uki: UkiDigests) -> str:
     if config.uki == "off":
         return "not read (configuration)"
     if uki.found is None:
@@ -109,5 +110,5 @@ def _compare_uki(config: Config, expected: list[Digest], uki: UkiDigests) -> str
     return f"unproved, equal: {uki.path}"
 
 
-def _conflict(where: str, found: list[Digest], expected: list[Digest]) -> None:
-    raise Refused("source", where, " ".join(map(str, found)), " ".join(map(str, expected)))
+def _conflict(where: str, found: Payload, expected: Payload) -> None:
+    raise Refused("source", where, str(found), str(expected))

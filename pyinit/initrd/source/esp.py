@@ -23,8 +23,8 @@ from pyinit.initrd.source import cmdline, efivar, payload, proof
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyinit.initrd.machine.modules import Modules
-    from pyinit.initrd.root.digest import Digest
     from pyinit.initrd.source.cmdline import CommandLine
+    from pyinit.initrd.source.payload import Payload
 
 FIRMWARE = "/sys/firmware/efi"
 MODULES = ("efivarfs", "vfat", "nls_cp437", "nls_ascii")
@@ -33,6 +33,7 @@ MODULES = ("efivarfs", "vfat", "nls_cp437", "nls_ascii")
 PROFILES_MAX = 512  # a profile is a section, and a UKI has no more of these
 
 _COMMAND_LINE = ".cmdline"
+_COMMAND_LINE_MAX = 4096  # no kernel here takes more
 
 _ATTRIBUTES = mounting.RDONLY | mounting.NOSUID | mounting.NODEV | mounting.NOEXEC
 # FAT names and their character sets are said, since their defaults are kernel configuration.
@@ -50,7 +51,7 @@ class UkiDigests:
     __slots__ = ("command_line", "found", "line", "path", "proved", "secure_boot", "why_not")
 
     def __init__(self) -> None:
-        self.found: list[Digest] | None = None
+        self.found: Payload | None = None
         self.proved = False
         self.why_not = ""
         self.path = ""
@@ -137,7 +138,7 @@ def components(identifier: str) -> list[str]:
     return names
 
 
-def read(fd: int, profile: int, where: str) -> "list[Digest] | None":
+def read(fd: int, profile: int, where: str) -> "Payload | None":
     """The section of a UKI for this profile, else of its base; None where neither has it.
 
     Refused("source", where, …): no UKI that could be read, or a section that is not as it must be.
@@ -158,7 +159,7 @@ def command_line(fd: int, profile: int, where: str) -> "tuple[bool, CommandLine 
     base; None where it is longer than any kernel takes. Refused("source", where, …), as read()."""
     for number in (profile, _cfs.PE_BASE):
         try:
-            data = _cfs.pe_section_read(fd, _COMMAND_LINE, number, payload.MAX)
+            data = _cfs.pe_section_read(fd, _COMMAND_LINE, number, _COMMAND_LINE_MAX)
         except OSError as error:
             if error.errno == errno.ENOENT:
                 continue

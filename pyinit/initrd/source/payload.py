@@ -3,9 +3,12 @@
 
     cfsdig1
     rootfs=fsverity-sha256-12:<64 lower-case hex digits>
+    confext.site=fsverity-sha256-12:<64 lower-case hex digits>
+    sysext.debug=fsverity-sha256-12:<64 lower-case hex digits>
 
-Each `rootfs=` line is a candidate, in order of preference. NUL bytes may follow as padding, since
-PE tools fill sections up. There is no key that switches a check off, and none is skipped.
+Each `rootfs=` line is a candidate, in order of preference. Behind them are the extensions, in the
+order of their keys. NUL bytes may follow as padding, since PE tools fill sections up. There is no
+key that switches a check off, and none is skipped.
 """
 
 import _cfs
@@ -16,48 +19,93 @@ from pyinit.initrd.source import keylines
 
 CARRIED = "/usr/lib/composefs/rootfs.digest"
 SECTION = ".cfsdig"
-MAX = 4096
+MAX = 16384
 """Bytes, padding included."""
 MAX_DIGESTS = 32
+MAX_EXTENSIONS = 64
+KINDS = ("confext", "sysext")
+"""Of extensions: a key is one of these, a dot and a name."""
 
-_FIRST = "cfsdig1"
-_KEY = "rootfs"
+FIRST = "cfsdig1"
+KEY = "rootfs"
+_ORDER = "rootfs, and then each other key once, in the order of their bytes"
+_ENDINGS = (".confext", ".raw", ".sysext", ".v")
+_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789._-"
 # The one spelling here: it says the block size, which is part of what is hashed.
-_PREFIXES = {_cfs.SHA256: "fsverity-sha256-12:", _cfs.SHA512: "fsverity-sha512-12:"}
+PREFIXES = {_cfs.SHA256: "fsverity-sha256-12:", _cfs.SHA512: "fsverity-sha512-12:"}
 
 
-def parse(data: bytes, where: str) -> list[Digest]:
-    """At least one digest, no two equal. Refused("source", where, …) for anything else."""
+class Payload:
+    """What a payload names. `roots`: at least one candidate, in order of preference. `extensions`:
+    by key, as `sysext.debug`, in the order of the keys."""
+
+    __slots__ = ("extensions", "roots")
+
+    def __init__(self, roots: list[Digest], extensions: dict[str, Digest] | None = None) -> None:
+        self.roots = roots
+        self.extensions = extensions or {}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Payload) and str(self) == str(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        """All of it, for messages."""
+        named = [f"{key}={digest}" for key, digest in self.extensions.items()]
+        return " ".join([*map(str, self.roots), *named])
+
+
+def parse(data: bytes, where: str) -> Payload:
+    """At least one root, none of them twice. Refused("source", where, …) for anything else."""
     if len(data) > MAX:
         raise Refused("source", where, f"{len(data)} bytes", f"at most {MAX}")
     body = data.rstrip(b"\0")
     if data and not body:
         raise Refused("source", where, f"{len(data)} NUL bytes and nothing else")
-    digests: list[Digest] = []
-    for key, value in keylines.pairs(body, _FIRST, Refused, "source", where):
-        if key != _KEY:
-            raise Refused("source", where, f"unknown key {key[:80]!r}", repr(_KEY))
-        if not value.startswith(tuple(_PREFIXES.values())):
-            expected = " or ".join(_PREFIXES.values())
-            raise Refused("source", where, f"{_KEY}={value[:160]!r}", f"{expected} and hex digits")
-        try:
-            digest = Digest.parse(value, where)
-        except UsageError as error:
-            raise Refused("source", where, error.found, error.expected) from None
-        if digest in digests:
+    found = Payload([])
+    last = ""
+    for key, value in keylines.pairs(body, FIRST, Refused, "source", where):
+        if key != KEY:
+            _check_key(key, last, where)
+            last = key
+            found.extensions[key] = _digest(key, value, where)
+            continue
+        if last:
+            raise Refused("source", where, f"{key} behind {last}", _ORDER)
+        digest = _digest(key, value, where)
+        if digest in found.roots:
             raise Refused("source", where, f"{digest} is there twice")
-        digests.append(digest)
-    if not 1 <= len(digests) <= MAX_DIGESTS:
-        raise Refused("source", where, f"{len(digests)} digests", f"1 to {MAX_DIGESTS}")
-    return digests
+        found.roots.append(digest)
+    roots, extensions = len(found.roots), len(found.extensions)
+    if not 1 <= roots <= MAX_DIGESTS:
+        raise Refused("source", where, f"{roots} digests", f"1 to {MAX_DIGESTS}")
+    if extensions > MAX_EXTENSIONS:
+        raise Refused("source", where, f"{extensions} extensions", f"at most {MAX_EXTENSIONS}")
+    return found
 
 
-def format(digests: list[Digest]) -> bytes:
-    """The bytes that parse() reads. ValueError where no such bytes exist."""
-    if not 1 <= len(digests) <= MAX_DIGESTS or len(set(digests)) != len(digests):
-        raise ValueError(f"{len(digests)} digests: 1 to {MAX_DIGESTS} different ones are possible")
-    lines = [f"{_KEY}={_PREFIXES[digest.algorithm]}{digest.hex}\n" for digest in digests]
-    data = "".join([_FIRST, "\n", *lines]).encode("ascii")
-    if len(data) > MAX:
-        raise ValueError(f"{len(data)} bytes: at most {MAX} are possible")
-    return data
+def _digest(key: str, value: str, where: str) -> Digest:
+    if not value.startswith(tuple(PREFIXES.values())):
+        expected = " or ".join(PREFIXES.values())
+        raise Refused("source", where, f"{key}={value[:160]!r}", f"{expected} and hex digits")
+    try:
+        return Digest.parse(value, where)
+    except UsageError as error:
+        raise Refused("source", where, error.found, error.expected) from None
+
+
+def _check_key(key: str, last: str, where: str) -> None:
+    kind, _, name = key.partition(".")
+    if kind not in KINDS or not is_name(name):
+        known = "rootfs, confext.NAME or sysext.NAME"
+        raise Refused("source", where, f"unknown key {key[:80]!r}", known)
+    if key <= last:
+        raise Refused("source", where, f"{key} behind {last}", _ORDER)
+
+
+def is_name(text: str) -> bool:
+    """Can an extension have that name? systemd takes some endings off a directory's."""
+    if not 0 < len(text) <= 64 or text[0] in "._-" or text.endswith(_ENDINGS):
+        return False
+    return not text.strip(_LETTERS)

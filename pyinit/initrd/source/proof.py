@@ -18,7 +18,7 @@ from pyinit.initrd.source import payload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyinit.initrd.root.digest import Digest
+    from pyinit.initrd.source.payload import Payload
 
 TPM = "/sys/class/tpm/tpm0"
 LOG = "tpm0/binary_bios_measurements"
@@ -32,7 +32,7 @@ _BANKS = ("sha256", "sha384", "sha512")
 _LATER = {4: b"os-separator", 11: b"enter-initrd"}
 
 
-def prove(fd: int, profile: int, where: str, security: int) -> "list[Digest]":
+def prove(fd: int, profile: int, where: str, security: int) -> "Payload":
     """What the section of that file says. `security`: securityfs. Refused("source", …): it is not
     proved, and which of the steps failed."""
     bank, before = _banks()

@@ -7,6 +7,7 @@ import posix
 
 from pyinit.initrd.kernel import mountinfo, mounting, selinux
 from pyinit.initrd.machine.modules import Modules
+from pyinit.initrd.report import output
 from pyinit.initrd.report.errors import Refused, Step, failure, os_error
 from pyinit.initrd.root import compose, existing
 from pyinit.initrd.root.stage import Stage
@@ -222,6 +223,35 @@ def bind_usr(root: compose.Root, settings: Config) -> None:
         except OSError as error:
             raise mounting.mount_refused("bind", "/usr", error) from None
         _attach(mount, usr, "usr")
+
+
+def hide_other_extensions(root: compose.Root, settings: Config) -> None:
+    """systemd-sysext and systemd-confext merge what lies here too, and nobody checks that. So an
+    empty directory lies over each that is on the disk. Refused: a link, which systemd follows."""
+    for name, mode, paths in (
+        ("etc", settings.etc, ("extensions", "confexts")),
+        ("var", settings.var, ("lib/extensions", "lib/confexts")),
+    ):
+        if mode not in ("bind", "overlay"):
+            continue
+        directory = posix.open(name, posix.O_PATH | _DIRECTORY, dir_fd=root.mount)
+        for path in paths:
+            where = f"/{name}/{path}"
+            try:
+                place = _cfs.open_beneath(directory, path, posix.O_PATH | _DIRECTORY)
+            except OSError as error:
+                if error.errno == errno.ENOENT:
+                    continue
+                expected = "no such directory: the UKI names the extensions"
+                raise failure("state", where, error, expected) from None
+            try:
+                hidden = _cfs.fs_mount(
+                    "tmpfs", [("source", "cfs-hidden")], _SECURE | mounting.RDONLY
+                )
+            except OSError as error:
+                raise mounting.mount_refused("tmpfs", where, error) from None
+            _attach(hidden, place, where[1:])
+            output.err(f"warning: {where} is hidden: the UKI names the extensions\n")
 
 
 def show_disk(stage: Stage, root: compose.Root, readonly: bool) -> str:

@@ -144,6 +144,50 @@ def test_a_component_of_pcrlock(uki: str, capsys: Capture) -> None:
     ]
 
 
+def test_extensions_follow_the_root(tmp_path: Path, capsys: Capture) -> None:
+    """In the order of their keys, each with its place; and before a soft reboot."""
+    data = format_digests([ONE], {"sysext.b": TWO, "confext.a": ONE})
+    known = initrd("15", ONE)[1]
+    made = known[: -len(carried_archive(format_digests([ONE])))] + carried_archive(data)
+    path = write(tmp_path / "a.efi", STUB, (".initrd", made))
+    texts = [
+        text_of(ONE), text_of(ONE).replace(":/:", ":/run/confexts/a:"),
+        text_of(TWO).replace(":/:", ":/run/extensions/b:"),
+    ]  # fmt: skip
+    line = said(capsys, "--pcr", "15", "--format", "cryptenroll", path)
+    assert line == f"15:sha256={value(*texts)}\n"
+    line = said(
+        capsys, "--soft-reboot", TWO.hex, "--pcr", "15", "--format", "cryptenroll", path
+    )  # fmt: skip
+    assert line == f"15:sha256={value(*texts, text_of(TWO, 'soft-reboot'))}\n"
+
+
+def test_extensions_of_a_profile_with_an_initrd_of_its_own(tmp_path: Path, capsys: Capture) -> None:
+    """What the base's initrd carries is not booted then."""
+    base = carried_archive(format_digests([ONE], {"sysext.base": ONE}))
+    path = write(
+        tmp_path / "a.efi", STUB, (".initrd", base), (".profile", b"ID=a"), OPAQUE,
+        (".cfsdig", format_digests([TWO], {"sysext.own": TWO})),
+    )  # fmt: skip
+    arguments = ["--profile", "0", "--pcr", "15", "--format", "cryptenroll", "--source", "carried"]
+    texts = [text_of(TWO), text_of(TWO).replace(":/:", ":/run/extensions/own:")]
+    assert said(capsys, *arguments, path) == f"15:sha256={value(*texts)}\n"
+
+
+def test_extensions_of_the_section(tmp_path: Path, capsys: Capture) -> None:
+    section = (".cfsdig", format_digests([ONE], {"sysext.b": TWO}))
+    path = write(tmp_path / "a.efi", STUB, OPAQUE, section)
+    texts = [text_of(ONE, "uki"), text_of(TWO, "uki").replace(":/:", ":/run/extensions/b:")]
+    arguments = ["--pcr", "15", "--format", "cryptenroll", "--source"]
+    line = said(capsys, *arguments, "uki", path)
+    assert line == f"15:sha256={value(*texts)}\n"
+    path = write(
+        tmp_path / "b.efi", STUB, OPAQUE, section, (".cmdline", b"composefs=" + ONE.hex.encode())
+    )
+    line = said(capsys, *arguments, "cmdline", path)
+    assert line == f"15:sha256={value(text_of(ONE, 'cmdline'))}\n"
+
+
 def test_soft_reboots(uki: str, tmp_path: Path, capsys: Capture) -> None:
     sections = [OPAQUE, (".cfsdig", format_digests([TWO]))]
     other = write(tmp_path / "other.efi", *sections)

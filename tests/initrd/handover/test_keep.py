@@ -23,6 +23,24 @@ def record(var: str, sysroot: str = "read-only", etc: str = "bind") -> "dict[str
         (record("none"), ["sysroot"]),
         (record("none", "not shown: no such directory in the image"), []),
         ({}, []),
+        (
+            record("none", "")
+            | {
+                "extensions": {
+                    "confext.a": {"digest": "sha256:1", "mounted": "/run/confexts/a"},
+                    "sysext.a-b_1.0": {"mounted": "/run/extensions/a-b_1.0"},
+                    "sysext.missing": {"digest": "sha256:1"},
+                }
+            },
+            [
+                "run-confexts-a",
+                r"run-extensions-a\x2db_1.0",
+                "etc-extensions",
+                "etc-confexts",
+                "var-lib-extensions",
+                "var-lib-confexts",
+            ],
+        ),
     ],
 )
 def test_what_is_kept(given: "dict[str, status.Value]", expected: list[str]) -> None:

@@ -141,6 +141,23 @@ def test_what_cannot_be_measured_is_told_or_refused(
     assert said in str(caught.value)
 
 
+def test_an_image_is_measured_with_its_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    place = "/run/extensions/a"
+    use(monkeypatch, tmp_path, Tpm(TWO, DONE))
+    found = pcr.measure(settings(), DIGEST, "carried", place)
+    assert isinstance(found, dict)
+    assert found["string"] == f"composefs:{place}:sha256:{DIGEST.hex}:carried"
+    assert found["string"] in log.read_text()
+    use(monkeypatch, tmp_path, Tpm(b"\x80\x01"))
+    pcr.measure(settings(), DIGEST, "carried", place)
+    assert capfd.readouterr().err.startswith(f"warning: {place} is not measured into PCR 15: ")
+    use(monkeypatch, tmp_path, Tpm(b"\x80\x01"))
+    with pytest.raises(Refused, match=rf"expected {place} measured \("):
+        pcr.measure(settings(required=True), DIGEST, "carried", place)
+
+
 @pytest.mark.parametrize(
     ("linked", "said"),
     [

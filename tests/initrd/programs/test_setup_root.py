@@ -13,6 +13,7 @@ from pyinit.initrd.report.errors import EXIT_OK, EXIT_REFUSED, EXIT_SYSTEM, EXIT
 from pyinit.initrd.root import compose
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source import cmdline, config, decide
+from pyinit.initrd.source.payload import Payload
 
 DIGEST = "ab" * 32
 OTHER = "cd" * 32
@@ -94,7 +95,7 @@ class Boot:
 
     def __init__(self, patch: pytest.MonkeyPatch, path: Path) -> None:
         self.asked: list[object] = []
-        self.carried: list[Digest] | None = None
+        self.carried: Payload | None = None
         self.line = b""
         path.write_bytes(config.format(config.Config()))
         patch.setattr(config, "PATH", str(path))
@@ -189,7 +190,7 @@ def test_a_second_run_does_nothing_where_that_root_is_there(
 ) -> None:
     """What the initrd carries goes before the command line, as in the first run."""
     if carried is not None:
-        flow.carried = [Digest.parse(digest, "") for digest in carried]
+        flow.carried = Payload([Digest.parse(digest, "") for digest in carried])
     flow.line = line
     monkeypatch.setattr(compose, "mounted_at", lambda _: Digest.parse(DIGEST, ""))
     record = tmp_path / "root.json"

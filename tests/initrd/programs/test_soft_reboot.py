@@ -51,6 +51,8 @@ class System:
         patch.setattr(compose, "mounted_at", lambda _: self.mounted)
         patch.setattr(soft_reboot, "Stage", self._stage)
         patch.setattr(boot, "build", self._build)
+        self.extensions = place / "extensions"
+        patch.setattr(soft_reboot, "EXTENSIONS", [str(self.extensions)])
         patch.setattr(compose, "attach", self._attach)
         patch.setattr(leftovers, "remove_later", lambda *what: self.done.append(what))
 
@@ -60,7 +62,7 @@ class System:
         return contextlib.nullcontext(stage)
 
     def _build(self, *_: object) -> object:
-        return os.open(self.tree, os.O_PATH), "image", BUILT
+        return os.open(self.tree, os.O_PATH), "image", BUILT, {}
 
     def _attach(self, tree: int, target: str, _image: object) -> None:
         os.close(tree)
@@ -92,6 +94,18 @@ def test_a_root_is_attached_and_recorded(
     assert system.relabel.read_text() == "/etc\n"
     assert (system.units / "var.mount.d/cfs.conf").exists()
     assert f"is /images/x ({DIGEST}, soft-reboot)" in capfd.readouterr().err
+
+
+def test_extensions_that_the_next_root_will_not_have(
+    system: System, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said = "warning: the extensions of the running system are not in the next one"
+    system.extensions.mkdir()
+    system.prepare()
+    assert said not in capfd.readouterr().err
+    (system.extensions / "debug").mkdir()
+    system.prepare()
+    assert said in capfd.readouterr().err
 
 
 def test_the_same_one_is_nothing_to_do(system: System, capfd: pytest.CaptureFixture[str]) -> None:

@@ -284,12 +284,35 @@ def test_what_others_have_mounted_is_refused(
 
     monkeypatch.setattr(posix, "open", opened)
     with pytest.raises(Refused, match=f"attach: {point}: something is mounted there already"):
-        compose.check_free(point)
+        compose.check_free(point, "nothing")
     assert flags == [os.O_PATH | os.O_CLOEXEC]
     monkeypatch.setattr(mountinfo, "mount_id", lambda _: 77)
-    compose.check_free(str(tmp_path / "free"))
+    compose.check_free(str(tmp_path / "free"), "nothing")
 
 
 def test_a_directory_inside_a_root_is_none(kernel: Kernel, tmp_path: Path) -> None:
     kernel.shows(SEALED)
     assert compose.mounted_at(str(tmp_path)) is None
+
+
+# ---- several trees
+
+
+def test_trees_are_attached_in_order_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch, image: VerifiedImage
+) -> None:
+    done: list[object] = []
+
+    def attach(tree: int, target: str, _image: VerifiedImage) -> None:
+        if target == "/refused":
+            raise Refused("attach", target, "x")
+        done.append(tree)
+
+    monkeypatch.setattr(compose, "attach", attach)
+    monkeypatch.setattr(compose, "detach", lambda *what: done.append(what))
+    compose.attach_all([(1, "/a", image), (2, "/b", image)])
+    assert done == [1, 2]
+    done.clear()
+    with pytest.raises(Refused, match="/refused"):
+        compose.attach_all([(1, "/a", image), (2, "/b", image), (3, "/refused", image)])
+    assert done == [1, 2, (1, "/a"), (2, "/b")]

@@ -43,6 +43,7 @@ def test_the_defaults_are_the_strict_ones() -> None:
         "state-etc": "/state/deploy/{digest}/etc",
         "state-var": "/state/deploy/{digest}/var",
         "state-missing": "create",
+        "extensions-missing": "refuse",
         "state-grow": 0,
         "measure-pcr": "none",
         "measure-required": False,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pyinit.host.uki import payload_write
 from pyinit.initrd.report.errors import Refused, SystemFailure
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source import cmdline, payload
@@ -12,6 +13,7 @@ from pyinit.initrd.source import decide as sources
 from pyinit.initrd.source.config import Config
 from pyinit.initrd.source.decide import Decision
 from pyinit.initrd.source.esp import UkiDigests
+from pyinit.initrd.source.payload import Payload
 
 A, B, C = Digest(1, b"\xa1" * 32), Digest(2, b"\xb2" * 64), Digest(1, b"\xc3" * 32)
 LINES = {
@@ -38,9 +40,15 @@ def config(uki: str = "compare", source: str = "carried") -> Config:
     return result
 
 
-def uki_with(found: list[Digest] | None) -> UkiDigests:
+def named(roots: list[Digest] | None, **extensions: Digest) -> Payload | None:
+    """`sysext_a` stands for `sysext.a`."""
+    more = {key.replace("_", "."): digest for key, digest in extensions.items()}
+    return None if roots is None else Payload(roots, more)
+
+
+def uki_with(found: list[Digest] | None, **extensions: Digest) -> UkiDigests:
     result = UkiDigests()
-    result.found = found
+    result.found = named(found, **extensions)
     result.path = "" if found is None else "/dev/vda1:/EFI/Linux/a.efi"
     result.why_not = "no such partition" if found is None else ""
     return result
@@ -49,7 +57,7 @@ def uki_with(found: list[Digest] | None) -> UkiDigests:
 def decide(
     settings: Config, held: list[Digest] | None, found: list[Digest] | None, line: str
 ) -> Decision:
-    return sources.decide(settings, held, uki_with(found), cmdline.parse(line.encode()))
+    return sources.decide(settings, named(held), uki_with(found), cmdline.parse(line.encode()))
 
 
 def refusal(
@@ -108,7 +116,7 @@ def bootc(line: str, own: str | None, held: list[Digest] | None = None) -> list[
     uki = uki_with(None)
     uki.path = "/dev/vda1:/a.efi"
     uki.line = None if own is None else cmdline.parse(own.encode())
-    return sources.decide(settings, held, uki, cmdline.parse(line.encode())).candidates
+    return sources.decide(settings, named(held), uki, cmdline.parse(line.encode())).candidates
 
 
 def test_several_that_the_uki_itself_has_are_candidates_in_its_order() -> None:
@@ -183,7 +191,7 @@ def test_what_is_said() -> None:
     unread = uki_with(None)
     unread.path = "/dev/vda1:/a.efi"
     with pytest.raises(Refused, match=r"source: /dev/vda1:/a.efi: no such partition, expected its"):
-        sources.decide(config("require"), [A], unread, cmdline.parse(b""))
+        sources.decide(config("require"), named([A]), unread, cmdline.parse(b""))
     assert "verification off" in refusal(config(), [A], None, LINES["insecure"][0])
 
 
@@ -197,12 +205,12 @@ def test_carried_missing_empty_and_wrong_differ(tmp_path: Path) -> None:
     path.write_bytes(b"cfsdig1\n")
     with pytest.raises(Refused, match="0 digests"):
         sources.carried(str(path))
-    path.write_bytes(payload.format([A, B]))
-    assert sources.carried(str(path)) == [A, B]
-    path.write_bytes(payload.format([A]).ljust(payload.MAX, b"\0"))
-    assert sources.carried(str(path)) == [A]
-    path.write_bytes(payload.format([A]).ljust(payload.MAX + 1, b"\0"))
-    with pytest.raises(Refused, match="more than 4096 bytes"):
+    path.write_bytes(payload_write.write([A, B]))
+    assert sources.carried(str(path)) == named([A, B])
+    path.write_bytes(payload_write.write([A]).ljust(payload.MAX, b"\0"))
+    assert sources.carried(str(path)) == named([A])
+    path.write_bytes(payload_write.write([A]).ljust(payload.MAX + 1, b"\0"))
+    with pytest.raises(Refused, match="more than 16384 bytes"):
         sources.carried(str(path))
 
 
@@ -220,6 +228,37 @@ def test_carried_that_cannot_be_read_is_not_missing(tmp_path: Path) -> None:
         sources.carried(str(tmp_path / "fifo"))
 
 
+# ---- extensions
+
+
+def test_extensions_come_from_what_names_the_root() -> None:
+    line = cmdline.parse(f"composefs={A.hex}".encode())
+    held = named([A], confext_x=B, sysext_a=C)
+    for uki in (uki_with(None), uki_with([A], confext_x=B, sysext_a=C)):
+        decision = sources.decide(config(), held, uki, line)
+        assert decision.extensions == {"confext.x": B, "sysext.a": C}
+    decision = sources.decide(config("compare", "any"), None, uki_with([A]), line)
+    assert (decision.source, decision.extensions) == ("cmdline", {})
+    uki = uki_with([A], sysext_a=C)
+    uki.proved = True
+    decision = sources.decide(config("off", "uki"), None, uki, line)
+    assert decision.extensions == {"sysext.a": C}
+
+
+def test_copies_that_name_other_extensions_disagree() -> None:
+    """Else whoever writes the ESP could show a UKI that says less than what boots."""
+    line = cmdline.parse(b"quiet")
+    for found in ({}, {"sysext_a": B}, {"sysext_b": C}, {"sysext_a": C, "sysext_b": C}):
+        with pytest.raises(Refused, match=rf"a\.efi: {A}.*, expected {A} sysext\.a={C}"):
+            sources.decide(config(), named([A], sysext_a=C), uki_with([A], **found), line)
+    # The command line cannot name any.
+    with pytest.raises(Refused, match=rf"a\.efi: {A} sysext\.a={C}, expected {A}"):
+        sources.decide(
+            config("compare", "any"), None, uki_with([A], sysext_a=C),
+            cmdline.parse(f"composefs={A.hex}".encode()),
+        )  # fmt: skip
+
+
 # ---- the section that the TPM proves
 
 
@@ -230,7 +269,7 @@ def proved(found: list[Digest], why_not: str = "") -> UkiDigests:
 
 
 def by_uki(uki: UkiDigests, held: list[Digest] | None = None, line: str = "quiet") -> Decision:
-    return sources.decide(config("off", "uki"), held, uki, cmdline.parse(line.encode()))
+    return sources.decide(config("off", "uki"), named(held), uki, cmdline.parse(line.encode()))
 
 
 def test_a_proved_section_decides() -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from pyinit.host.uki import payload_write
 from pyinit.initrd.kernel import kexec
 from pyinit.initrd.machine import devices
 from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.root.digest import Digest
-from pyinit.initrd.source import efivar, esp, payload
+from pyinit.initrd.source import efivar, esp
+from pyinit.initrd.source.payload import Payload
 from tests.initrd.harness import opens
 
 UUID = "11111111-2222-3333-4444-555555555555"
@@ -26,7 +28,7 @@ class Firmware:
         self.esp.mkdir()
         self.mounts: list[tuple[str, list[tuple[str, str | None]], int]] = []
         self.errors: dict[str, int] = {}
-        self.sections: dict[int, bytes | int] = {_cfs.PE_BASE: payload.format([DIGEST])}
+        self.sections: dict[int, bytes | int] = {_cfs.PE_BASE: payload_write.write([DIGEST])}
         self.command_lines: dict[int, bytes | int] = {_cfs.PE_BASE: b"quiet"}
         self.set("StubDevicePartUUID", UUID)
         self.set("StubImageIdentifier", "\\EFI\\Linux\\a.efi")
@@ -48,7 +50,7 @@ class Firmware:
         return os.open(self.variables if kind == "efivarfs" else self.esp, os.O_RDONLY)
 
     def section(self, fd: int, name: str, profile: int, capacity: int) -> bytes:
-        assert capacity == 4096
+        assert capacity == (4096 if name == ".cmdline" else 16384)
         assert os.read(fd, 9) == b"uki"
         os.lseek(fd, 0, 0)
         sections = {".cfsdig": self.sections, ".cmdline": self.command_lines}[name]
@@ -87,7 +89,7 @@ def why_not() -> str:
 
 def test_the_file_of_this_boot(firmware: Firmware) -> None:
     result = look()
-    assert result.found == [DIGEST]
+    assert result.found == Payload([DIGEST])
     assert result.why_not == ""
     assert result.path == "/dev/1111-7:/EFI/Linux/a.efi"
     assert result.secure_boot == "on"
@@ -129,7 +131,7 @@ def test_drivers_are_loaded_where_the_kernel_does_not(
         return "/dev/vda1"
 
     monkeypatch.setattr(devices, "find_partition", find_partition)
-    assert esp.look(drivers, 7).found == [DIGEST]  # type: ignore[arg-type]
+    assert esp.look(drivers, 7).found == Payload([DIGEST])  # type: ignore[arg-type]
     assert drivers.loaded == list(esp.MODULES)
     assert asked == [drivers.coldplug]
     firmware.errors["vfat"] = errno.ENODEV
@@ -154,9 +156,9 @@ def test_secure_boot(firmware: Firmware) -> None:
 def test_the_profile_then_the_base(firmware: Firmware) -> None:
     other = Digest(1, b"\1" * 32)
     firmware.set("StubProfile", "2")
-    assert look().found == [DIGEST]
-    firmware.sections[2] = payload.format([other])
-    assert look().found == [other]
+    assert look().found == Payload([DIGEST])
+    firmware.sections[2] = payload_write.write([other])
+    assert look().found == Payload([other])
     firmware.sections[2] = errno.EEXIST
     with pytest.raises(Refused):  # what is wrong in the profile is not looked for in the base
         look()
@@ -279,7 +281,7 @@ def test_links_are_not_followed(firmware: Firmware) -> None:
     firmware.set("StubImageIdentifier", "\\link\\b.efi")
     assert "/link: " in why_not()
     firmware.set("StubImageIdentifier", "b.efi")
-    assert look().found == [DIGEST]
+    assert look().found == Payload([DIGEST])
 
 
 def test_a_directory_or_fifo_is_no_uki(firmware: Firmware, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,12 +353,12 @@ def proving(firmware: Firmware, monkeypatch: pytest.MonkeyPatch) -> list[tuple[i
     """What was asked for: profile and path; the file is the UKI, the directory that of the log."""
     asked = []
 
-    def prove(fd: int, profile: int, where: str, security: int) -> list[Digest]:
+    def prove(fd: int, profile: int, where: str, security: int) -> Payload:
         assert os.read(fd, 3) == b"uki"
         os.lseek(fd, 0, 0)
         assert os.fstat(security).st_ino == firmware.esp.stat().st_ino
         asked.append((profile, where))
-        return [DIGEST]
+        return Payload([DIGEST])
 
     monkeypatch.setattr("pyinit.initrd.source.proof.prove", prove)
     return asked
@@ -368,7 +370,7 @@ def test_a_proved_file(firmware: Firmware, proving: list[tuple[int, str]]) -> No
     before = os.listdir("/proc/self/fd")
     result = esp.look(None, 7, prove=True)
     assert os.listdir("/proc/self/fd") == before
-    assert (result.found, result.proved, result.why_not) == ([DIGEST], True, "")
+    assert (result.found, result.proved, result.why_not) == (Payload([DIGEST]), True, "")
     assert proving == [(2, "/dev/1111-7:/EFI/Linux/a.efi")]
     assert [(kind, attributes) for kind, _, attributes in firmware.mounts] == [
         ("efivarfs", 0xF), ("vfat", 0xF), ("securityfs", 0xF),
@@ -379,7 +381,7 @@ def test_nothing_is_proved_where_nobody_asks(
     firmware: Firmware, proving: list[tuple[int, str]]
 ) -> None:
     result = look()
-    assert (result.found, result.proved, proving) == ([DIGEST], False, [])
+    assert (result.found, result.proved, proving) == (Payload([DIGEST]), False, [])
     assert "securityfs" not in [kind for kind, _, _ in firmware.mounts]
 
 

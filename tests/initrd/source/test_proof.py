@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pyinit.host.uki import payload_write
 from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.root.digest import Digest
-from pyinit.initrd.source import payload, proof
+from pyinit.initrd.source import proof
 from tests.core import event_log, pe_builder
 from tests.core.event_log import APPLICATION, Event, of_boot, replay
 from tests.core.pe_builder import Section
@@ -22,7 +23,7 @@ SECTIONS = [(b".linux", b"kernel" * 9000), (b".cmdline", b"quiet")]
 
 def uki(digest: Digest = DIGEST) -> bytes:
     sections = [Section(name, data) for name, data in SECTIONS]
-    return pe_builder.build([*sections, Section(b".cfsdig", payload.format([digest]))])
+    return pe_builder.build([*sections, Section(b".cfsdig", payload_write.write([digest]))])
 
 
 OWN, OTHER = uki(), uki(Digest(1, b"o" * 32))
@@ -57,7 +58,7 @@ class Machine:
         before = os.listdir("/proc/self/fd")
         fd, security = os.open(self.file, os.O_RDONLY), os.open(self.security, os.O_RDONLY)
         try:
-            return proof.prove(fd, profile, "/dev/vda1:/a.efi", security)
+            return proof.prove(fd, profile, "/dev/vda1:/a.efi", security).roots
         finally:
             os.close(fd)
             os.close(security)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pyinit.host.uki import payload_write
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source import config, payload
 from tests.scope import ALL, parameters
@@ -90,7 +91,7 @@ def guest(toolbox: Toolbox, store: Store, forgetful: Path) -> LazyResults:
                 "usr/bin/cfs-mount": cfs_init(),
                 "opt/cfs-mount": forgetful,
                 config.PATH.lstrip("/"): config.format(SETTINGS),
-                payload.CARRIED.lstrip("/"): payload.format([digest]),
+                payload.CARRIED.lstrip("/"): payload_write.write([digest]),
             },
             disks=[Disk(store.disk("ext4"), discard_writes=True)],
         )

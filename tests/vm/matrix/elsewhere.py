@@ -8,6 +8,11 @@ from .rows import Elsewhere
 MACHINES = ("aarch64/stable/ext4",)
 
 _INIT = "tests/vm/test_init.py::"
+_EXTENSIONS = (
+    "tests/vm/test_extensions.py::test_on_stable",
+    "tests/vm/test_extensions.py::test_on_newest",
+    "tests/initrd/root/test_extension.py",
+)
 _FAILURE = "tests/vm/test_init_failures.py::test_failure"
 ELSEWHERE = (
     Elsewhere(
@@ -37,13 +42,14 @@ ELSEWHERE = (
     ),
     Elsewhere(
         25,
-        "redirect without metacopy: the lister reports it",
-        why="cfs-store objects comes with a later issue",
+        "redirect without metacopy: the lister has it too",
+        ("tests/host/store/test_image.py::test_what_mkcomposefs_makes_of_each_kind",),
+        "the kernel refuses the file, and its object stays",
     ),
     Elsewhere(
         21,
         "the object lister refuses climbing redirects",
-        why="cfs-store objects comes with a later issue",
+        ("tests/host/store/test_image.py::test_a_broken_rule",),
     ),
     Elsewhere(
         26,
@@ -80,7 +86,14 @@ ELSEWHERE = (
             "tests/initrd/source/test_esp.py::test_a_broken_file_is_refused",
         ),
     ),
-    Elsewhere(32, "and is not `proved`", why="measuring the UKI by the TPM is a later issue"),
+    Elsewhere(
+        32,
+        "and is not `proved`",
+        (
+            "tests/initrd/source/test_proof.py::test_a_file_that_did_not_run",
+            "tests/vm/test_proof.py",
+        ),
+    ),
     Elsewhere(
         34,
         "command line as the kernel cuts it",
@@ -91,7 +104,14 @@ ELSEWHERE = (
         ),
     ),
     Elsewhere(35, "EFI variables", ("tests/initrd/source/test_efivar.py",)),
-    Elsewhere(36, "event log", why="the TPM event log is a later issue"),
+    Elsewhere(
+        36,
+        "event log",
+        (
+            "tests/core/parse/test_eventlog.py",
+            "tests/initrd/source/test_proof.py::test_a_log_that_is_cut_or_not_there",
+        ),
+    ),
     Elsewhere(37, "hostile upper of /etc or /var", ("tests/vm/test_state.py",)),
     Elsewhere(38, "state directory missing or a symlink", ("tests/vm/test_state.py",)),
     Elsewhere(39, "upper directory in use", ("tests/vm/test_state.py",)),
@@ -113,7 +133,15 @@ ELSEWHERE = (
             "tests/host/uki/test_seal_faults.py::test_a_failing_call_leaves_the_old_output",
         ),
     ),
-    Elsewhere(45, "power cut while the store is written", why="a later issue"),
+    Elsewhere(
+        45,
+        "power cut while the store is written",
+        (
+            "tests/host/store/test_add_faults.py",
+            "tests/host/store/test_gc_killed.py",
+        ),
+        "killed at each call; the power itself is cut in no guest",
+    ),
     Elsewhere(
         46,
         "root device late or missing",
@@ -124,4 +152,11 @@ ELSEWHERE = (
         ),
     ),
     Elsewhere(47, "switch-root outside an initramfs", (_FAILURE,)),
+    Elsewhere(60, "an extension that is absent, wrong, hollow or of another release", _EXTENSIONS),
+    Elsewhere(61, "an extension's place is taken, or there is no level of stacking", _EXTENSIONS),
+    Elsewhere(
+        62,
+        "section and carried file name other extensions",
+        ("tests/initrd/source/test_decide.py::test_copies_that_name_other_extensions_disagree",),
+    ),
 )
