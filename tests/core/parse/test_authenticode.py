@@ -65,7 +65,7 @@ def test_the_hash_that_firmware_measures(core: Core, name: str) -> None:
 
 
 def test_certificates_change_nothing(core: Core) -> None:
-    for size in (8, 4096):
+    for size in (8, 16384):
         sections = [Section(b".linux", b"l" * 70000)]
         plain, signed = build(sections), build(sections, certificates=b"c" * size)
         hashes = {bytes(parse(core, data, end=len(plain))[2].hash)[:32] for data in (plain, signed)}
@@ -130,9 +130,9 @@ def test_headers_that_are_too_long(core: Core) -> None:
 
 
 def test_payloads_that_are_none(core: Core) -> None:
-    most = build([Section(b".cfsdig", b"x" * 4096)])
+    most = build([Section(b".cfsdig", b"x" * 16384)])
     assert parse(core, most)[0] == 0
-    more = build([Section(b".cfsdig", b"x" * 4097)])
+    more = build([Section(b".cfsdig", b"x" * 16385)])
     assert parse(core, more)[:2] == (-errno.EMSGSIZE, None)
     twice = build([Section(b".cfsdig", b"x"), Section(b".cfsdig", b"x")])
     assert parse(core, twice)[:2] == (-errno.EEXIST, None)

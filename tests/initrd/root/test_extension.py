@@ -4,6 +4,7 @@ them, is in tests/vm/test_extensions.py."""
 
 import _cfs
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,7 @@ class World:
 
     def __init__(self, tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
         self.done: list[object] = []
+        self.opened: list[int] = []
         self.images = {ONE: tmp_path / "one", TWO: tmp_path / "two"}
         self.free = True
         self.root = self._made(self._tree(tmp_path / "root", "usr/lib/os-release", "ID=debian"))
@@ -39,6 +41,10 @@ class World:
         patch.setattr(files, "make_parents", lambda path: self.done.append(("make", path)))
         patch.setattr(_cfs, "mount_clone", lambda mount, _: mount + 1000)
 
+    def close(self) -> None:
+        for fd in self.opened:
+            os.close(fd)
+
     @staticmethod
     def _tree(place: Path, name: str, text: str) -> Path:
         path = place / name
@@ -51,6 +57,7 @@ class World:
 
     def _made(self, tree: Path) -> Any:
         mount = os.open(tree, os.O_RDONLY | os.O_DIRECTORY)
+        self.opened.append(mount)
         return SimpleNamespace(mount=mount, is_free=False, used_loop=True, canary="usr/x")
 
     def _verified(self, fd: int, path: str, digest: Digest) -> Any:
@@ -89,8 +96,10 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    return World(tmp_path, monkeypatch)
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    made = World(tmp_path, monkeypatch)
+    yield made
+    made.close()
 
 
 def test_each_is_composed_for_its_place(world: World) -> None:
