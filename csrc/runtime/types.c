@@ -8,6 +8,9 @@
 #define Py_BUILD_CORE 1
 #include <Python.h>
 #include <internal/pycore_hamt.h>
+#if PY_VERSION_HEX >= 0x030d0000
+#include <internal/pycore_genobject.h>
+#endif
 #include <structmember.h>
 
 #include "objects.h"

@@ -14,7 +14,9 @@ from pyinit.initrd.root.digest import Digest
 from tests.demo.image import Image, build_image
 from tests.demo.root import build_root
 
+from . import extension_disk
 from .disks import MIB
+from .extension_disk import add_extensions
 from .once import BUILD, REPOSITORY, STAMP, made_once
 from .repository import REPOSITORY_FORMAT, add_image, make_repository
 from .store import sealed_disk
@@ -49,12 +51,15 @@ class SelinuxRoot:
     """The image, and a disk with its store and the empty directory /state."""
 
     image: Image
+    extension: str
+    """The digest of a sysext in the same store, "debug"."""
     disk: Path
     """A file system without a partition table. Boot overlays of it."""
 
-    def carried(self) -> bytes:
-        """The carried file."""
-        return payload_write.write([Digest.parse(self.image.digest, "a test")])
+    def carried(self, extended: bool = False) -> bytes:
+        """The carried file, with the extension or without."""
+        named = {"sysext.debug": Digest.parse(self.extension, "a test")} if extended else {}
+        return payload_write.write([Digest.parse(self.image.digest, "a test")], named)
 
 
 def make_selinux_root(toolbox: Toolbox) -> SelinuxRoot:
@@ -82,6 +87,8 @@ def make_selinux_root(toolbox: Toolbox) -> SelinuxRoot:
         store = make_repository(directory / "tree" / "composefs")
         shutil.copytree(objects, store / "objects", dirs_exist_ok=True)
         add_image(store, image.file, image.digest)
+        digests = add_extensions(store, directory / "extensions", ["debug"])
+        (directory / "extension").write_text(digests["debug"])
         # An overlay for state is above a loop device, and udev looks at the file behind that.
         os.setxattr(store / "images" / image.digest, "security.selinux", STORE_LABEL)
         size = sum(path.lstat().st_size + 8192 for path in (directory / "tree").rglob("*"))
@@ -91,6 +98,8 @@ def make_selinux_root(toolbox: Toolbox) -> SelinuxRoot:
         shutil.rmtree(directory / "tree")
         (directory / "disk").symlink_to(disk)
 
-    key = repr((image.digest, SEAL, STORE_LABEL, REPOSITORY_FORMAT))
+    extensions = Path(extension_disk.__file__).read_bytes()
+    key = repr((image.digest, SEAL, STORE_LABEL, REPOSITORY_FORMAT, extensions))
     sealed = made_once(place / "sealed", key, make)
-    return SelinuxRoot(image, (sealed / "disk").resolve())
+    extension = (sealed / "extension").read_text()
+    return SelinuxRoot(image, extension, (sealed / "disk").resolve())

@@ -18,6 +18,7 @@ from pyinit.initrd.source import config
 from pyinit.initrd.source.config import Config
 
 from .cases import Case, Results, run_cases
+from .extension_disk import make_extension_disk
 from .guest import Disk, Tpm, allocate_banks, swtpm
 from .initrd import GUEST_MODULES, HASH_MODULES
 from .product import cfs_init
@@ -61,6 +62,12 @@ CASES = {
     "no-device": "mv /dev/tpmrm0 /dev/away; boot measure.conf || exit; echo record"
     " $(cat /run/cfs/root.json); down; boot required.conf; echo code $?; ls /sysroot"
     "; umount /sysroot; mv /dev/away /dev/tpmrm0",
+    # the disk of extension_disk.py
+    "extensions": "mount -t ext4 -o ro /dev/vdb /second && mount --bind /second /sysroot || exit"
+    f"; cp /{CARRIED} /kept; cp /guest/extensions /{CARRIED}; pcrs before"
+    "; cfs-setup-root --sysroot /sysroot --config /etc/measure.conf || exit; pcrs after"
+    "; echo record $(cat /run/cfs/root.json); umount /run/extensions/* /run/confexts/*; down"
+    f"; umount /second; cp /kept /{CARRIED}; rm -r /run/extensions /run/confexts",
     "killed": f"""
 echo "{KILLED}" >/dev/console
 while [ "$(cat /sys/class/tpm/tpm0/pcr-sha256/15 2>/dev/null)" ]; do sleep 0.1; done
@@ -68,6 +75,7 @@ boot required.conf; echo code $?; umount /sysroot
 boot measure.conf || exit; echo record $(cat /run/cfs/root.json); down
 """,
 }
+EXTENSIONS = {"sysext_debug": "debug", "confext_site": "site"}
 STRING = "composefs:/:sha256:{}:carried"
 
 
@@ -122,7 +130,9 @@ def results(
 def _run(
     toolbox: Toolbox, role: str, rootdisk: RootDisk, cases: Mapping[str, str], tpm: Tpm, log: Path
 ) -> Results:
+    extensions = make_extension_disk(toolbox)
     files: Mapping[str, bytes | str | Path] = {
+        "guest/extensions": extensions.carried(**EXTENSIONS),
         _PROGRAM: cfs_init(),
         CARRIED: rootdisk.carried("whole"),
         "etc/off.conf": _settings("none", False),
@@ -134,9 +144,12 @@ def _run(
         toolbox,
         toolbox.kernel(role),
         [Case(name, _SHELL + script, limit=60) for name, script in cases.items()],
-        setup="mkdir -p /disk /sysroot && mount -t ext4 -o ro /dev/vda /disk",
+        setup="mkdir -p /disk /second /sysroot && mount -t ext4 -o ro /dev/vda /disk",
         modules=(*GUEST_MODULES, *HASH_MODULES),
-        disks=[Disk(rootdisk.disk("ext4"), discard_writes=True)],
+        disks=[
+            Disk(rootdisk.disk("ext4"), discard_writes=True),
+            Disk(extensions.disk("ext4"), read_only=True),
+        ],
         files=files,
         log=log,
         arguments=tpm.arguments,
@@ -199,6 +212,23 @@ def test_another_pcr(results: Results, rootdisk: RootDisk) -> None:
     text = results.check("other-pcr").stdout
     string = STRING.format(rootdisk.digests["whole"])
     assert _banks(text, "after") == _extended(_banks(text, "before"), string)
+
+
+def test_extensions_extend_it_behind_the_root(results: Results, toolbox: Toolbox) -> None:
+    """As `cfs-uki predict` counts them."""
+    text = results.check("extensions").stdout
+    made = make_extension_disk(toolbox)
+    digests = {name: Digest.parse(hex_, "a test") for name, hex_ in made.digests.items()}
+    named = {"confext.site": digests["site"], "sysext.debug": digests["debug"]}
+    values = _banks(text, "before")
+    predicted = predict.root(15, digests["root"], "carried", list(values), extensions=named)
+    for event in predicted.events:
+        values = _extended(values, event.what)
+    assert _banks(text, "after") == values
+    [record] = map(json.loads, _said(text, "record"))
+    assert [
+        each["measured"]["string"] for each in (record, *record["extensions"].values())
+    ] == [event.what for event in predicted.events]  # fmt: skip
 
 
 def test_a_log_that_lacks_something_is_left_alone(results: Results) -> None:

@@ -70,14 +70,14 @@ def root(toolbox: Toolbox) -> SelinuxRoot:
 
 def come_up(
     toolbox: Toolbox, root: SelinuxRoot, work: Path, role: str, settings: Mapping[str, str],
-    script: str = REPORT, initrd: bytes | None = None,
+    script: str = REPORT, initrd: bytes | None = None, extended: bool = False,
 ) -> Report:  # fmt: skip
     """Boots with our program as /init, or with the `initrd`."""
     kernel = toolbox.kernel(role)
     if initrd is None:
         initrd = boot_initrd(
             kernel, cfs_init(), modules=BOOT_MODULES,
-            files={CONFIG: configuration(**settings), CARRIED: root.carried()},
+            files={CONFIG: configuration(**settings), CARRIED: root.carried(extended)},
         )  # fmt: skip
     files = {"cfs-init": cfs_init(), UNIT: dracut.MODULE / UNIT}
     archive = script_disk(work / "script.tar", script.replace("DIGEST", root.image.digest), files)
@@ -143,6 +143,17 @@ def test_it_comes_up_enforcing_with_every_label(
     # A mount of its own, so that no file of it was copied into memory.
     assert bool(report.one("usr")) == ("root" in settings)
     assert "root" not in settings or report.one("usr").startswith(f"/usr {attribute},")
+
+
+@pytest.mark.all_only
+@pytest.mark.parametrize("mode", ["in-memory", "transient-root-in-memory"])
+def test_an_extension(toolbox: Toolbox, root: SelinuxRoot, tmp_path: Path, mode: str) -> None:
+    """What it is an extension of stands in a /usr that is a mount of its own where the root is in
+    memory."""
+    script = REPORT + 'echo "extension: $(ls /run/extensions/debug/usr/bin)"\n'
+    report = come_up(toolbox, root, tmp_path, "stable", MODES[mode], script, extended=True)
+    check(report)
+    assert report.one("extension") == "debug"
 
 
 def check(report: Report, others: re.Pattern[str] = CREDENTIALS) -> None:
