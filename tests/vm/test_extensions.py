@@ -10,9 +10,10 @@ import pytest
 from pyinit.initrd.source import config
 from pyinit.initrd.source.config import Config
 
+from . import dracut
 from .cases import Case, LazyResults, Results, run_cases
 from .extension_disk import ABSENT, FORGED, ExtensionDisk, make_extension_disk
-from .guest import Disk, boot
+from .guest import Console, Disk, boot
 from .initrd import (
     BOOT_MODULES,
     CONFIG,
@@ -303,13 +304,54 @@ def test_systemd_merges_them(
         disks=[Disk(root.disk, discard_writes=True), Disk(archive, read_only=True)],
         log=tmp_path / "console.log",
     )  # fmt: skip
+    check_merged(console, full)
+
+
+def check_merged(console: Console, full: bool = False, times: int = 1) -> None:
+    """Both are merged, each time that the system came up. `full`: there is no confext."""
     assert not console.timed_out, console.tail
-    lines = console.results.decode(errors="replace").splitlines()
-    assert "state: running" in lines, lines
-    assert ("services: active active" if not full else "services: active inactive") in [
-        line.rstrip() for line in lines
-    ], lines
-    assert "sysext: 100 /usr/bin/sh" in lines, lines
-    assert full or "confext: site first" in lines, lines
-    assert "writes: 2" in lines, lines
-    assert "volatile: 0" in lines, lines
+    lines = [line.rstrip() for line in console.results.decode(errors="replace").splitlines()]
+    for line in (
+        "state: running",
+        f"services: active {'inactive' if full else 'active'}",
+        "sysext: 100 /usr/bin/sh",
+        *([] if full else ["confext: site first"]),
+        "writes: 2",
+        "volatile: 0",
+    ):
+        assert lines.count(line) == times, lines
+
+
+# systemd stays the same and comes up again in the same root.
+TWICE = (
+    SCRIPT
+    + """
+[ -e /run/again ] && return
+touch /run/again
+systemctl soft-reboot
+sleep infinity
+"""
+)
+
+
+@pytest.mark.all_only
+@pytest.mark.skipif(os.geteuid() != 0, reason="mmdebstrap needs root")
+@pytest.mark.parametrize("etc", ["transient", "bind"])
+def test_by_an_initrd_with_systemd(
+    toolbox: Toolbox, root: SystemdRoot, tmp_path: Path, etc: str
+) -> None:
+    """What lies below /run goes with it into the root, and stays for a soft reboot of that."""
+    files: dict[str, bytes | str] = {
+        dracut.TOML: f'[etc]\nmount = "{etc}"\n[var]\nmount = "{etc}"\n',
+        dracut.CARRIED: root.carried(root.first, sysext_debug="debug", confext_site="site"),
+    }
+    kernel = toolbox.kernel("stable")
+    made = dracut.initrd(dracut.STABLE, kernel, files, add=("cfs",))
+    archive = script_disk(tmp_path / "script.tar", TWICE)
+    console = boot(
+        toolbox, kernel=kernel.vmlinuz, initrd=made.data, append=APPEND, memory=1024, limit=LIMIT,
+        disks=[Disk(root.disk, discard_writes=True), Disk(archive, read_only=True)],
+        log=tmp_path / "console.log",
+    )  # fmt: skip
+    assert "cfs-setup-root.service" in console.text
+    check_merged(console, times=2)
