@@ -134,6 +134,14 @@ static int forget_power(PyTypeObject *type, PyObject *dict)
 	return 0;
 }
 
+/* A distribution's libpython has the texts of all types. */
+static int forget_text(PyObject *dict)
+{
+	PyObject *text = PyDict_GetItemString(dict, "__doc__");
+
+	return text && text != Py_None ? PyDict_SetItemString(dict, "__doc__", Py_None) : 0;
+}
+
 static int prune_type(PyTypeObject *type, struct entries *entries)
 {
 #if PY_VERSION_HEX >= 0x030d0000
@@ -143,7 +151,7 @@ static int prune_type(PyTypeObject *type, struct entries *entries)
 #endif
 	PyObject *subclasses;
 	int failed = dict && (prune(dict, cfs_kept, false, entries) < 0 ||
-			      forget_power(type, dict) < 0);
+			      forget_power(type, dict) < 0 || forget_text(dict) < 0);
 
 	Py_XDECREF(dict);
 	PyType_Modified(type);
@@ -203,17 +211,27 @@ static int forget_making(void)
 	return PyErr_Occurred() ? -1 : 0;
 }
 
-int prune_names(void)
+static struct entries *entries;
+
+int prune_types(void)
 {
 	/* Not of the heap: it is what ships, and has no room for this with CPython 3.13. */
-	struct entries *entries = mmap(NULL, sizeof(*entries), PROT_READ | PROT_WRITE,
-				       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	int failed;
+	void *room = mmap(NULL, sizeof(*entries), PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (entries == MAP_FAILED) {
+	if (room == MAP_FAILED) {
 		PyErr_NoMemory();
 		return -1;
 	}
+	entries = room;
+	return prune_type(&PyBaseObject_Type, entries);
+}
+
+int prune_names(void)
+{
+	int failed;
+
+	/* Of the types again: modules have made some since. */
 	failed = forget_making() < 0 || prune_type(&PyBaseObject_Type, entries) < 0 ||
 		 prune_module("builtins", cfs_kept, entries) < 0 ||
 		 prune_module("sys", cfs_kept, entries) < 0 ||
@@ -230,5 +248,6 @@ int prune_names(void)
 				memset(entries->entry[index].start, 0, entries->entry[index].size);
 	}
 	(void)munmap(entries, sizeof(*entries));
+	entries = NULL;
 	return failed ? -1 : 0;
 }

@@ -248,6 +248,7 @@ static const char *import_all(void)
 		if (!imported)
 			return module->name;
 		Py_DECREF(imported);
+		PyGC_Collect(); /* of classes: the window has no room to spare */
 	}
 	return NULL;
 }
@@ -293,9 +294,11 @@ static int forget_modules(void)
 const char *snapshot_take(void)
 {
 	const uint64_t base = (uint64_t)(uintptr_t)__ehdr_start;
-	const char *failed = import_all();
+	const char *failed = prune_types() < 0 ? "names of types" : types_forget();
 	PyObject *posix, *handler;
 
+	if (!failed)
+		failed = import_all();
 	if (!failed)
 		failed = check_names();
 	if (failed)
@@ -317,7 +320,7 @@ const char *snapshot_take(void)
 	/* A process lives for a moment, or waits without making cycles. */
 	PyGC_Collect();
 	PyGC_Disable();
-	failed = types_forget();
+	failed = types_forget_contexts();
 	if (failed)
 		return failed;
 	if (subclasses_by_number() < 0)

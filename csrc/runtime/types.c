@@ -109,12 +109,17 @@ static void look(PyObject *object, void *found)
 
 const char *types_forget(void)
 {
+	for (size_t index = 0; index < sizeof(without_objects) / sizeof(*without_objects); index++)
+		if (forget(without_objects[index]) < 0)
+			return "types";
+	return NULL;
+}
+
+const char *types_forget_contexts(void)
+{
 	const char *found = NULL;
 
 	objects_each(look, &found);
-	for (size_t index = 0; !found && index < sizeof(without_objects) / sizeof(*without_objects);
-	     index++)
-		found = forget(without_objects[index]) < 0 ? "types" : NULL;
 	for (size_t index = 0; !found && index < sizeof(of_contexts) / sizeof(*of_contexts); index++)
 		found = forget(of_contexts[index]) < 0 ? "types" : NULL;
 	return found;
