@@ -131,6 +131,7 @@ BY_KIND = {
         "seal_faults",
         "add_faults",
         "gc_faults",
+        "cfs_uki_extensions",
         "gc_killed",
         "layers_faults",
         "scarce",

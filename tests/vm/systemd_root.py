@@ -24,8 +24,12 @@ from tests.demo.root import MASKED, build_root
 from . import bait, extension_disk
 from .disks import MIB
 from .extension_disk import add_extensions
+from .guest import Console, Disk, boot
+from .initrd import BOOT_MODULES, CONFIG, boot_initrd, configuration
 from .once import BUILD, STAMP, made_once
+from .product import cfs_init
 from .repository import REPOSITORY_FORMAT, add_image, make_repository
+from .rootdisk import CARRIED
 from .store import sealed_disk
 from .toolbox import Toolbox
 
@@ -123,6 +127,40 @@ def make_systemd_root(toolbox: Toolbox) -> SystemdRoot:
     sealed = made_once(place / "sealed", key, make)
     extensions = json.loads((sealed / "extensions.json").read_text())
     return SystemdRoot(first, second, extensions, (sealed / "disk").resolve())
+
+
+def boot_root(
+    toolbox: Toolbox, root: SystemdRoot, work: Path, role: str, script: str, *,
+    settings: Mapping[str, str], carried: bytes, append: str, limit: float,
+) -> Console:  # fmt: skip
+    """The root, by our program as /init with these settings and that carried file; `script` is run
+    once it is up."""
+    kernel = toolbox.kernel(role)
+    initrd = boot_initrd(
+        kernel, cfs_init(), modules=BOOT_MODULES,
+        files={CONFIG: configuration(**settings), CARRIED: carried},
+    )  # fmt: skip
+    archive = script_disk(work / "script.tar", script)
+    console = boot(
+        toolbox, kernel=kernel.vmlinuz, initrd=initrd, append=append, memory=1024, limit=limit,
+        disks=[Disk(root.disk, discard_writes=True), Disk(archive, read_only=True)],
+        log=work / "console.log",
+    )  # fmt: skip
+    assert not console.timed_out, console.tail
+    return console
+
+
+# For a script: what `systemd-nspawn --volatile=overlay` mounts. It says what was written in it.
+VOLATILE = """
+mkdir -p /run/volatile
+mount -t tmpfs volatile /run/volatile
+mkdir /run/volatile/upper /run/volatile/work /run/volatile/root
+mount -t overlay volatile /run/volatile/root \\
+    -o lowerdir=/,upperdir=/run/volatile/upper,workdir=/run/volatile/work
+chroot /run/volatile/root /bin/sh -c 'echo written >/var/volatile'
+echo "volatile: $? $(cat /run/volatile/upper/var/volatile)"
+umount /run/volatile/root
+"""
 
 
 def script_disk(path: Path, script: str, files: Mapping[str, Path] | None = None) -> Path:

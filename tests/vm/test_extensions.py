@@ -15,17 +15,13 @@ from .cases import Case, LazyResults, Results, run_cases
 from .extension_disk import ABSENT, FORGED, ExtensionDisk, make_extension_disk
 from .guest import Console, Disk, boot
 from .initrd import (
-    BOOT_MODULES,
-    CONFIG,
     FILE_SYSTEM_MODULES,
     GUEST_MODULES,
     HASH_MODULES,
-    boot_initrd,
-    configuration,
 )
 from .product import cfs_init, refusal
 from .rootdisk import CARRIED
-from .systemd_root import SystemdRoot, make_systemd_root, script_disk
+from .systemd_root import VOLATILE, SystemdRoot, boot_root, make_systemd_root, script_disk
 from .toolbox import Toolbox
 
 # What is mounted in a case is the case's: also what is refused must have left nothing.
@@ -254,15 +250,8 @@ echo "services: $(systemctl is-active systemd-sysext systemd-confext | tr '\\n' 
 echo "sysext: $(cat /usr/bin/debug | wc -l) $(ls /usr/bin/sh)"
 echo "confext: $(head -n 1 /etc/site) $(cat /etc/hostname)"
 echo "writes: $(touch /usr/bin/x /run/extensions/debug/x 2>&1 | grep -c Read-only)"
-mkdir -p /run/volatile
-mount -t tmpfs volatile /run/volatile
-mkdir /run/volatile/upper /run/volatile/work /run/volatile/root
-mount -t overlay volatile /run/volatile/root \\
-    -o lowerdir=/,upperdir=/run/volatile/upper,workdir=/run/volatile/work
-chroot /run/volatile/root /bin/sh -c 'echo written >/var/volatile'
-echo "volatile: $?"
-umount /run/volatile/root
 """
+MERGED = SCRIPT + VOLATILE
 MODES: dict[str, dict[str, str]] = {
     "in-memory": {},
     "overlay": {"etc": "overlay", "var": "overlay"},
@@ -287,22 +276,13 @@ def root(toolbox: Toolbox) -> SystemdRoot:
 def test_systemd_merges_them(
     toolbox: Toolbox, root: SystemdRoot, tmp_path: Path, role: str, mode: str
 ) -> None:
-    kernel = toolbox.kernel(role)
     settings = MODES[mode]
     # There is no place for a confext then, and that is refused: "etc-overlay" above.
     full = role == "stable" and settings.get("etc") == "overlay"
     named = {"sysext_debug": "debug"} | ({} if full else {"confext_site": "site"})
-    initrd = boot_initrd(
-        kernel, cfs_init(), modules=BOOT_MODULES,
-        files={
-            CONFIG: configuration(**settings), CARRIED: root.carried(root.first, **named),
-        },
-    )  # fmt: skip
-    archive = script_disk(tmp_path / "script.tar", SCRIPT)
-    console = boot(
-        toolbox, kernel=kernel.vmlinuz, initrd=initrd, append=APPEND, memory=1024, limit=LIMIT,
-        disks=[Disk(root.disk, discard_writes=True), Disk(archive, read_only=True)],
-        log=tmp_path / "console.log",
+    console = boot_root(
+        toolbox, root, tmp_path, role, MERGED, settings=settings,
+        carried=root.carried(root.first, **named), append=APPEND, limit=LIMIT,
     )  # fmt: skip
     check_merged(console, full)
 
@@ -317,14 +297,14 @@ def check_merged(console: Console, full: bool = False, times: int = 1) -> None:
         "sysext: 100 /usr/bin/sh",
         *([] if full else ["confext: site first"]),
         "writes: 2",
-        "volatile: 0",
+        "volatile: 0 written",
     ):
         assert lines.count(line) == times, lines
 
 
 # systemd stays the same and comes up again in the same root.
 TWICE = (
-    SCRIPT
+    MERGED
     + """
 [ -e /run/again ] && return
 touch /run/again

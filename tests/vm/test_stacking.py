@@ -11,11 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .guest import Disk, boot
-from .initrd import BOOT_MODULES, CONFIG, boot_initrd, configuration
-from .product import cfs_init
-from .rootdisk import CARRIED
-from .systemd_root import SystemdRoot, make_systemd_root, script_disk
+from .systemd_root import VOLATILE, SystemdRoot, boot_root, make_systemd_root
 from .toolbox import Toolbox
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mmdebstrap needs root")
@@ -41,18 +37,11 @@ systemd-confext unmerge
 systemd-sysext unmerge
 run() { systemd-run -q --wait --pipe -p ExtensionDirectories=/run/extensions/one "$@"; }
 echo "service: $(run cat /usr/extended)"
-mkdir -p /run/again /run/volatile
+mkdir -p /run/again
 # private: what is unmounted there would be unmounted everywhere else
 mount --bind --make-private / /run/again
 echo "root directory: $(run -p RootDirectory=/run/again cat /usr/extended)"
 umount -l /run/again
-mount -t tmpfs volatile /run/volatile
-mkdir /run/volatile/upper /run/volatile/work /run/volatile/root
-mount -t overlay volatile /run/volatile/root \\
-    -o lowerdir=/,upperdir=/run/volatile/upper,workdir=/run/volatile/work
-chroot /run/volatile/root /bin/sh -c 'echo written >/usr/volatile'
-echo "volatile: $? $(cat /run/volatile/upper/usr/volatile)"
-umount /run/volatile/root
 """
 MODES: dict[str, dict[str, str]] = {
     "in-memory": {},
@@ -78,19 +67,11 @@ def root(toolbox: Toolbox) -> SystemdRoot:
 def test_one_more_overlay(
     toolbox: Toolbox, root: SystemdRoot, tmp_path: Path, role: str, mode: str
 ) -> None:
-    kernel = toolbox.kernel(role)
     settings = MODES[mode]
-    initrd = boot_initrd(
-        kernel, cfs_init(), modules=BOOT_MODULES,
-        files={CONFIG: configuration(**settings), CARRIED: root.carried(root.first)},
+    console = boot_root(
+        toolbox, root, tmp_path, role, SCRIPT + VOLATILE, settings=settings,
+        carried=root.carried(root.first), append=APPEND, limit=LIMIT,
     )  # fmt: skip
-    archive = script_disk(tmp_path / "script.tar", SCRIPT)
-    console = boot(
-        toolbox, kernel=kernel.vmlinuz, initrd=initrd, append=APPEND, memory=1024, limit=LIMIT,
-        disks=[Disk(root.disk, discard_writes=True), Disk(archive, read_only=True)],
-        log=tmp_path / "console.log",
-    )  # fmt: skip
-    assert not console.timed_out, console.tail
     lines = console.results.decode(errors="replace").splitlines()
     # An older kernel takes no layers together with what the disk's upper layer must not do.
     full = role == "stable" and settings.get("etc") == "overlay"

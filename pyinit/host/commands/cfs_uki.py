@@ -129,7 +129,8 @@ def _dropped(uki: Uki, given: list[tuple[str, str]]) -> list[str]:
 
 
 _NO_CONFEXT = (
-    '[etc] mount is "overlay" in its initrd: kernels before 6.19 stack no extension above that'
+    '[etc] mount is "overlay" in its initrd: older kernels (seen: 6.12) stack no extension '
+    "above that; 7.3 does"
 )
 # systemd takes credentials from the ESP, beside the UKI, and from SMBIOS; none of them is signed.
 _NO_CREDENTIALS = "systemd.import_credentials=no"

@@ -2,9 +2,10 @@
 """Where a root is composed unseen: a private copy of the mount namespace.
 
 The finished tree is cloned out of it and attached by one move_mount: until then nobody sees
-anything, and a process that fails or is killed leaves no mount behind. disk() may make the file
-system writable. So a caller of disk() calls attach() inside of the `with` too: a failure there
-makes the file system read-only again. Only a killed process leaves it writable.
+anything, and a process that fails or is killed leaves no mount behind, but one that is killed
+between extensions and their root. disk() may make the file system writable. So a caller of disk()
+calls attach() inside of the `with` too: a failure there makes the file system read-only again.
+Only a killed process leaves it writable.
 """
 
 import _cfs
