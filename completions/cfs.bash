@@ -45,7 +45,8 @@ _cfs_options() { # COMMAND VERB: the options there
 	"cfs-store image")
 		echo "-h --help -q --quiet --object-store --create --hash --verity --name -o " \
 			"--output --print-digest --digest-only --exclude --bootable --selinux " \
-			"--platform --owner --clamp-mtime --check-with --min-version --max-version"
+			"--platform --owner --clamp-mtime --check-with --erofs-version --min-version " \
+			"--max-version"
 		;;
 	"cfs-store dump") echo "-h --help -q --quiet" ;;
 	"cfs-init-config ") echo "-h --help --version" ;;
@@ -145,6 +146,7 @@ _cfs_values() {
 	"cfs-store image --platform") echo "NONE" ;;
 	"cfs-store image --owner") echo "root" ;;
 	"cfs-store image --check-with") echo "NONE" ;;
+	"cfs-store image --erofs-version") echo "0 1 2" ;;
 	"cfs-store image --min-version") echo "0 1" ;;
 	"cfs-store image --max-version") echo "0 1" ;;
 	"cfs-store image ") echo "FILE" ;;

@@ -141,6 +141,7 @@ BY_KIND = {
         "cfsctl",
         "layers_peers",
         "image_peers",
+        "formats",
     )
 }
 

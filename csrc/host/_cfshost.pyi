@@ -132,7 +132,8 @@ def scan(
 
 def make_image(text: bytes, least: int, most: int) -> bytes:
     """The image of a composefs-dump(5), in the lowest of these versions that fits: byte for byte
-    what mkcomposefs 1.0.8 makes. ValueError: no such versions. Unfit."""
+    what mkcomposefs 1.0.8 makes of 0 and 1, and composefs-rs of 2, which is for itself. ValueError:
+    no such versions. Unfit."""
 
 class Adjustment:
     """What the files of a directory, or of layers, are changed to: as composefs-rs has a tree that
@@ -167,16 +168,16 @@ def store_tree(
     directory: int,
     target: int,
     threads: int,
-    least: int,
-    most: int,
+    formats: Sequence[tuple[int, int]],
     how: Adjustment,
     named: bool,
     prefix: str,
     limit: int,
     progress: Callable[[int, int], object],
     take: Callable[[list[Stored]], object],
-) -> bytes:
-    """The same, and each content that is not in the image is copied, as by copy().
+) -> list[bytes]:
+    """The same in each of these formats, (least, most); and each content that is not in the image
+    is copied, as by copy().
 
     `take(copies)`, from this thread, when there are `limit` of them, and in the end before the
     image is made. Of each: path below the directory; a descriptor, the caller's to close; the name,
@@ -207,15 +208,14 @@ def store_layers(
     layers: Sequence[Part],
     target: int,
     threads: int,
-    least: int,
-    most: int,
+    formats: Sequence[tuple[int, int]],
     how: Adjustment,
     named: bool,
     prefix: str,
     limit: int,
     progress: Callable[[int, int], object],
     take: Callable[[list[Stored]], object],
-) -> bytes:
+) -> list[bytes]:
     """The same, and copies, as of store_tree(): of all contents, whatever becomes of the files."""
 
 def verity_digest(data: bytes, algorithm: int) -> bytes:

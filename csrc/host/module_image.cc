@@ -29,20 +29,27 @@ namespace py = pybind11;
 namespace
 {
 
-/* An image of the tree that `make` gives; the tree goes before the bytes are Python's. */
-template <typename Make> py::bytes image_of(const Make &make, unsigned least, unsigned most)
+cfs::Versions known(unsigned least, unsigned most)
+{
+	cfs::Versions versions = { least, most };
+
+	if (!versions.known())
+		throw std::invalid_argument("no such version");
+	return versions;
+}
+
+/* The tree goes before the bytes are Python's, unless it is to be kept. */
+py::bytes written(cfs::Tree &from, bool keep, cfs::Versions versions)
 {
 	std::optional<cfs::Tree> tree;
 	std::optional<cfs::Writer> writer;
 	py::bytes made;
 
-	if (least > most || most > cfs::VERSION_LIMIT)
-		throw std::invalid_argument("no such version");
 	{
 		py::gil_scoped_release free;
 
-		tree.emplace(make());
-		writer.emplace(*tree, least, most);
+		tree.emplace(keep ? from.copy() : std::move(from));
+		writer.emplace(*tree, versions);
 	}
 	/* Nobody has it yet, so it can be written to. */
 	made = py::reinterpret_steal<py::bytes>(
@@ -58,6 +65,38 @@ template <typename Make> py::bytes image_of(const Make &make, unsigned least, un
 		tree.reset();
 	}
 	return made;
+}
+
+template <typename Make> cfs::Tree tree_of(const Make &make)
+{
+	py::gil_scoped_release free;
+
+	return make();
+}
+
+/* An image of the tree that `make` gives. */
+template <typename Make> py::bytes image_of(const Make &make, unsigned least, unsigned most)
+{
+	cfs::Versions versions = known(least, most);
+	cfs::Tree tree = tree_of(make);
+
+	return written(tree, false, versions);
+}
+
+using Formats = std::vector<std::pair<unsigned, unsigned>>; /* the least and the most of each */
+
+/* The same in several formats. */
+template <typename Make> py::list images_of(const Make &make, const Formats &formats)
+{
+	std::vector<cfs::Versions> wanted;
+	py::list all;
+
+	for (auto [least, most] : formats)
+		wanted.push_back(known(least, most));
+	cfs::Tree tree = tree_of(make);
+	for (cfs::Versions versions : wanted)
+		all.append(written(tree, all.size() + 1 < wanted.size(), versions));
+	return all;
 }
 
 py::bytes make_image(const py::bytes &text, unsigned least, unsigned most)
@@ -123,16 +162,16 @@ class Taker {
 	std::optional<cfs::Target> target_;
 };
 
-py::bytes store_tree(int directory, int target, unsigned threads, unsigned least, unsigned most,
-		     const cfs::Adjustment &how, bool with_names, const std::string &prefix,
-		     size_t limit, const py::function &progress, const py::function &take)
+py::list store_tree(int directory, int target, unsigned threads, const Formats &formats,
+		    const cfs::Adjustment &how, bool with_names, const std::string &prefix,
+		    size_t limit, const py::function &progress, const py::function &take)
 {
 	cfs::Progress told = progress_of(progress);
 	Taker taker(target, with_names, prefix, limit, take);
 
-	return image_of(
+	return images_of(
 		[&] { return cfs::scan_tree(directory, threads, how, told, taker.target()); },
-		least, most);
+		formats);
 }
 
 /* (descriptor, what has been read of it, offset or none, size, raw digest or nothing) of each. */
@@ -159,21 +198,21 @@ py::bytes image_of_layers(const std::vector<Part> &layers, unsigned threads, uns
 		least, most);
 }
 
-py::bytes store_layers(const std::vector<Part> &layers, int target, unsigned threads,
-		       unsigned least, unsigned most, const cfs::Adjustment &how, bool with_names,
-		       const std::string &prefix, size_t limit, const py::function &progress,
-		       const py::function &take)
+py::list store_layers(const std::vector<Part> &layers, int target, unsigned threads,
+		      const Formats &formats, const cfs::Adjustment &how, bool with_names,
+		      const std::string &prefix, size_t limit, const py::function &progress,
+		      const py::function &take)
 {
 	cfs::Progress told = progress_of(progress);
 	Taker taker(target, with_names, prefix, limit, take);
 	std::vector<cfs::Blob> blobs = blobs_of(layers);
 
-	return image_of(
+	return images_of(
 		[&] {
 			return cfs::unpack_layers(blobs, threads, how, told, taker.target(),
 						  cfs::LAYERS_MEMORY);
 		},
-		least, most);
+		formats);
 }
 
 /* (path, offset, size, whether it is a regular file) of each member of an archive. */
@@ -286,7 +325,7 @@ void add_images(py::module_ &module)
 	module.def("image_of_tree", &image_of_tree, py::arg("directory"), py::arg("threads"),
 		   py::arg("least"), py::arg("most"), py::arg("how"), py::arg("progress"));
 	module.def("store_tree", &store_tree, py::arg("directory"), py::arg("target"),
-		   py::arg("threads"), py::arg("least"), py::arg("most"), py::arg("how"),
+		   py::arg("threads"), py::arg("formats"), py::arg("how"),
 		   py::arg("named"), py::arg("prefix"), py::arg("limit"), py::arg("progress"),
 		   py::arg("take"));
 	module.def("members", &members, py::arg("archive"));
@@ -294,7 +333,7 @@ void add_images(py::module_ &module)
 		   py::arg("least"), py::arg("most"), py::arg("how"), py::arg("progress"),
 		   py::arg("memory") = uint64_t{ cfs::LAYERS_MEMORY });
 	module.def("store_layers", &store_layers, py::arg("layers"), py::arg("target"),
-		   py::arg("threads"), py::arg("least"), py::arg("most"), py::arg("how"),
+		   py::arg("threads"), py::arg("formats"), py::arg("how"),
 		   py::arg("named"), py::arg("prefix"), py::arg("limit"), py::arg("progress"),
 		   py::arg("take"));
 }

@@ -165,4 +165,28 @@ Node *Tree::add(Node *parent, std::string_view name, Node &&node)
 	return added;
 }
 
+Tree Tree::copy()
+{
+	Tree made;
+	uint32_t number = 0;
+	auto at = [&made](const Node *node) { return node ? &made.nodes[node->slot] : nullptr; };
+
+	for (Node &node : nodes) {
+		node.slot = number++;
+		static_cast<Facts &>(made.nodes.emplace_back()) = node;
+	}
+	for (const Node &node : nodes) {
+		Node &one = *at(&node);
+
+		one.parent = at(node.parent);
+		if (!node.names)
+			continue;
+		one.names = std::make_unique<Names>();
+		for (const auto &[name, child] : *node.names)
+			one.names->emplace_hint(one.names->end(), name,
+						Name{ at(child.node), child.again });
+	}
+	return made;
+}
+
 } // namespace cfs

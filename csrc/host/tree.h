@@ -89,8 +89,8 @@ struct Name {
 /* In the order of images: by bytes. */
 using Names = std::map<std::string_view, Name>;
 
-struct Node {
-	std::unique_ptr<Names> names; /* of a directory, else none */
+/* What a node has without what is in it. */
+struct Facts {
 	std::vector<Property> xattrs; /* each name once */
 	std::string_view target;      /* of a link, or where in the store the content is */
 	std::string_view content;     /* in the image */
@@ -113,6 +113,10 @@ struct Node {
 	uint32_t tail = 0;
 	uint32_t blocks = 0;
 	uint32_t xattr_size = 0;
+};
+
+struct Node : Facts {
+	std::unique_ptr<Names> names; /* of a directory, else none */
 
 	bool is(uint16_t type) const; /* S_IFDIR, ... */
 	bool is_whiteout() const;
@@ -137,6 +141,9 @@ struct Tree {
 	/* Null: the directory has the name. The root has no parent. */
 	Node *add(Node *parent, std::string_view name, uint16_t mode);
 	Node *add(Node *parent, std::string_view name, Node &&node);
+
+	/* Before a writer has it. Its text lies where this one's does. */
+	Tree copy();
 };
 
 } // namespace cfs

@@ -2,6 +2,7 @@
 /*
  * What stands where: the composefs header, the superblock, the inodes breadth first with what fits
  * behind them, the xattrs that several of them have, then whole blocks of directories and contents.
+ * In the first format of composefs-rs (`rust_`) the inodes stand depth first.
  */
 #include "writer.h"
 
@@ -13,6 +14,7 @@
 #include <bit>
 #include <cstring>
 #include <functional>
+#include <tuple>
 #include <utility>
 
 namespace cfs
@@ -29,6 +31,7 @@ constexpr uint32_t COMPATIBLE_MTIME = 2;
 constexpr uint32_t COMPATIBLE_FILTER = 4;
 constexpr uint32_t NOT_SHARED = UINT32_MAX;
 constexpr unsigned SHARED_LIMIT = 128; /* of an inode */
+constexpr unsigned RUST_SHARED_LIMIT = 255; /* what the inode's count holds */
 constexpr uint32_t FILTER_SEED = 0x25bbe08f;
 constexpr unsigned CHUNK_BITS_LIMIT = 31;
 constexpr uint64_t CHUNK_ADDRESS = 4;
@@ -137,12 +140,24 @@ uint8_t type_of(const Node &node)
 	}
 }
 
+void sort_by_name(std::vector<Property> &xattrs)
+{
+	std::sort(xattrs.begin(), xattrs.end(),
+		  [](const Property &a, const Property &b) { return a.name() < b.name(); });
+}
+
 /* Of a file in the store: the logarithm of the size that its chunks have. */
 unsigned chunk_bits(uint64_t size)
 {
 	auto bits = static_cast<unsigned>(std::bit_width(size - 1));
 
 	return std::clamp(bits, BLOCK_BITS, BLOCK_BITS + CHUNK_BITS_LIMIT);
+}
+
+void add_dots(Node &directory)
+{
+	directory.names->insert_or_assign(".", Name{ &directory, true });
+	directory.names->insert_or_assign("..", Name{ directory.parent, true });
 }
 
 /* In whole blocks, and behind the inode where it is half a block at most. */
@@ -164,26 +179,6 @@ void lay_out_names(Node &node)
 		used = 0;
 	}
 	node.tail = static_cast<uint32_t>(used);
-}
-
-void lay_out_content(Node &node)
-{
-	if (node.is(S_IFDIR)) {
-		lay_out_names(node);
-	} else if (node.is(S_IFLNK)) {
-		node.tail = static_cast<uint32_t>(node.target.size());
-	} else if (node.in_store()) {
-		unsigned bits = chunk_bits(node.size);
-
-		node.tail = static_cast<uint32_t>(((node.size - 1) >> bits) + 1) * CHUNK_ADDRESS;
-	} else if (node.is(S_IFREG)) {
-		node.blocks = static_cast<uint32_t>(node.size / BLOCK);
-		node.tail = static_cast<uint32_t>(node.size % BLOCK);
-		if (node.tail > BLOCK / 2) {
-			node.blocks++;
-			node.tail = 0;
-		}
-	}
 }
 
 /* Some entries of a directory, as many as a block has or as stand behind the inode. */
@@ -232,25 +227,40 @@ void put_names(const Node &node, char *tail, char *block)
 
 } // namespace
 
-Writer::Writer(Tree &tree, unsigned least, unsigned most) : tree_(tree), version_(least)
+bool Versions::known() const
+{
+	return least == RUST_VERSION ? most == RUST_VERSION :
+				       least <= most && most <= VERSION_LIMIT;
+}
+
+Writer::Writer(Tree &tree, Versions versions)
+	: tree_(tree), version_(versions.least), rust_(version_ == RUST_VERSION)
 {
 	for (const Node &node : tree.nodes) {
 		if (node.is_whiteout())
-			version_ = std::max(least, most);
+			version_ = versions.most;
 	}
 	for (Node &node : tree.nodes)
 		escape(node);
-	add_whiteouts();
-	order();
+	if (rust_) {
+		order_deep();
+	} else {
+		add_whiteouts();
+		order();
+	}
 	share();
 	lay_out();
 }
 
-/* overlayfs is to give the file the xattrs that it has, and to find those that it needs. */
+/* overlayfs is to give the file the xattrs that it has, and to find those that it needs: where
+ * the order of composefs-rs is kept, before the others. */
 void Writer::escape(Node &node)
 {
 	Arena &arena = tree_.arena;
+	size_t own = node.xattrs.size();
 
+	if (rust_)
+		sort_by_name(node.xattrs);
 	for (Property &xattr : node.xattrs) {
 		if (xattr.name().starts_with(OURS))
 			xattr = { arena.join({ ESCAPED, xattr.name().substr(OURS.size()) }),
@@ -262,7 +272,10 @@ void Writer::escape(Node &node)
 			node.xattrs.emplace_back("trusted.overlay.redirect",
 						 arena.join({ "/", node.target }));
 	}
-	if (node.is_whiteout()) {
+	if (rust_)
+		std::rotate(node.xattrs.begin(),
+			    node.xattrs.begin() + static_cast<ptrdiff_t>(own), node.xattrs.end());
+	if (node.is_whiteout() && !rust_) {
 		node.mode = static_cast<uint16_t>(S_IFREG | (node.mode & ~S_IFMT));
 		node.size = 0;
 		node.set("trusted.overlay.overlay.whiteout", {});
@@ -319,8 +332,7 @@ void Writer::order()
 	for (size_t i = 0; i < nodes_.size(); i++) {
 		Node &node = *nodes_[i];
 
-		std::sort(node.xattrs.begin(), node.xattrs.end(),
-			  [](const Property &a, const Property &b) { return a.name() < b.name(); });
+		sort_by_name(node.xattrs);
 		if (node.find(PREFIXES[2]) || node.find(PREFIXES[3]))
 			has_acl_ = true;
 		if (std::pair(node.mtime, node.mtime_nsec) < std::pair(mtime_, mtime_nsec_)) {
@@ -337,12 +349,66 @@ void Writer::order()
 			if (child.node->is(S_IFDIR))
 				node.nlink++;
 		}
-		node.names->insert_or_assign(".", Name{ &node, true });
-		node.names->insert_or_assign("..", Name{ node.parent, true });
+		add_dots(node);
 	}
 }
 
-/* Xattrs that are there several times stand once, in the order of names and values backwards. */
+/* Depth first. A node stands where its first name is, and has as many links as names. */
+void Writer::order_deep()
+{
+	struct Open {
+		Node *node;
+		Names::const_iterator next;
+	};
+	std::vector<Open> way;
+	auto enter = [&](Node *node) {
+		nodes_.push_back(node);
+		if (node->names) {
+			node->nlink = 2;
+			way.push_back({ node, node->names->cbegin() });
+		}
+	};
+
+	for (Node &node : tree_.nodes)
+		node.nlink = 0;
+	nodes_.reserve(tree_.nodes.size());
+	enter(&tree_.nodes.front());
+	while (!way.empty()) {
+		auto &[directory, next] = way.back();
+
+		if (next == directory->names->cend()) {
+			add_dots(*directory);
+			way.pop_back();
+			continue;
+		}
+		Node *node = next++->second.node;
+
+		if (node->names)
+			directory->nlink++;
+		else if (node->nlink++)
+			continue;
+		enter(node);
+	}
+}
+
+/* Of two that are shared. */
+bool Writer::stands_before(const Property &a, const Property &b) const
+{
+	if (rust_) {
+		Key one = key_of(a.name()), other = key_of(b.name());
+
+		return std::tuple(one.kind, one.rest, a.value()) <
+		       std::tuple(other.kind, other.rest, b.value());
+	}
+	if (a.name() != b.name())
+		return a.name() > b.name();
+	if (a.value().size() != b.value().size())
+		return a.value().size() > b.value().size();
+	return a.value() > b.value();
+}
+
+/* Xattrs that are there several times stand once, in the order of names and values backwards; by
+ * composefs-rs forwards, and kind by kind. */
 void Writer::share()
 {
 	struct Entry {
@@ -378,14 +444,8 @@ void Writer::share()
 		else
 			all[i].xattr->shared = NOT_SHARED;
 	}
-	std::sort(groups.begin(), groups.end(), [&all](const auto &a, const auto &b) {
-		const Property &left = *all[a.first].xattr, &right = *all[b.first].xattr;
-
-		if (left.name() != right.name())
-			return left.name() > right.name();
-		if (left.value().size() != right.value().size())
-			return left.value().size() > right.value().size();
-		return left.value() > right.value();
+	std::sort(groups.begin(), groups.end(), [&](const auto &a, const auto &b) {
+		return stands_before(*all[a.first].xattr, *all[b.first].xattr);
 	});
 	for (auto [first, last] : groups) {
 		shared_.push_back(all[first].xattr);
@@ -399,18 +459,54 @@ void Writer::share()
 		unsigned count = 0;
 
 		for (Property &xattr : node->xattrs) {
-			if (xattr.shared != NOT_SHARED && ++count > SHARED_LIMIT)
+			if (xattr.shared != NOT_SHARED &&
+			    ++count > (rust_ ? RUST_SHARED_LIMIT : SHARED_LIMIT))
 				xattr.shared = NOT_SHARED;
 		}
 	}
 }
 
+void Writer::lay_out_content(Node &node) const
+{
+	if (node.is(S_IFDIR)) {
+		lay_out_names(node);
+	} else if (node.is(S_IFLNK)) {
+		node.tail = static_cast<uint32_t>(node.target.size());
+	} else if (node.in_store() && rust_) {
+		/* One chunk, whatever its size; without a digest not even that. */
+		node.tail = node.digest ? CHUNK_ADDRESS : 0;
+	} else if (node.in_store()) {
+		unsigned bits = chunk_bits(node.size);
+
+		node.tail = static_cast<uint32_t>(((node.size - 1) >> bits) + 1) * CHUNK_ADDRESS;
+	} else if (node.is(S_IFREG)) {
+		node.blocks = static_cast<uint32_t>(node.size / BLOCK);
+		node.tail = static_cast<uint32_t>(node.size % BLOCK);
+		if (node.tail > BLOCK / 2) {
+			node.blocks++;
+			node.tail = 0;
+		}
+	}
+}
+
 /* `head`: of the inode with its xattrs. What stands behind it is in one block, of a link with the
- * inode itself. Where that cannot be, it gets a block of its own. */
+ * inode itself. Where that cannot be, it gets a block of its own. By composefs-rs all are moved as
+ * far as the end of the block is, and that is all. */
 void Writer::lay_out_tail(Node &node, uint64_t &pos, uint64_t head) const
 {
 	uint64_t left, padding;
 
+	if (rust_) {
+		uint64_t last = pos + head - 1;
+
+		if (node.in_store() || !node.tail)
+			return;
+		if (last / BLOCK != (last + 1 + node.tail) / BLOCK)
+			pos = round_up(pos + BLOCK - last % BLOCK, SLOT);
+		if ((pos + head) % BLOCK + node.tail > BLOCK)
+			throw Unfit("a link that is too long for the format of composefs-rs", 0);
+		return;
+	}
 	if (node.is(S_IFLNK)) {
 		uint64_t whole = head + node.tail;
 
@@ -443,7 +539,7 @@ void Writer::lay_out()
 		uint64_t head, own = 0, shared = 0;
 
 		lay_out_content(*node);
-		node->compact = node->mtime == mtime_ && node->mtime_nsec == mtime_nsec_ &&
+		node->compact = !rust_ && node->mtime == mtime_ && node->mtime_nsec == mtime_nsec_ &&
 				node->nlink <= UINT16_MAX && node->uid <= UINT16_MAX &&
 				node->gid <= UINT16_MAX &&
 				(node->is(S_IFDIR) || node->size <= UINT32_MAX);
@@ -465,6 +561,7 @@ void Writer::lay_out()
 			throw Unfit("an image of more than 1 GiB", 0);
 	}
 	inodes_end_ = round_up(pos, SLOT);
+	shared_block_ = rust_ ? 0 : inodes_end_ / BLOCK;
 	data_start_ = round_up(inodes_end_ + shared_size_, BLOCK);
 	size_ = data_start_ + blocks * BLOCK;
 }
@@ -500,7 +597,7 @@ void Writer::write_head(char *out) const
 	put(super + 24, mtime_);
 	put(super + 32, mtime_nsec_);
 	put(super + 36, static_cast<uint32_t>(size_ / BLOCK));
-	put(super + 44, static_cast<uint32_t>(inodes_end_ / BLOCK));
+	put(super + 44, static_cast<uint32_t>(shared_block_));
 }
 
 /* `data`: the next free block. Returns the one behind what the inode takes. */
@@ -522,7 +619,10 @@ uint64_t Writer::write_inode(const Node &node, uint32_t number, uint64_t data, c
 		place = node.rdev;
 	/* mkcomposefs writes it over the lower half of the place. */
 	if (layout == Layout::chunks)
-		place = (place & 0xffff0000) | (chunk_bits(node.size) - BLOCK_BITS);
+		place = (place & 0xffff0000) |
+			(rust_ ? CHUNK_BITS_LIMIT : chunk_bits(node.size) - BLOCK_BITS);
+	if (rust_)
+		number = node.slot;
 
 	out = put(out, format);
 	out = put(out, static_cast<uint16_t>(
@@ -547,7 +647,7 @@ uint64_t Writer::write_inode(const Node &node, uint32_t number, uint64_t data, c
 		out = put(out, node.uid);
 		out = put(out, node.gid);
 		out = put(out, node.mtime);
-		out = put(out, node.mtime_nsec);
+		out = put(out, rust_ ? uint32_t{ 0 } : node.mtime_nsec);
 		put(out, node.nlink);
 		out = start + EXTENDED_SIZE;
 	}
@@ -590,7 +690,7 @@ char *Writer::write_xattrs(const Node &node, char *out) const
 	put(out + 4, shared);
 	out += XATTR_HEADER;
 	for (const Property &xattr : node.xattrs) {
-		uint64_t place = inodes_end_ % BLOCK + xattr.shared;
+		uint64_t place = inodes_end_ - shared_block_ * BLOCK + xattr.shared;
 
 		if (xattr.shared != NOT_SHARED)
 			out = put(out, static_cast<uint32_t>(place / XATTR_ENTRY));

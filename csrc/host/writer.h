@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /*
- * Images, written: of the same tree the same bytes as by mkcomposefs 1.0.8, so that their digests
- * are the same.
+ * Images, written: of the same tree the same bytes as by mkcomposefs 1.0.8, or by composefs-rs in
+ * its first format, so that their digests are the same.
  */
 #ifndef CFS_HOST_WRITER_H
 #define CFS_HOST_WRITER_H
@@ -16,13 +16,25 @@
 namespace cfs
 {
 
-constexpr unsigned VERSION_LIMIT = 1; /* of the format that composefs numbers */
+constexpr unsigned VERSION_LIMIT = 1; /* of the format that mkcomposefs numbers */
+/* What composefs-rs made before it had that format, and numbers as one more. What kernels read is
+ * the same. It has other places for all of it, and names of whiteouts hide what they name. */
+constexpr unsigned RUST_VERSION = 2;
+
+/* The version of an image is the lowest one that fits. */
+struct Versions {
+	unsigned least;
+	unsigned most;
+
+	/* From 0 to VERSION_LIMIT, or RUST_VERSION alone. */
+	bool known() const;
+};
 
 class Writer {
     public:
-	/* Changes the tree into what overlayfs is to find. The version is the lowest one that fits.
-	 * Unfit: the image would be larger than 1 GiB. */
-	Writer(Tree &tree, unsigned least, unsigned most);
+	/* Changes the tree into what overlayfs is to find. Unfit: the image would be larger than
+	 * 1 GiB, or the format has no place for something. */
+	Writer(Tree &tree, Versions versions);
 
 	uint64_t size() const
 	{
@@ -35,8 +47,11 @@ class Writer {
 	void escape(Node &node);
 	void add_whiteouts();
 	void order();
+	void order_deep();
 	void share();
+	bool stands_before(const Property &a, const Property &b) const;
 	void lay_out();
+	void lay_out_content(Node &node) const;
 	void lay_out_tail(Node &node, uint64_t &pos, uint64_t head) const;
 	void write_head(char *out) const;
 	uint64_t write_inode(const Node &node, uint32_t number, uint64_t data, char *image) const;
@@ -44,10 +59,12 @@ class Writer {
 
 	Tree &tree_;
 	unsigned version_;
+	bool rust_;
 	std::vector<Node *> nodes_; /* as they stand in the image */
 	std::vector<const Property *> shared_;
 	uint64_t shared_size_ = 0;
 	uint64_t inodes_end_ = 0;
+	uint64_t shared_block_ = 0; /* from which on shared xattrs are counted */
 	uint64_t data_start_ = 0;
 	uint64_t size_ = 0;
 	int64_t mtime_ = 0;

@@ -55,7 +55,8 @@ cfs::Layer layer_of(std::string_view text, size_t piece, cfs::Budget &budget)
 	return layer;
 }
 
-std::string image_of(std::string_view text, size_t piece, const cfs::Adjustment &how)
+std::string image_of(std::string_view text, size_t piece, const cfs::Adjustment &how,
+		     cfs::Versions versions)
 {
 	std::vector<cfs::Layer> layers;
 	cfs::Budget budget(MEMORY);
@@ -69,7 +70,7 @@ std::string image_of(std::string_view text, size_t piece, const cfs::Adjustment 
 		text.remove_prefix(end + NEXT.size());
 	}
 	cfs::Tree tree = cfs::merge_layers(layers, how, budget);
-	cfs::Writer writer(tree, 0, cfs::VERSION_LIMIT);
+	cfs::Writer writer(tree, versions);
 	std::string out(writer.size(), 'x');
 
 	writer.write(out.data());
@@ -77,12 +78,13 @@ std::string image_of(std::string_view text, size_t piece, const cfs::Adjustment 
 }
 
 /* What is said of it, or the rule that is broken. */
-std::string made(std::string_view text, size_t piece, const cfs::Adjustment &how)
+std::string made(std::string_view text, size_t piece, const cfs::Adjustment &how,
+		 cfs::Versions versions = { 0, cfs::VERSION_LIMIT })
 {
 	std::string said;
 
 	try {
-		std::string image = image_of(text, piece, how);
+		std::string image = image_of(text, piece, how, versions);
 
 		try {
 			cfs::dump(cfs::Image(image), [&](std::string_view some) { said += some; });
@@ -141,6 +143,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	other.excluded = { "/d/*" };
 	PROMISE(made(text, 4096, plain) == made(text, 100, plain));
 	(void)made(text, 513, other);
+	(void)made(text, 4096, plain, { cfs::RUST_VERSION, cfs::RUST_VERSION });
 	PROMISE(listed(text, true) == listed(text, false));
 	return 0;
 }

@@ -67,18 +67,21 @@ def _into_store(options: argparse.Namespace) -> int:
 
 
 def _added(options: argparse.Namespace, job: _Job) -> int:
+    from pyinit.host.store import metadata
     from pyinit.host.store.create import created
     from pyinit.host.store.layout import ALGORITHM_NAMES
 
-    # Before anything is made of the store.
-    made = job.made(lambda _, __: None) if job.is_text else None
+    if job.is_text:  # before anything is made of the store
+        job.made(lambda _, __: None)
     if not options.create:
-        return _filled(options, job, made)
-    with created(options.object_store, ALGORITHM_NAMES.get(options.hash), options.verity):
-        return _filled(options, job, made)
+        return _filled(options, job)
+    algorithm, number = ALGORITHM_NAMES.get(options.hash), options.erofs_version
+    image_format = metadata.FORMAT if number is None else number
+    with created(options.object_store, algorithm, options.verity, image_format):
+        return _filled(options, job)
 
 
-def _filled(options: argparse.Namespace, job: _Job, made: bytes | None) -> int:
+def _filled(options: argparse.Namespace, job: _Job) -> int:
     from pathlib import Path
 
     from pyinit.host.store import add, labels, lock, make_image
@@ -89,19 +92,21 @@ def _filled(options: argparse.Namespace, job: _Job, made: bytes | None) -> int:
     store = Store(options.object_store)
     # Without --hash it is the store's.
     job.algorithm = store.choose_algorithm(options.hash)
+    job.choose_formats(store.formats())
     job.check_peer()
     sweep(store, lock.place(store))
     with lock.shared(store, tell), rates(NAME, "adding", quiet=options.quiet) as progress:
         adder = TreeAdder(store, options.verity, progress, algorithm=job.algorithm)
         try:
-            if made is None:
-                made = job.added(adder)
+            made, *others = job.added(adder)
             job.compare(made)
             parsed = make_image.read(made, job.name)
             if job.is_text:
                 add.check_images([parsed], store, allow_missing=False, tell=tell)
             _warn(parsed, lambda _, name: labels.read(store.objects / name))
             digest = adder.add_image(made, Path(job.name), options.name)
+            for other in others:  # without a name of their own the next collector would have them
+                adder.add_image(other, Path(job.name))
         finally:
             adder.finish()
     if options.output is not None:
@@ -122,9 +127,9 @@ class _Job:
         self._sources = [str(source) for source in options.sources]
         self.algorithm = ALGORITHM_NAMES[options.hash or "sha256"]
         self._peer: Path | None = options.check_with
-        self.check_peer()
         self._parts: Sequence[Part] | None = None
         self._input = self._container = None
+        self._text: bytes | None = None
         self._is_tree = self._is_layers = False
         for source in self._sources:
             self._container = oci.parse(source)
@@ -143,8 +148,8 @@ class _Job:
                 _refuse_layout(self.name)
             self._is_layers = not self._is_tree and layers.is_tar(self.name)
         self._changes = _changes(options, is_text=self.is_text)
-        versions = (options.min_version, options.max_version)
-        self._versions = make_image.versions(*versions, self._changes)
+        self._formats, self._chosen = _formats(options, self._changes)
+        self.check_peer()
 
     @property
     def name(self) -> str:
@@ -179,25 +184,46 @@ class _Job:
         """The image."""
         from pyinit.host.store import layers, make_image
 
+        if self.is_text:
+            return self._of_text(self._formats[0])
         if self._is_layers:
             made = layers.make(
-                self._layers(), self._versions, progress, self._changes, algorithm=self.algorithm
+                self._layers(), self._formats[0], progress, self._changes, algorithm=self.algorithm
             )
             return self._judged(made)
-        if self._input is not None:
-            text = self._input.text(make_image.TEXT_LIMIT + 1)
-            return make_image.of_text(text, self.name, self._versions)
         return make_image.make(
-            self.name, *self._versions, progress, self._changes, algorithm=self.algorithm
+            self.name, *self._formats[0], progress, self._changes, algorithm=self.algorithm
         )
 
+    def _of_text(self, versions: tuple[int, int]) -> bytes:
+        from pyinit.host.store import make_image
+
+        if self._text is None and self._input is not None:
+            self._text = self._input.text(make_image.TEXT_LIMIT + 1)
+        elif self._text is None:
+            self._text = make_image.read_text(self.name)
+        return make_image.of_text(self._text, self.name, versions)
+
+    def choose_formats(self, numbers: Sequence[int]) -> None:
+        """Those of a store, where the options say nothing else."""
+        from pyinit.host.store import make_image
+
+        if not self._chosen:
+            self._formats = make_image.in_formats(numbers, self._changes)
+
     def check_peer(self) -> None:
-        """UsageError: the other program does not know the algorithm."""
+        """UsageError: the other program does not know the algorithm, or the format."""
+        from pyinit.host.store import make_image
         from pyinit.host.store.layout import ALGORITHM_NAMES
 
-        if self._peer is not None and self.algorithm != ALGORITHM_NAMES["sha256"]:
+        if self._peer is None:
+            return
+        if self.algorithm != ALGORITHM_NAMES["sha256"]:
             found = "digests of sha512, and mkcomposefs has sha256 alone"
             raise UsageError("usage", "--check-with", found, "a store of sha256, or none")
+        if self._formats[0] == make_image.RUST:
+            found = "format 2, and mkcomposefs has 0 and 1 alone"
+            raise UsageError("usage", "--check-with", found, "another format, or none")
 
     def compare(self, made: bytes) -> None:
         """With what another program makes, where one is given."""
@@ -205,7 +231,7 @@ class _Job:
 
         if self._peer is not None:
             whole = self._is_tree and self._changes == changes.AS_IT_IS
-            check_with.compare(str(self._peer), made, self.name, self._versions, whole=whole)
+            check_with.compare(str(self._peer), made, self.name, self._formats[0], whole=whole)
 
     def _judged(self, made: bytes) -> bytes:
         """One tar file may be an archive of an image, which was meant. Layers of a container, and
@@ -224,14 +250,31 @@ class _Job:
             raise FileNotFoundError
         return labels.read(Path(self.name + path))
 
-    def added(self, adder: TreeAdder) -> bytes:
-        """The image, whose contents have been added then."""
+    def added(self, adder: TreeAdder) -> list[bytes]:
+        """The image in each format, whose contents have been added then."""
         from pyinit.host.store import layers, make_image
 
+        if self.is_text:
+            return [self._of_text(versions) for versions in self._formats]
         if self._is_layers:
-            made = layers.add(adder, self._layers(), self._versions, self._changes)
-            return self._judged(made)
-        return make_image.add(adder, self.name, *self._versions, self._changes)
+            made = layers.add(adder, self._layers(), self._formats, self._changes)
+            self._judged(made[0])
+            return made
+        return make_image.add(adder, self.name, self._formats, self._changes)
+
+
+def _formats(options: argparse.Namespace, changes: Changes) -> tuple[list[tuple[int, int]], bool]:
+    """Those that the options say, and do they?"""
+    from pyinit.host.store import make_image
+
+    limits = (options.min_version, options.max_version)
+    number = options.erofs_version
+    if number is None:
+        return [make_image.versions(*limits, changes)], limits != (None, None)
+    if limits != (None, None):
+        found = "--min-version or --max-version too"
+        raise UsageError("usage", "--erofs-version", found, "one of them")
+    return [make_image.RUST if number == make_image.RUST[0] else (number, number)], True
 
 
 def _refuse_layout(directory: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import _cfs
 import _cfshost
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +38,11 @@ class TreeAdder(Adder):
     algorithm: int = _cfs.SHA256
 
     def add_tree(
-        self, fd: int, source: Path, versions: tuple[int, int], how: _cfshost.Adjustment
-    ) -> bytes:
-        """Adds the contents of a directory, as its image needs them, and makes that image, which is
-        not added. Each file is read once. Of one that changes meanwhile nothing is left; other
-        objects may be there then, and nothing that needs them.
+        self, fd: int, source: Path, formats: Sequence[tuple[int, int]], how: _cfshost.Adjustment
+    ) -> list[bytes]:
+        """Adds the contents of a directory, as its image needs them, and makes that image in each
+        format, which is not added. Each file is read once. Of one that changes meanwhile nothing is
+        left; other objects may be there then, and nothing that needs them.
 
         _cfshost.Unreadable, Unfit. Refused: the store is in the directory.
         """
@@ -51,17 +51,20 @@ class TreeAdder(Adder):
             raise Refused("source", str(source), found, "a store elsewhere")
         with self._receiver(source) as to:
             return _cfshost.store_tree(
-                fd, to.directory, cores(), *versions, how, not has_procfs(), to.prefix, to.limit,
+                fd, to.directory, cores(), formats, how, not has_procfs(), to.prefix, to.limit,
                 self.progress, to.take,
             )  # fmt: skip
 
     def add_layers(
-        self, layers: list[_cfshost.Part], versions: tuple[int, int], how: _cfshost.Adjustment
-    ) -> bytes:
+        self,
+        layers: list[_cfshost.Part],
+        formats: Sequence[tuple[int, int]],
+        how: _cfshost.Adjustment,
+    ) -> list[bytes]:
         """The same of tar files, the lowest layer first. _cfshost.BadLayer, OtherDigest."""
         with self._receiver(Path(), len(layers)) as to:
             return _cfshost.store_layers(
-                layers, to.directory, cores(), *versions, how, not has_procfs(), to.prefix,
+                layers, to.directory, cores(), formats, how, not has_procfs(), to.prefix,
                 to.limit, self.progress, to.take,
             )  # fmt: skip
 

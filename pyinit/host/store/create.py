@@ -22,17 +22,20 @@ _REST_OF_SHA256 = 62
 
 
 @contextmanager
-def created(path: Path, algorithm: int | None, verity: str) -> Iterator[None]:
+def created(
+    path: Path, algorithm: int | None, verity: str, image_format: int = metadata.FORMAT
+) -> Iterator[None]:
     """Makes one, or only the `meta.json` where a repository lacks it. `algorithm`: None takes that
     of the objects that are there, else SHA-256. `verity`: of `meta.json`, as for objects. If it is
-    new, and what is done with it fails before anything came in, it goes again.
+    new, and what is done with it fails before anything came in, it goes again. `image_format`: in
+    which its images are to be made.
 
     Refused, UsageError: what is there is something else; nothing has been made then.
     """
     made: list[Path] = []
     try:
         try:
-            _create(path, algorithm, verity, made)
+            _create(path, algorithm, verity, image_format, made)
         except OSError as error:
             raise system_failure(error, step="store") from None
         yield
@@ -41,7 +44,9 @@ def created(path: Path, algorithm: int | None, verity: str) -> Iterator[None]:
         raise
 
 
-def _create(path: Path, algorithm: int | None, verity: str, made: list[Path]) -> None:
+def _create(
+    path: Path, algorithm: int | None, verity: str, image_format: int, made: list[Path]
+) -> None:
     found = _names_in(path) if path.exists() else set()
     if found is None:
         return
@@ -56,7 +61,8 @@ def _create(path: Path, algorithm: int | None, verity: str, made: list[Path]) ->
     # Objects of two algorithms are in no repository of composefs-rs.
     if found <= {one}:
         # It says that every object has fs-verity: not of those that were there before.
-        _write(path, one, "off" if found else verity, made)
+        text = metadata.text(one, image_format)
+        _write(path, text, one, "off" if found else verity, made)
     sync_directory(path.parent)
 
 
@@ -76,12 +82,12 @@ def _take_back(path: Path, made: list[Path]) -> None:
             os.close(fd)
 
 
-def _write(path: Path, algorithm: int, verity: str, made: list[Path]) -> None:
+def _write(path: Path, text: bytes, algorithm: int, verity: str, made: list[Path]) -> None:
     file = path / metadata.FILE
     with suppress(FileExistsError):  # another one was quicker
         create_file(
             file,
-            metadata.text(algorithm),
+            text,
             0o644,
             lambda fd: _seal(fd, algorithm, verity, path),
         )

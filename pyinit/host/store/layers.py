@@ -83,13 +83,13 @@ def make(
 def add(
     adder: TreeAdder,
     layers: Parts,
-    versions: tuple[int, int],
+    formats: Sequence[tuple[int, int]],
     changes: Changes = AS_IT_IS,
-) -> bytes:
-    """The same, and all contents have been added to a store then: those too that a layer above
-    replaces. As for make(), and what TreeAdder.add_layers() has."""
+) -> list[bytes]:
+    """The same in each of the formats, and all contents have been added to a store then: those too
+    that a layer above replaces. As for make(), and what TreeAdder.add_layers() has."""
     with layers as parts, _told(parts):
-        return adder.add_layers(_raw(parts), versions, changes.adjustment(adder.algorithm))
+        return adder.add_layers(_raw(parts), formats, changes.adjustment(adder.algorithm))
 
 
 def _raw(parts: Sequence[Part]) -> list[_cfshost.Part]:

@@ -61,6 +61,17 @@ class Store:
             file = str(self.path / metadata.FILE)
             raise Refused("store", file, found, "none that is unknown, to write here")
 
+    def formats(self) -> tuple[int, ...]:
+        """Of the images that are made here, the first of them that which gets a name. Refused: one
+        of them is not known here."""
+        if self.metadata is None:
+            return (metadata.FORMAT,)
+        unknown = [one for one in self.metadata.formats if one not in metadata.FORMATS]
+        if unknown:
+            found = f"erofs_formats {', '.join(map(str, unknown))}"
+            raise Refused("store", str(self.path / metadata.FILE), found, "0, 1 or 2")
+        return self.metadata.formats
+
     def choose_algorithm(self, name: str | None) -> int:
         """What `--hash` asked for (default: what the store says, else sha256)."""
         if name is None:

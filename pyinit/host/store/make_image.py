@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""An image out of a directory or a composefs-dump(5): byte for byte as mkcomposefs 1.0.8 makes it.
+"""An image out of a directory or a composefs-dump(5): byte for byte as mkcomposefs 1.0.8 makes it,
+or composefs-rs in its own first format.
 
 The writer is `_cfshost` (csrc/host/writer.h). What it made is read by our reader before it is given
 away.
@@ -10,7 +11,7 @@ from __future__ import annotations
 import _cfs
 import _cfshost
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from pyinit.initrd.root.digest import Digest
 TEXT_LIMIT = 1 << 31
 VERSIONS = (0, 1)
 """Of the format, as composefs numbers it: 1 came with other marks of whiteouts."""
+RUST = (2, 2)
+"""The other format, of composefs-rs."""
 
 _EXPECTED = "a text as of composefs-dump(5)"
 
@@ -51,12 +54,11 @@ def make(
     made of it.
     """
     chosen = versions(least, most, changes)
-    with _told(source):
-        if not is_tree(source):
-            return of_text(_read(source), source, chosen)
-        with _opened(source) as fd:
-            adjustment = changes.adjustment(algorithm)
-            return _cfshost.image_of_tree(fd, cores(), *chosen, adjustment, progress)
+    if not is_tree(source):
+        return of_text(read_text(source), source, chosen)
+    with _told(source), _opened(source) as fd:
+        adjustment = changes.adjustment(algorithm)
+        return _cfshost.image_of_tree(fd, cores(), *chosen, adjustment, progress)
 
 
 def of_text(text: bytes, source: str, chosen: tuple[int, int]) -> bytes:
@@ -70,15 +72,13 @@ def of_text(text: bytes, source: str, chosen: tuple[int, int]) -> bytes:
 def add(
     adder: TreeAdder,
     source: str,
-    least: int | None = None,
-    most: int | None = None,
+    formats: Sequence[tuple[int, int]] = (VERSIONS,),
     changes: Changes = AS_IT_IS,
-) -> bytes:
-    """The image of the directory `source`, whose contents have been added to a store then. As for
-    make(), and what TreeAdder.add_tree() has."""
+) -> list[bytes]:
+    """The images of the directory `source` in these formats, whose contents have been added to a
+    store then. As for make(), and what TreeAdder.add_tree() has."""
     with _told(source), _opened(source) as fd:
-        chosen = versions(least, most, changes)
-        return adder.add_tree(fd, Path(source), chosen, changes.adjustment(adder.algorithm))
+        return adder.add_tree(fd, Path(source), formats, changes.adjustment(adder.algorithm))
 
 
 def is_tree(source: str) -> bool:
@@ -92,6 +92,13 @@ def versions(least: int | None, most: int | None, changes: Changes = AS_IT_IS) -
         # composefs-rs says 1 of all its images in this format.
         return (VERSIONS[-1], VERSIONS[-1]) if changes.bootable else VERSIONS
     return least or 0, max(least or 0, most or 0)
+
+
+def in_formats(numbers: Sequence[int], changes: Changes) -> list[tuple[int, int]]:
+    """The same of formats as a repository's `meta.json` numbers them. What 1 stands for there is
+    that of mkcomposefs."""
+    known = {0: (0, 0), 1: versions(None, None, changes), 2: RUST}
+    return [known[number] for number in numbers]
 
 
 @contextmanager
@@ -125,8 +132,9 @@ def _told(source: str) -> Iterator[None]:
         raise Refused("source", source, f"line {line}: {rule}", _EXPECTED) from None
 
 
-def _read(source: str) -> bytes:
-    with open(source, "rb") as file:
+def read_text(source: str) -> bytes:
+    """A text from a file, for of_text(). SystemFailure."""
+    with _told(source), open(source, "rb") as file:
         return file.read(TEXT_LIMIT + 1)
 
 

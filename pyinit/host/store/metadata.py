@@ -21,20 +21,26 @@ from pyinit.initrd.root.digest import ALGORITHMS
 FILE = "meta.json"
 _SIZE_LIMIT = 1 << 16
 _VERSION = 1
-# Images in the format of mkcomposefs, version 1.
-_FORMAT = 1
-_WRITABLE = ("v1_erofs",)
+FORMATS = (0, 1, 2)
+"""Of images, as composefs-rs numbers them: those of mkcomposefs, and its own first one."""
+FORMAT = 1
+"""That of a new repository."""
+_LEGACY = 2  # of repositories that name none
+_FORMAT_FLAG = "v1_erofs"  # by which those said 1 that had no other word for it
+_WRITABLE = (_FORMAT_FLAG,)
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _IDENTIFIERS = {f"fsverity-{name}-12": number for number, name in ALGORITHMS.items()}
 
 
 class Metadata(NamedTuple):
     """What it says. `foreign`: features for which one must not write here. `sealed`: the file has
-    fs-verity, with which every object has to have it."""
+    fs-verity, with which every object has to have it. `formats`: in which images are made, the
+    first of them that which gets a name; perhaps some that are not known here."""
 
     algorithm: int
     foreign: tuple[str, ...] = ()
     sealed: bool = False
+    formats: tuple[int, ...] = (FORMAT,)
 
 
 def read(repository: Path) -> Metadata | None:
@@ -66,6 +72,7 @@ def _parse(data: bytes, sealed: bool, file: Path) -> Metadata:
         features = meta.get("features", {})
         lists = [_names(features, key) for key in ("incompatible", "read-only-compatible")]
         _names(features, "compatible")
+        formats = _formats(meta.get("erofs_formats", {"default": _LEGACY}), lists[1])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Refused("store", str(file), f"unreadable ({error})") from None
     incompatible, foreign = lists
@@ -76,7 +83,7 @@ def _parse(data: bytes, sealed: bool, file: Path) -> Metadata:
     if number is None:
         raise Refused("store", str(file), f"algorithm {algorithm}", "sha256 or sha512, 4096 bytes")
     unknown = tuple(name for name in foreign if name not in _WRITABLE)
-    return Metadata(number, unknown, sealed)
+    return Metadata(number, unknown, sealed, formats)
 
 
 def _names(features: Any, key: str) -> list[str]:
@@ -86,8 +93,19 @@ def _names(features: Any, key: str) -> list[str]:
     return names
 
 
-def text(algorithm: int) -> bytes:
-    """That of a new repository, as `cfsctl init` writes it."""
+def _formats(found: Any, features: list[str]) -> tuple[int, ...]:
+    """The default, then the others in order. What stands for a repository of long ago is no other
+    word than that it names none, and then the feature says which."""
+    default, extra = found["default"], found.get("extra", [])
+    if not isinstance(extra, list) or not all(type(one) is int for one in (default, *extra)):
+        raise ValueError("erofs_formats has something else than numbers")
+    if default == _LEGACY and not extra and _FORMAT_FLAG in features:
+        return (FORMAT,)
+    return (default, *sorted(set(extra) - {default}))
+
+
+def text(algorithm: int, image_format: int = FORMAT) -> bytes:
+    """That of a new repository, as `cfsctl init --erofs-version` writes it."""
     import json
 
     meta = {
@@ -95,9 +113,9 @@ def text(algorithm: int) -> bytes:
         "algorithm": f"fsverity-{ALGORITHMS[algorithm]}-12",
         "features": {
             "compatible": [],
-            "read-only-compatible": list(_WRITABLE),
+            "read-only-compatible": [_FORMAT_FLAG] if image_format == FORMAT else [],
             "incompatible": [],
         },
-        "erofs_formats": {"default": _FORMAT},
+        "erofs_formats": {"default": image_format},
     }
     return json.dumps(meta, indent=2).encode() + b"\n"

@@ -57,7 +57,8 @@ def added(
 ) -> bytes:
     adder = add_tree.TreeAdder(Store(store), "off", progress)
     try:
-        return make_image.add(adder, str(tree))
+        [made] = make_image.add(adder, str(tree))
+        return made
     finally:
         adder.finish()
 
@@ -209,7 +210,7 @@ def test_what_is_there_is_measured_not_trusted(
 def test_a_bug_of_the_writer_is_seen(
     tree: Path, store: Path, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_cfshost, "store_tree", lambda *_: bytes(8192))
+    monkeypatch.setattr(_cfshost, "store_tree", lambda *_: [bytes(8192)])
     assert run(store, tree) == 4
     assert left(store) == []
 

@@ -218,7 +218,8 @@ def test_into_a_store(root: list[str], tmp_path: Path, kernel: Kernel, capfd: Ca
 def added(store: Path, paths: list[str], progress: Any = lambda _, __: None) -> bytes:
     adder = add_tree.TreeAdder(Store(store), "off", progress)
     try:
-        return reader.add(adder, reader.files(paths), (0, 1))
+        [made] = reader.add(adder, reader.files(paths), [(0, 1)])
+        return made
     finally:
         adder.finish()
 

@@ -145,10 +145,12 @@ def _large() -> bytes:
     return b"\n".join([ROOT, *(b"/%d" % number + line for number in range(262144))])
 
 
+LONG_LINK = "a link that is too long for the format of composefs-rs"
 RULES: dict[str, Callable[[], bytes]] = {
     **{rule: partial(bytes, data) for rule, data in dump_seeds.BROKEN.items()},
     "directories that are too deep in each other": lambda: _deep(2048),
     "an image of more than 1 GiB": _large,
+    LONG_LINK: lambda: ROOT + b"\n/a 0 120777 1 0 0 0 0.0 " + b"p" * 4065 + b" - -",
 }
 
 
@@ -156,6 +158,7 @@ RULES: dict[str, Callable[[], bytes]] = {
 ELSEWHERE = {
     "no file": 0,
     "an image of more than 1 GiB": 0,
+    LONG_LINK: 0,
     "a file before the root": 1,
     "a hard link that leads to itself": 2,
 }
@@ -165,7 +168,7 @@ ELSEWHERE = {
 def test_a_broken_rule(rule: str) -> None:
     data = RULES[rule]()
     with pytest.raises(_cfshost.Unfit) as caught:
-        _cfshost.make_image(data, 0, 1)
+        _cfshost.make_image(data, *(make_image.RUST if rule == LONG_LINK else (0, 1)))
     assert caught.value.args[0] == rule
     assert caught.value.args[1] == ELSEWHERE.get(rule, data.count(b"\n") + 1)
 
@@ -186,6 +189,8 @@ def test_what_is_just_allowed() -> None:
         ROOT + b"\n/a 5000 100644 1 0 0 0 0.0 - " + b"c" * 5000 + b" -",
     ):
         make_image.check(_cfshost.make_image(data, 0, 1))
+    link = ROOT + b"\n/a 0 120777 1 0 0 0 0.0 " + b"p" * 4064 + b" - -"
+    make_image.check(_cfshost.make_image(link, *make_image.RUST))
     with pytest.raises(_cfshost.Unfit):
         _cfshost.make_image(ROOT + b" user.a=" + b"x" * (32767 - 12 - 7 - 5), 0, 1)
 
