@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""The file is the same one in images of mkcomposefs and of mkfs.erofs."""
+"""The file is the same one in images of mkcomposefs, of composefs-rs and of mkfs.erofs."""
 
+import _cfshost
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -39,6 +40,14 @@ def test_images_of_mkcomposefs(core: Core, tmp_path_factory: Any, tree: Tree) ->
     (path / "dump").write_text("\n".join(_text(tree)) + "\n")
     Toolbox().run("mkcomposefs", "--from-file", path / "dump", path / "image")
     assert find(core, (path / "image").read_bytes()) == by_the_rule(tree)
+
+
+@settings(max_examples=100, deadline=None)
+@given(trees)
+def test_images_in_the_first_format_of_composefs_rs(core: Core, tree: Tree) -> None:
+    """By our writer, which tests/host/store/test_formats.py compares with theirs."""
+    made = _cfshost.make_image(("\n".join(_text(tree)) + "\n").encode(), 2, 2)
+    assert find(core, made) == by_the_rule(tree)
 
 
 @pytest.mark.parametrize("block", [512, 1024, 2048, 4096])
