@@ -119,7 +119,7 @@ setup(
             language="c++",
             sources=_found("csrc/host/*.cc"),
             depends=_found("csrc/host/*.h"),
-            libraries=["crypto", "z", "zstd"],
+            libraries=["crypto", "isal", "zstd"],
             extra_compile_args=[
                 # Without what debuggers want of templates, which is ten times the code: a package
                 # asks for that, and puts it into a package of its own.

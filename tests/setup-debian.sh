@@ -13,6 +13,7 @@ packages="
 	gpg
 	gpg-agent
 	libc6-dev
+	libisal-dev
 	libpython3-dev
 	libssl-dev
 	libzstd-dev
@@ -26,7 +27,6 @@ packages="
 	python3-pybind11
 	python3-pyelftools
 	python3-setuptools
-	zlib1g-dev
 	zstd
 "
 [ "${1-}" = demo ] || packages="$packages

@@ -139,6 +139,7 @@ BY_KIND = {
         "make_image_peers",
         "make_image_roots",
         "cfsctl",
+        "layers_gzip",
         "layers_peers",
         "image_peers",
         "formats",

@@ -3,7 +3,7 @@
 
 #include "tar.h"
 
-#include <zlib.h>
+#include <isa-l/igzip_lib.h>
 #include <zstd.h>
 
 #include <new>
@@ -17,7 +17,6 @@ namespace
 constexpr size_t PIECE = size_t{ 1 } << 18;
 constexpr std::string_view GZIP = "\x1f\x8b";
 constexpr std::string_view ZSTD = "\x28\xb5\x2f\xfd";
-constexpr int BOTH = 15 + 16;	   /* zlib: the largest window, of gzip alone */
 constexpr int WINDOW_LOG_MAX = 27; /* what zstd takes by itself */
 constexpr char BROKEN[] = "what is compressed in it is broken";
 
@@ -40,45 +39,56 @@ class Gzip : public Decoder {
     public:
 	Gzip()
 	{
-		if (inflateInit2(&stream_, BOTH) != Z_OK)
-			throw std::bad_alloc();
+		isal_inflate_init(&stream_);
+		stream_.crc_flag = ISAL_GZIP_NO_HDR_VER;
+		isal_gzip_header_init(&header_);
 	}
-	~Gzip() override
-	{
-		inflateEnd(&stream_);
-	}
-	Gzip(const Gzip &) = delete;
-	Gzip &operator=(const Gzip &) = delete;
 
 	size_t decode(std::string_view &in, char *out, size_t room) override
 	{
-		int state;
-
 		/* There may be several, one behind the other. */
-		if (end_ && inflateReset(&stream_) != Z_OK)
+		if (at_end()) {
+			isal_inflate_reset(&stream_);
+			isal_gzip_header_init(&header_);
+			in_body_ = false;
+		}
+		/* ISA-L does not write there. */
+		stream_.next_in = reinterpret_cast<uint8_t *>(const_cast<char *>(in.data()));
+		stream_.avail_in = static_cast<uint32_t>(in.size());
+		stream_.next_out = reinterpret_cast<uint8_t *>(out);
+		stream_.avail_out = static_cast<uint32_t>(room);
+		if (!in_body_)
+			in_body_ = read_header();
+		if (in_body_ && isal_inflate(&stream_) < 0)
 			throw BrokenTar(BROKEN);
-		/* zlib does not write there. */
-		stream_.next_in = reinterpret_cast<Bytef *>(const_cast<char *>(in.data()));
-		stream_.avail_in = static_cast<uInt>(in.size());
-		stream_.next_out = reinterpret_cast<Bytef *>(out);
-		stream_.avail_out = static_cast<uInt>(room);
-		state = inflate(&stream_, Z_NO_FLUSH);
-		if (state == Z_MEM_ERROR)
-			throw std::bad_alloc();
-		if (state != Z_OK && state != Z_STREAM_END && state != Z_BUF_ERROR)
-			throw BrokenTar(BROKEN);
-		end_ = state == Z_STREAM_END;
 		in.remove_prefix(in.size() - stream_.avail_in);
 		return room - stream_.avail_out;
 	}
 	bool at_end() const override
 	{
-		return end_;
+		return stream_.block_state == ISAL_BLOCK_FINISH;
 	}
 
     private:
-	z_stream stream_ = {};
-	bool end_ = false;
+	/* False: it goes on in what comes next. isal_inflate() would forget what it has of one that
+	 * does. */
+	bool read_header()
+	{
+		int result = isal_read_gzip_header(&stream_, &header_);
+
+		if (result == ISAL_END_INPUT)
+			return false;
+		if (result != ISAL_DECOMP_OK || header_.flags & RESERVED)
+			throw BrokenTar(BROKEN);
+		return true;
+	}
+
+	/* RFC 1952: they "must be zero", and who finds them has to say so. */
+	static constexpr uint32_t RESERVED = 0xe0;
+
+	struct inflate_state stream_ = {};
+	struct isal_gzip_header header_ = {};
+	bool in_body_ = false;
 };
 
 class Zstd : public Decoder {

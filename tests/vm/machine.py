@@ -23,7 +23,7 @@ SUITE = suites.STABLE
 PACKAGES = (
     # to build and to check our package
     *("build-essential", "debhelper", "dh-python", "libpython3-dev", "pybuild-plugin-pyproject"),
-    *("libssl-dev", "libzstd-dev", "pybind11-dev", "python3-pybind11", "zlib1g-dev"),
+    *("libisal-dev", "libssl-dev", "libzstd-dev", "pybind11-dev", "python3-pybind11"),
     *("python3-dev", "python3-pyelftools", "python3-setuptools", "lintian", "mandoc", "rpm"),
     *("bash-completion", "zsh", "shellcheck", "python3-tqdm"),
     # to use it
