@@ -38,8 +38,8 @@ cfs::Versions known(unsigned least, unsigned most)
 	return versions;
 }
 
-/* The tree goes before the bytes are Python's, unless it is to be kept. */
-py::bytes written(cfs::Tree &from, bool keep, cfs::Versions versions)
+/* The tree goes before the bytes are Python's. */
+py::bytes written(cfs::Tree &&from, cfs::Versions versions)
 {
 	std::optional<cfs::Tree> tree;
 	std::optional<cfs::Writer> writer;
@@ -48,7 +48,7 @@ py::bytes written(cfs::Tree &from, bool keep, cfs::Versions versions)
 	{
 		py::gil_scoped_release free;
 
-		tree.emplace(keep ? from.copy() : std::move(from));
+		tree.emplace(std::move(from));
 		writer.emplace(*tree, versions);
 	}
 	/* Nobody has it yet, so it can be written to. */
@@ -78,9 +78,8 @@ template <typename Make> cfs::Tree tree_of(const Make &make)
 template <typename Make> py::bytes image_of(const Make &make, unsigned least, unsigned most)
 {
 	cfs::Versions versions = known(least, most);
-	cfs::Tree tree = tree_of(make);
 
-	return written(tree, false, versions);
+	return written(tree_of(make), versions);
 }
 
 using Formats = std::vector<std::pair<unsigned, unsigned>>; /* the least and the most of each */
@@ -94,8 +93,10 @@ template <typename Make> py::list images_of(const Make &make, const Formats &for
 	for (auto [least, most] : formats)
 		wanted.push_back(known(least, most));
 	cfs::Tree tree = tree_of(make);
-	for (cfs::Versions versions : wanted)
-		all.append(written(tree, all.size() + 1 < wanted.size(), versions));
+	for (size_t at = 0; at + 1 < wanted.size(); at++)
+		all.append(written(tree_of([&] { return tree.copy(); }), wanted[at]));
+	if (!wanted.empty())
+		all.append(written(std::move(tree), wanted.back()));
 	return all;
 }
 
