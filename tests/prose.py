@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """Lines of prose that are too long to be read: `make lint` prints them.
 
-A table's row cannot be broken, nor can a link. Commands and what they print are no prose.
+A table's row cannot be broken, nor can a link. A message that a command prints is one line on the
+console; on a page its rest is indented below it.
 """
 
 import re
@@ -23,13 +24,8 @@ def pages(root: Path = ROOT) -> list[Path]:
 
 def too_long(text: str) -> Iterator[tuple[int, int]]:
     """(number of the line, its columns)"""
-    fenced = False
     for number, line in enumerate(text.splitlines(), 1):
-        if line.lstrip().startswith("```"):
-            fenced = not fenced
-        elif fenced or line.startswith(("|", "    ", "\t")) or _LINK.search(line):
-            continue
-        elif len(line) > COLUMNS:
+        if len(line) > COLUMNS and not line.startswith("|") and not _LINK.search(line):
             yield number, len(line)
 
 

@@ -132,8 +132,8 @@ def scan(
 
 def make_image(text: bytes, least: int, most: int) -> bytes:
     """The image of a composefs-dump(5), in the lowest of these versions that fits: byte for byte
-    what mkcomposefs 1.0.8 makes of 0 and 1, and composefs-rs of 2, which is for itself. ValueError:
-    no such versions. Unfit."""
+    what mkcomposefs 1.0.8 makes for 0 and 1, and composefs-rs for 2. The two of (2, 2) go with no
+    other. ValueError: no such versions. Unfit."""
 
 class Adjustment:
     """What the files of a directory, or of layers, are changed to: as composefs-rs has a tree that

@@ -70,8 +70,8 @@ class Gzip : public Decoder {
 	}
 
     private:
-	/* False: it goes on in what comes next. isal_inflate() would forget what it has of one that
-	 * does. */
+	/* False: the header goes on in the next piece. isal_inflate() by itself would forget the part
+	 * that it has read. */
 	bool read_header()
 	{
 		int result = isal_read_gzip_header(&stream_, &header_);
@@ -83,7 +83,7 @@ class Gzip : public Decoder {
 		return true;
 	}
 
-	/* RFC 1952: they "must be zero", and who finds them has to say so. */
+	/* RFC 1952: these flags must be zero, and a reader refuses others. ISA-L does not. */
 	static constexpr uint32_t RESERVED = 0xe0;
 
 	struct inflate_state stream_ = {};

@@ -93,17 +93,7 @@ Node copy_of(const Node &node)
 {
 	Node copy;
 
-	copy.xattrs = node.xattrs;
-	copy.target = node.target;
-	copy.content = node.content;
-	copy.digest = node.digest;
-	copy.size = node.size;
-	copy.mtime = node.mtime;
-	copy.mtime_nsec = node.mtime_nsec;
-	copy.uid = node.uid;
-	copy.gid = node.gid;
-	copy.rdev = node.rdev;
-	copy.mode = node.mode;
+	static_cast<Facts &>(copy) = node;
 	return copy;
 }
 

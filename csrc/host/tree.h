@@ -20,12 +20,12 @@ namespace cfs
 /* What no image can be made of: the broken rule, and in which line of the source; 0: in none. */
 class Unfit : public std::exception {
     public:
-	Unfit(const char *rule, uint64_t line) noexcept : rule_(rule), line_(line)
+	Unfit(std::string rule, uint64_t line) : rule_(std::move(rule)), line_(line)
 	{
 	}
 	const char *what() const noexcept override
 	{
-		return rule_;
+		return rule_.c_str();
 	}
 	uint64_t line() const noexcept
 	{
@@ -33,7 +33,7 @@ class Unfit : public std::exception {
 	}
 
     private:
-	const char *rule_;
+	std::string rule_;
 	uint64_t line_;
 };
 
@@ -89,7 +89,7 @@ struct Name {
 /* In the order of images: by bytes. */
 using Names = std::map<std::string_view, Name>;
 
-/* What a node has without what is in it. */
+/* A node without the names that are in it: all that can be copied. */
 struct Facts {
 	std::vector<Property> xattrs; /* each name once */
 	std::string_view target;      /* of a link, or where in the store the content is */
@@ -142,7 +142,8 @@ struct Tree {
 	Node *add(Node *parent, std::string_view name, uint16_t mode);
 	Node *add(Node *parent, std::string_view name, Node &&node);
 
-	/* Before a writer has it. Its text lies where this one's does. */
+	/* Not of a tree that a writer has changed. The copy's text lies in this tree, which has to
+	 * outlive it. */
 	Tree copy();
 };
 

@@ -2,7 +2,7 @@
 /*
  * What stands where: the composefs header, the superblock, the inodes breadth first with what fits
  * behind them, the xattrs that several of them have, then whole blocks of directories and contents.
- * In the first format of composefs-rs (`rust_`) the inodes stand depth first.
+ * In the format of composefs-rs (`rust_`, RUST_VERSION) the inodes stand depth first.
  */
 #include "writer.h"
 
@@ -140,6 +140,22 @@ uint8_t type_of(const Node &node)
 	}
 }
 
+/* For messages. It looks at all names on the way. */
+std::string path_of(const Node &whose)
+{
+	std::string path;
+
+	for (const Node *node = &whose; node->parent != node; node = node->parent) {
+		for (const auto &[name, child] : *node->parent->names) {
+			if (child.node == node) {
+				path = std::string("/").append(name) + path;
+				break;
+			}
+		}
+	}
+	return path;
+}
+
 void sort_by_name(std::vector<Property> &xattrs)
 {
 	std::sort(xattrs.begin(), xattrs.end(),
@@ -252,8 +268,8 @@ Writer::Writer(Tree &tree, Versions versions)
 	lay_out();
 }
 
-/* overlayfs is to give the file the xattrs that it has, and to find those that it needs: where
- * the order of composefs-rs is kept, before the others. */
+/* overlayfs is to give the file the xattrs that it has, and to find those that it needs. In the
+ * format of composefs-rs the latter stand first. */
 void Writer::escape(Node &node)
 {
 	Arena &arena = tree_.arena;
@@ -490,8 +506,8 @@ void Writer::lay_out_content(Node &node) const
 }
 
 /* `head`: of the inode with its xattrs. What stands behind it is in one block, of a link with the
- * inode itself. Where that cannot be, it gets a block of its own. By composefs-rs all are moved as
- * far as the end of the block is, and that is all. */
+ * inode itself. Where that cannot be, it gets a block of its own. In the format of composefs-rs the
+ * inode is moved once, by its distance to the block's end, and nothing else is tried. */
 void Writer::lay_out_tail(Node &node, uint64_t &pos, uint64_t head) const
 {
 	uint64_t left, padding;
@@ -504,7 +520,7 @@ void Writer::lay_out_tail(Node &node, uint64_t &pos, uint64_t head) const
 		if (last / BLOCK != (last + 1 + node.tail) / BLOCK)
 			pos = round_up(pos + BLOCK - last % BLOCK, SLOT);
 		if ((pos + head) % BLOCK + node.tail > BLOCK)
-			throw Unfit("a link that is too long for the format of composefs-rs", 0);
+			throw Unfit(path_of(node) + ": a link that is too long for format 2", 0);
 		return;
 	}
 	if (node.is(S_IFLNK)) {

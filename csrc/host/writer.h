@@ -17,8 +17,8 @@ namespace cfs
 {
 
 constexpr unsigned VERSION_LIMIT = 1; /* of the format that mkcomposefs numbers */
-/* What composefs-rs made before it had that format, and numbers as one more. What kernels read is
- * the same. It has other places for all of it, and names of whiteouts hide what they name. */
+/* The format that composefs-rs had before that one, and numbers as 2. Kernels read both. Inodes and
+ * xattrs stand in another order here, and whiteouts stay whiteouts. */
 constexpr unsigned RUST_VERSION = 2;
 
 /* The version of an image is the lowest one that fits. */

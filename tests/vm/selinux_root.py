@@ -96,7 +96,8 @@ def make_selinux_root(toolbox: Toolbox) -> SelinuxRoot:
             toolbox, directory / "tree", SEAL, size=rounded(size * 5 // 4 + 96 * MIB)
         )
         shutil.rmtree(directory / "tree")
-        (directory / "disk").symlink_to(disk)
+        # Relative: the folder of a checkout may be moved, or be a link to another one's.
+        (directory / "disk").symlink_to(os.path.relpath(disk, directory))
 
     extensions = Path(extension_disk.__file__).read_bytes()
     key = repr((image.digest, SEAL, STORE_LABEL, REPOSITORY_FORMAT, extensions))

@@ -9,6 +9,7 @@ take for the root's: see bait.py.
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -112,7 +113,8 @@ def make_systemd_root(toolbox: Toolbox) -> SystemdRoot:
             toolbox, directory / "tree", SEAL, size=rounded(size * 5 // 4 + 96 * MIB)
         )
         shutil.rmtree(directory / "tree")
-        (directory / "disk").symlink_to(disk)
+        # Relative: the folder of a checkout may be moved, or be a link to another one's.
+        (directory / "disk").symlink_to(os.path.relpath(disk, directory))
 
     key = repr(
         (

@@ -215,8 +215,8 @@ def _add_image(parser: VerbParser) -> None:
         description="Makes an image of a directory, of tar files, which are the layers of a "
         "container's root, the lowest one first, of a container image in the layout of OCI, or "
         "from a text in the format of composefs-dump(5), byte for byte as mkcomposefs 1.0.8 makes "
-        "it, or composefs-rs. It is read back before it gets its name. With --object-store the "
-        "contents and the image go into a store, each file read once.",
+        "it, or composefs-rs in format 2. It is read back before it gets its name. With "
+        "--object-store the contents and the image go into a store, each file read once.",
     )
     verb.add_argument(
         "--object-store", metavar="DIR", type=_path, help="put objects and image into this store"
@@ -272,7 +272,7 @@ def _add_image(parser: VerbParser) -> None:
         "--erofs-version",
         type=int,
         choices=(0, 1, 2),
-        help="the format, as composefs-rs numbers it (default: as the store says, else 0 or 1)",
+        help="the format, as composefs-rs numbers it (default: that of the store, else 0 or 1)",
     )
     for name, word in (("--min-version", "lowest"), ("--max-version", "highest")):
         verb.add_argument(

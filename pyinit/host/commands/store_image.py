@@ -105,7 +105,7 @@ def _filled(options: argparse.Namespace, job: _Job) -> int:
                 add.check_images([parsed], store, allow_missing=False, tell=tell)
             _warn(parsed, lambda _, name: labels.read(store.objects / name))
             digest = adder.add_image(made, Path(job.name), options.name)
-            for other in others:  # without a name of their own the next collector would have them
+            for other in others:  # named by their digests: a collector takes what has no name
                 adder.add_image(other, Path(job.name))
         finally:
             adder.finish()
@@ -205,7 +205,7 @@ class _Job:
         return make_image.of_text(self._text, self.name, versions)
 
     def choose_formats(self, numbers: Sequence[int]) -> None:
-        """Those of a store, where the options say nothing else."""
+        """Takes those that a store asks for, unless the options say which."""
         from pyinit.host.store import make_image
 
         if not self._chosen:
@@ -264,7 +264,7 @@ class _Job:
 
 
 def _formats(options: argparse.Namespace, changes: Changes) -> tuple[list[tuple[int, int]], bool]:
-    """Those that the options say, and do they?"""
+    """Those that the options say, else those without a store; and do the options say them?"""
     from pyinit.host.store import make_image
 
     limits = (options.min_version, options.max_version)
@@ -272,8 +272,8 @@ def _formats(options: argparse.Namespace, changes: Changes) -> tuple[list[tuple[
     if number is None:
         return [make_image.versions(*limits, changes)], limits != (None, None)
     if limits != (None, None):
-        found = "--min-version or --max-version too"
-        raise UsageError("usage", "--erofs-version", found, "one of them")
+        found = "--min-version or --max-version is there too"
+        raise UsageError("usage", "--erofs-version", found, "one of the two")
     return [make_image.RUST if number == make_image.RUST[0] else (number, number)], True
 
 

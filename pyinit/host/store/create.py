@@ -27,8 +27,8 @@ def created(
 ) -> Iterator[None]:
     """Makes one, or only the `meta.json` where a repository lacks it. `algorithm`: None takes that
     of the objects that are there, else SHA-256. `verity`: of `meta.json`, as for objects. If it is
-    new, and what is done with it fails before anything came in, it goes again. `image_format`: in
-    which its images are to be made.
+    new, and what is done with it fails before anything came in, it goes again. `image_format`: the
+    one that a new `meta.json` asks for.
 
     Refused, UsageError: what is there is something else; nothing has been made then.
     """

@@ -22,6 +22,7 @@ from pyinit.initrd.root.image import AT_FDCWD
 
 ALGORITHM_NAMES = {name: number for number, name in ALGORITHMS.items()}
 
+_TOLD = 5  # unknown formats, in a message
 _FAN_OUT = re.compile(r"[0-9a-f]{2}")
 _REST = re.compile(r"[0-9a-f]{62}(?:[0-9a-f]{64})?")
 _HEX = re.compile(r"[0-9a-f]{64}(?:[0-9a-f]{64})?")
@@ -62,13 +63,13 @@ class Store:
             raise Refused("store", file, found, "none that is unknown, to write here")
 
     def formats(self) -> tuple[int, ...]:
-        """Of the images that are made here, the first of them that which gets a name. Refused: one
-        of them is not known here."""
+        """In which images are made here; that of the first one gets the name. Refused: one is not
+        known."""
         if self.metadata is None:
             return (metadata.FORMAT,)
         unknown = [one for one in self.metadata.formats if one not in metadata.FORMATS]
         if unknown:
-            found = f"erofs_formats {', '.join(map(str, unknown))}"
+            found = f"erofs_formats {', '.join(map(str, unknown[:_TOLD]))}"
             raise Refused("store", str(self.path / metadata.FILE), found, "0, 1 or 2")
         return self.metadata.formats
 

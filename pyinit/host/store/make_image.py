@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """An image out of a directory or a composefs-dump(5): byte for byte as mkcomposefs 1.0.8 makes it,
-or composefs-rs in its own first format.
+or composefs-rs in its older format.
 
 The writer is `_cfshost` (csrc/host/writer.h). What it made is read by our reader before it is given
 away.
@@ -29,7 +29,7 @@ TEXT_LIMIT = 1 << 31
 VERSIONS = (0, 1)
 """Of the format, as composefs numbers it: 1 came with other marks of whiteouts."""
 RUST = (2, 2)
-"""The other format, of composefs-rs."""
+"""Format 2, the older one of composefs-rs. No other version goes with it."""
 
 _EXPECTED = "a text as of composefs-dump(5)"
 
@@ -95,8 +95,8 @@ def versions(least: int | None, most: int | None, changes: Changes = AS_IT_IS) -
 
 
 def in_formats(numbers: Sequence[int], changes: Changes) -> list[tuple[int, int]]:
-    """The same of formats as a repository's `meta.json` numbers them. What 1 stands for there is
-    that of mkcomposefs."""
+    """The least and the most version for each number of a format in `meta.json`. Number 1 stands
+    for what is made without a store."""
     known = {0: (0, 0), 1: versions(None, None, changes), 2: RUST}
     return [known[number] for number in numbers]
 

@@ -22,11 +22,11 @@ FILE = "meta.json"
 _SIZE_LIMIT = 1 << 16
 _VERSION = 1
 FORMATS = (0, 1, 2)
-"""Of images, as composefs-rs numbers them: those of mkcomposefs, and its own first one."""
+"""Of images, as composefs-rs numbers them: 0 and 1 are mkcomposefs', 2 is its own older one."""
 FORMAT = 1
 """That of a new repository."""
-_LEGACY = 2  # of repositories that name none
-_FORMAT_FLAG = "v1_erofs"  # by which those said 1 that had no other word for it
+_LEGACY = 2  # of a repository without erofs_formats
+_FORMAT_FLAG = "v1_erofs"  # says 1 in a repository that is older than erofs_formats
 _WRITABLE = (_FORMAT_FLAG,)
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _IDENTIFIERS = {f"fsverity-{name}-12": number for number, name in ALGORITHMS.items()}
@@ -34,8 +34,8 @@ _IDENTIFIERS = {f"fsverity-{name}-12": number for number, name in ALGORITHMS.ite
 
 class Metadata(NamedTuple):
     """What it says. `foreign`: features for which one must not write here. `sealed`: the file has
-    fs-verity, with which every object has to have it. `formats`: in which images are made, the
-    first of them that which gets a name; perhaps some that are not known here."""
+    fs-verity, with which every object has to have it. `formats`: in which images are made. The
+    first one gets the name. Some may be unknown here."""
 
     algorithm: int
     foreign: tuple[str, ...] = ()
@@ -94,11 +94,11 @@ def _names(features: Any, key: str) -> list[str]:
 
 
 def _formats(found: Any, features: list[str]) -> tuple[int, ...]:
-    """The default, then the others in order. What stands for a repository of long ago is no other
-    word than that it names none, and then the feature says which."""
+    """The default, then the others in order. composefs-rs reads a default of 2 without others as if
+    `erofs_formats` were missing: the feature says then whether it is 1."""
     default, extra = found["default"], found.get("extra", [])
     if not isinstance(extra, list) or not all(type(one) is int for one in (default, *extra)):
-        raise ValueError("erofs_formats has something else than numbers")
+        raise ValueError("erofs_formats has other values than numbers")
     if default == _LEGACY and not extra and _FORMAT_FLAG in features:
         return (FORMAT,)
     return (default, *sorted(set(extra) - {default}))

@@ -89,6 +89,21 @@ def test_whiteouts_hide_what_they_name() -> None:
     assert [line.split()[0] for line in dumped(in_format_2(text))] == [b"/", b"/there"]
 
 
+def test_a_link_without_a_place_is_named(tmp_path: Path, capfd: Capture) -> None:
+    """It has to lie in one block with the inode. mkcomposefs gives it a block of its own."""
+    (tmp_path / "tree/usr/lib").mkdir(parents=True)
+    for length, taken in ((4000, True), (4090, False)):
+        link = tmp_path / "tree/usr/lib/far"
+        link.unlink(missing_ok=True)
+        link.symlink_to("/".join(["x" * 99] * 50)[:length])
+        place = str(tmp_path / "tree")
+        for number in ("1", "2"):
+            code = main(["image", "--digest-only", f"--erofs-version={number}", place])
+            assert code == (0 if taken or number == "1" else 32)
+    said = "no image can be made: /usr/lib/far: a link that is too long for format 2\n"
+    assert capfd.readouterr().err.endswith(said)
+
+
 # ---- what a store asks for
 
 
@@ -266,7 +281,7 @@ def test_without_a_store(tree: Path, tmp_path: Path, capfd: Capture) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--erofs-version=2", "--min-version=1"], "--min-version or --max-version too"),
+        (["--erofs-version=2", "--min-version=1"], "--min-version or --max-version is there too"),
         (["--erofs-version=2", "--check-with=/bin/false"], "format 2, and mkcomposefs has 0 and"),
     ],
 )
