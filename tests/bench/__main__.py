@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import guest, mounts, peers, store, tpm
+from tests.bench import containers, guest, mounts, peers, store, tpm
 from tests.bench.measure import PEAK, build, build_static, peak_kib, start_to_exit
 from tests.vm.toolbox import Toolbox
 
@@ -47,7 +47,7 @@ def main() -> None:
         dynamic_c = build(DYNAMIC_C, work / "dynamic-c", "-lcrypto")
         _starts(static_c, dynamic_c, build_static(PEAK.read_text(), work / "peak"))
         _mounts_here()
-        for line in store.figures():
+        for line in (*store.figures(), *containers.figures()):
             say(line)
         for kernel, costs in guest.on_kernels(work).items():
             _guest(kernel, costs)

@@ -23,7 +23,7 @@ from pyinit.host.failure import system_failure
 from pyinit.host.store import fsverity
 from pyinit.host.store.check import cores
 from pyinit.host.store.image import Image, missing
-from pyinit.host.store.layout import Store
+from pyinit.host.store.layout import Store, object_name
 from pyinit.host.store.threads import Threads
 from pyinit.initrd.report.errors import Refused, SystemFailure, UsageError, os_error, printable
 from pyinit.initrd.root.digest import ALGORITHMS, Digest
@@ -77,6 +77,7 @@ class Adder:
     progress: Progress = lambda _, __: None
     unsealed: str = ""
     _directories: set[Path] = field(default_factory=set)
+    _fans: set[str] = field(default_factory=set)  # of these, by the name among objects
     _done: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
@@ -173,6 +174,7 @@ class Adder:
             for path in sorted(self._directories):
                 sync_directory(path)
         self._directories.clear()
+        self._fans.clear()
 
     def _naming(self, directory: int, beside: Threads) -> _Naming:
         return _Naming(
@@ -233,8 +235,10 @@ class Adder:
         try:
             new: list[Copy] = []
             there: list[Copy] = []
+            # Paths as strings: most of what Python has to do for a copy would be to join them.
+            objects = os.fspath(self.store.objects)
             for copy in copies:
-                known = os.path.lexists(self.store.object_path(copy.digest))
+                known = os.path.lexists(f"{objects}/{object_name(copy.digest)}")
                 (there if known else new).append(copy)
             if self.verity != "off":
                 with Threads(_THREADS, self.store.path) as pool:
@@ -264,13 +268,12 @@ class Adder:
 
     def _link_copy(self, directory: int, copy: Copy) -> bool:
         """False: there is something of its name already."""
-        target = self.store.object_path(copy.digest)
-        name = f"{target.parent.name}/{target.name}"
-        with _fault_of(target, f"for {copy.job.path}"):
+        name = object_name(copy.digest)
+        fan = name[:2]
+        try:
             # Before the link: what fails later is durable all the same.
-            if target.parent not in self._directories:
-                target.parent.mkdir(exist_ok=True)
-                self._directories |= {target.parent, self.store.objects}
+            if fan not in self._fans:
+                self._open_fan(fan)
             try:
                 if copy.name:
                     os.link(copy.name, name, src_dir_fd=directory, dst_dir_fd=directory)
@@ -278,7 +281,16 @@ class Adder:
                     os.link(procfs(copy.fd), name, dst_dir_fd=directory, follow_symlinks=True)
             except FileExistsError:
                 return False
+        except OSError as error:
+            target, said = self.store.objects / name, f"{os_error(error)}, for {copy.job.path}"
+            raise SystemFailure("store", str(target), said) from None
         return True
+
+    def _open_fan(self, name: str) -> None:
+        path = self.store.objects / name
+        path.mkdir(exist_ok=True)
+        self._directories |= {path, self.store.objects}
+        self._fans.add(name)
 
     def _close(self, directory: int, copies: list[Copy]) -> None:
         for copy in copies:

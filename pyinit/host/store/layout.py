@@ -84,7 +84,7 @@ class Store:
 
     def object_path(self, digest: Digest) -> Path:
         """Where the object of this digest lies, or would lie."""
-        return self.objects / digest.hex[:2] / digest.hex[2:]
+        return self.objects / object_name(digest)
 
     @property
     def is_ostree(self) -> bool:
@@ -124,6 +124,12 @@ class Store:
             others = set(all_names) - {name for name, _ in named}
             strange = sorted(name for name in others if not name.startswith("."))
         return Names(directory, named, strange)
+
+
+def object_name(digest: Digest) -> str:
+    """Where it lies in the directory of objects."""
+    digits = digest.hex
+    return f"{digits[:2]}/{digits[2:]}"
 
 
 def is_fan_out(name: str) -> bool:

@@ -122,7 +122,7 @@ def container(root: Path, place: Path) -> Layout:
         # Each name is a file of its own there too.
         tar = ["tar", "--format=pax", "--xattrs", "--hard-dereference", "--numeric-owner"]
         first = subprocess.run(
-            [*tar, "-C", more, "--no-recursion", "-b1", "-cf", "-", extra],
+            [*tar, "-C", more, "--no-recursion", "-b1", "-cf", "-", "usr", extra],
             capture_output=True, check=True, timeout=600,
         )  # fmt: skip
         whole = subprocess.run(
@@ -151,7 +151,8 @@ def test_a_root(root: Path, toolbox: Toolbox, tmp_path: Path, capfd: Capture) ->
 @needs_cfsctl
 @pytest.mark.parametrize("algorithm", [_cfs.SHA256, _cfs.SHA512])
 def test_a_root_that_boots(root: Path, tmp_path: Path, capfd: Capture, algorithm: int) -> None:
-    """As cfsctl has it: it wants /usr, /boot and /sysroot."""
+    """As cfsctl has it, of the directory and of a container's layers: it wants /usr, /boot and
+    /sysroot."""
     tree = tmp_path / "tree"
     # Devices too, which nothing is to be read of.
     subprocess.run(["cp", "-a", "--reflink=auto", root, tree], check=True, timeout=600)
@@ -163,4 +164,10 @@ def test_a_root_that_boots(root: Path, tmp_path: Path, capfd: Capture, algorithm
     changes = Changes(bootable=True)
     made = make_image.make(str(tree), changes=changes, algorithm=algorithm)
     assert said.split()[-1] == make_image.digest(made, algorithm).hex
+    source = f"oci:{container(tree, tmp_path / 'oci').path}"
+    cfsctl(store, "oci", "pull", source, "x")
+    said = cfsctl(store, "oci", "compute-id", "--bootable", "x")
     capfd.readouterr()
+    options = ["-q", "--digest-only", "--bootable", "--hash", ALGORITHMS[algorithm]]
+    assert main(["image", *options, source]) == 0
+    assert capfd.readouterr().out == f"{ALGORITHMS[algorithm]}:{said.split()[-1]}\n"
