@@ -6,14 +6,16 @@
     /usr -> /usr, /etc/fstab, ...               nobody's business: see bait.py
 
 The images: "whole"; "no-var", "no-etc", "no-run" without that directory; "no-init" with nothing to
-execute.
+execute; "format-2", which is "whole" in composefs-rs' first format.
 """
 
+import _cfshost
 import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyinit.host.store.make_image import RUST
 from pyinit.host.uki import payload_write
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source import payload
@@ -73,6 +75,11 @@ def _make(toolbox: Toolbox, directory: Path) -> None:
         toolbox.run("mkcomposefs", f"--digest-store={store / 'objects'}", directory / name, image)
         digests[name] = verity_digest(toolbox, image)
         add_image(store, image, digests[name])
+    image = directory / "format-2.cfs"
+    dump = toolbox.run("composefs-info", "dump", directory / "whole.cfs").encode()
+    image.write_bytes(_cfshost.make_image(dump, *RUST))
+    digests["format-2"] = verity_digest(toolbox, image)
+    add_image(store, image, digests["format-2"])
     (directory / "digests.json").write_text(json.dumps(digests))
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """An image in the first format of composefs-rs: the kernels that mount ours mount it too. Links and
-directories stand where that format has them, at the ends of blocks too."""
+directories stand where that format has them, at the ends of blocks too. And init boots one."""
 
 import _cfshost
 import hashlib
@@ -9,7 +9,9 @@ import pytest
 
 from .guest import boot
 from .initrd import GUEST_MODULES, guest_initrd
-from .kernels import MOUNTS
+from .kernels import MOUNTS, NEWEST, STABLE
+from .rootdisk import CARRIED, RootDisk
+from .test_init import check_root, start
 from .toolbox import Toolbox
 
 LINKS, DIRECTORIES = 40, 150
@@ -56,3 +58,11 @@ def test_a_kernel_mounts_it(toolbox: Toolbox, role: str) -> None:
     console = boot(toolbox, kernel=kernel.vmlinuz, initrd=initrd)
     seen = f"SEEN: {LINKS} {DIRECTORIES} small {hashlib.sha256(CONTENT).hexdigest()}"
     assert seen in console.text, console.tail
+
+
+@pytest.mark.parametrize("role", [STABLE, pytest.param(NEWEST, marks=pytest.mark.newest)])
+def test_init_boots_it(toolbox: Toolbox, rootdisk: RootDisk, role: str) -> None:
+    """The image of the same root in our format is in the store too."""
+    carried = {CARRIED: rootdisk.carried("format-2")}
+    console = start(toolbox, role, rootdisk.disk("ext4"), "root=/dev/vda", carried)
+    check_root(console, rootdisk.digests["format-2"])

@@ -19,6 +19,7 @@ from .toolbox import Toolbox
 
 _SMOKE = (
     "0-right",
+    "0-right-format-2",
     "1-other-image",
     "6-sha512",
     "15-deleted",

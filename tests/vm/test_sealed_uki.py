@@ -37,7 +37,7 @@ REFUSED_BY_FIRMWARE = "Access Denied|Security Violation"
 def ukis(
     toolbox: Toolbox, rootdisk: RootDisk, tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[str, Path]:
-    """Signed; by the digest that each was sealed with, "whole" by name."""
+    """Signed; by the digest that each was sealed with, those of the disk by name."""
     directory = tmp_path_factory.mktemp("ukis")
     kernel = toolbox.kernel("stable")
     plain = build_uki(
@@ -48,7 +48,8 @@ def ukis(
         cmdline=f"{COMMAND_LINE} root=PARTUUID={ROOT}",
     )
     made = {}
-    for name, digest in (("whole", rootdisk.digests["whole"]), (MISSING, MISSING)):
+    for name in ("whole", "format-2", MISSING):
+        digest = rootdisk.digests.get(name, MISSING)
         sealed = directory / f"{name}.sealed.efi"
         product("cfs-uki", "seal", "--digest", digest, str(plain), "-o", str(sealed))
         made[name] = sign(toolbox, sealed, directory / f"{name}.efi")
@@ -81,32 +82,40 @@ def refusal(console: Console) -> str:
     return str(found[0])
 
 
+@pytest.mark.parametrize("name", ["whole", "format-2"])
 def test_it_boots_its_root(
-    toolbox: Toolbox, rootdisk: RootDisk, ukis: Mapping[str, Path], tmp_path: Path
+    toolbox: Toolbox, rootdisk: RootDisk, ukis: Mapping[str, Path], tmp_path: Path, name: str
 ) -> None:
     """Its section is the carried digest's equal, read by the confined reader."""
-    console = start(toolbox, tmp_path, ukis["whole"], rootdisk.disk("ext4"))
+    console = start(toolbox, tmp_path, ukis[name], rootdisk.disk("ext4"))
     assert not console.timed_out, console.tail
     text = console.text.replace("\r", "")
     [record] = re.findall(r"^/run/cfs/root.json: (.*)$", text, re.MULTILINE)
     found = json.loads(record)
-    assert found["digest"] == f"sha256:{rootdisk.digests['whole']}"
+    assert found["digest"] == f"sha256:{rootdisk.digests[name]}"
     assert (found["level"], found["verity"]) == ("carried", "require")
     assert found["secure_boot"] == "on"
     assert found["uki"] == f"unproved, equal: /dev/vda1:/{BOOT_PATH}"
     assert re.search(r"^root-init: done$", text, re.MULTILINE), console.tail
 
 
+@pytest.mark.parametrize(("name", "put"), [("whole", "no-var"), ("format-2", "whole")])
 def test_a_changed_image_is_refused(
-    toolbox: Toolbox, rootdisk: RootDisk, ukis: Mapping[str, Path], tmp_path: Path
+    toolbox: Toolbox,
+    rootdisk: RootDisk,
+    ukis: Mapping[str, Path],
+    tmp_path: Path,
+    name: str,
+    put: str,
 ) -> None:
-    """Another image, sealed too, under the name of the one that the UKI names."""
-    whole, other = rootdisk.digests["whole"], rootdisk.digests["no-var"]
+    """Another image, sealed too, under the name of the one that the UKI names. Of the same root in
+    another format too."""
+    whole, other = rootdisk.digests[name], rootdisk.digests[put]
     tree = Path(shutil.copytree(rootdisk.tree, tmp_path / "tree", symlinks=True))
     store = tree / "composefs"
     shutil.copyfile(store / object_path(other), store / object_path(whole))
     root = sealed_disk(toolbox, tree, rootdisk.seal)
-    refused = refusal(start(toolbox, tmp_path, ukis["whole"], root))
+    refused = refusal(start(toolbox, tmp_path, ukis[name], root))
     assert re.fullmatch(
         rf"refused: measure: \S*{whole}: sha256:{other}, expected sha256:{whole}", refused
     ), refused

@@ -62,12 +62,26 @@ ROWS = (
         Mounts(),
         "good",
     ),
+    hostile_image(
+        0,
+        "right-format-2",
+        "an image in composefs-rs' first format",
+        Mounts(),
+        "format-2",
+    ),
     Row(
         1,
         "other-image",
         "image replaced by other content with verity",
         _measured("sha256:{OTHER}"),
         prepare='replace "$D" /disk/other.cfs; verity-enable "$(object "$D")"',
+    ),
+    Row(
+        1,
+        "other-format",
+        "image replaced by the same root in another format, with verity",
+        _measured("sha256:{FORMAT_2}"),
+        prepare='replace "$D" /disk/hostile/format-2; verity-enable "$(object "$D")"',
     ),
     Row(
         2,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """The disks of the table: a store with hostile images beside it, and the same tampered with."""
 
+import _cfshost
 import json
 import mmap
 import shutil
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyinit.host.store.make_image import RUST
 from tests.vm.disks import BLOCK, flip_byte
 from tests.vm.images import METACOPY, REDIRECT, Member, erofs, metacopy, redirected
 from tests.vm.once import made_once
@@ -116,7 +118,15 @@ def _make(toolbox: Toolbox, directory: Path, roots: Path) -> None:
     _hostile_images(toolbox, hostile, names, image.read_bytes())
     # What redirects that climb out would reach: right content, with fs-verity.
     shutil.copyfile(tree / "expected" / PROGRAM, repository / "outside")
+    _in_format_2(toolbox, hostile / "format-2", names, image)
     (directory / "names.json").write_text(json.dumps(names))
+
+
+def _in_format_2(toolbox: Toolbox, path: Path, names: dict[str, str], image: Path) -> None:
+    """The same root as composefs-rs' first format has it."""
+    dump = toolbox.run("composefs-info", "dump", image).encode()
+    path.write_bytes(_cfshost.make_image(dump, *RUST))
+    names["FORMAT_2"] = verity_digest(toolbox, path)
 
 
 def _hostile_images(toolbox: Toolbox, directory: Path, names: dict[str, str], image: bytes) -> None:
