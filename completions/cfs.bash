@@ -28,8 +28,8 @@ _cfs_options() { # COMMAND VERB: the options there
 	"cfs-store ") echo "-h --help --version" ;;
 	"cfs-store help") echo "-h --help -q --quiet" ;;
 	"cfs-store add")
-		echo "-h --help -q --quiet --object-store --create --hash --verity --image --name " \
-			"--allow-missing"
+		echo "-h --help -q --quiet --object-store --create --erofs-version --hash --verity " \
+			"--image --name --allow-missing"
 		;;
 	"cfs-store seal") echo "-h --help -q --quiet" ;;
 	"cfs-store objects") echo "-h --help -q --quiet" ;;
@@ -43,10 +43,9 @@ _cfs_options() { # COMMAND VERB: the options there
 		echo "-h --help -q --quiet --uki --no-uki --except --keep --dry-run --grace --now"
 		;;
 	"cfs-store image")
-		echo "-h --help -q --quiet --object-store --create --hash --verity --name -o " \
-			"--output --print-digest --digest-only --exclude --bootable --selinux " \
-			"--platform --owner --clamp-mtime --check-with --erofs-version --min-version " \
-			"--max-version"
+		echo "-h --help -q --quiet --object-store --create --erofs-version --hash --verity " \
+			"--name -o --output --print-digest --digest-only --exclude --bootable --selinux " \
+			"--platform --owner --clamp-mtime --check-with --min-version --max-version"
 		;;
 	"cfs-store dump") echo "-h --help -q --quiet" ;;
 	"cfs-init-config ") echo "-h --help --version" ;;
@@ -111,6 +110,7 @@ _cfs_values() {
 		echo "help add seal objects missing ls check measure images rm gc image dump"
 		;;
 	"cfs-store add --object-store") echo "DIR" ;;
+	"cfs-store add --erofs-version") echo "0 1 2" ;;
 	"cfs-store add --hash") echo "sha256 sha512" ;;
 	"cfs-store add --verity") echo "auto require off" ;;
 	"cfs-store add --image") echo "FILE" ;;
@@ -137,6 +137,7 @@ _cfs_values() {
 	"cfs-store gc --grace") echo "NONE" ;;
 	"cfs-store gc ") echo "DIR" ;;
 	"cfs-store image --object-store") echo "DIR" ;;
+	"cfs-store image --erofs-version") echo "0 1 2" ;;
 	"cfs-store image --hash") echo "sha256 sha512" ;;
 	"cfs-store image --verity") echo "auto require off" ;;
 	"cfs-store image --name") echo "NONE" ;;
@@ -146,7 +147,6 @@ _cfs_values() {
 	"cfs-store image --platform") echo "NONE" ;;
 	"cfs-store image --owner") echo "root" ;;
 	"cfs-store image --check-with") echo "NONE" ;;
-	"cfs-store image --erofs-version") echo "0 1 2" ;;
 	"cfs-store image --min-version") echo "0 1" ;;
 	"cfs-store image --max-version") echo "0 1" ;;
 	"cfs-store image ") echo "FILE" ;;

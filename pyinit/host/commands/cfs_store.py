@@ -42,12 +42,8 @@ def _parser() -> VerbParser:
         "compared with its name.",
     )
     _add_object_store(verb)
-    _add_create(verb)
-    verb.add_argument(
-        "--hash",
-        choices=sorted(ALGORITHMS.values()),
-        help="algorithm of the names (default: as the store says)",
-    )
+    _add_create(verb, "with --create, the format that the store asks for (default: 1)")
+    _add_hash(verb, "algorithm of the names (default: as the store says)")
     _add_verity(verb)
     verb.add_argument(
         "--image",
@@ -221,12 +217,9 @@ def _add_image(parser: VerbParser) -> None:
     verb.add_argument(
         "--object-store", metavar="DIR", type=_path, help="put objects and image into this store"
     )
-    _add_create(verb)
-    verb.add_argument(
-        "--hash",
-        choices=sorted(ALGORITHMS.values()),
-        help="algorithm of all digests (default: as the store says, else sha256)",
-    )
+    text = "the format, as composefs-rs numbers it (default: that of the store, else 0 or 1)"
+    _add_create(verb, text)
+    _add_hash(verb, "algorithm of all digests (default: as the store says, else sha256)")
     _add_verity(verb)
     verb.add_argument("--name", metavar="NAME", help="name the image so in images/refs/cfs/")
     verb.add_argument(
@@ -268,12 +261,6 @@ def _add_image(parser: VerbParser) -> None:
         type=_path,
         help="compare it with what this makes: mkcomposefs",
     )
-    verb.add_argument(
-        "--erofs-version",
-        type=int,
-        choices=(0, 1, 2),
-        help="the format, as composefs-rs numbers it (default: that of the store, else 0 or 1)",
-    )
     for name, word in (("--min-version", "lowest"), ("--max-version", "highest")):
         verb.add_argument(
             name, type=int, choices=(0, 1), help=f"the {word} version of the format, of 0 and 1"
@@ -295,8 +282,13 @@ def _add_object_store(verb: Parser) -> None:
     verb.add_argument("--object-store", metavar="DIR", type=_path, required=True, help="the store")
 
 
-def _add_create(verb: Parser) -> None:
+def _add_create(verb: Parser, of_format: str) -> None:
     verb.add_argument("--create", action="store_true", help="make a repository if there is none")
+    verb.add_argument("--erofs-version", type=int, choices=(0, 1, 2), help=of_format)
+
+
+def _add_hash(verb: Parser, text: str) -> None:
+    verb.add_argument("--hash", choices=sorted(ALGORITHMS.values()), help=text)
 
 
 def _add_verity(verb: Parser) -> None:

@@ -24,7 +24,7 @@ def add(options: argparse.Namespace) -> int:
     """Files, other stores and images go into a store."""
     if not options.paths and not options.images:
         raise UsageError("usage", "add", "nothing to add", "FILE, DIR or --image FILE")
-    from pyinit.host.store import add, image
+    from pyinit.host.store import add, image, metadata
     from pyinit.host.store.create import created
     from pyinit.host.store.layout import ALGORITHM_NAMES
 
@@ -32,11 +32,15 @@ def add(options: argparse.Namespace) -> int:
         add.check_name(options.name)
         if len(options.images) != 1:
             raise UsageError("usage", "--name", f"{len(options.images)} images", "one")
+    if options.erofs_version is not None and not options.create:
+        raise UsageError("usage", "--erofs-version", "no --create, and add makes no image")
     images = [image.read(path) for path in options.images]
     if not options.create:
         return _add(options, images)
     named = ALGORITHM_NAMES.get(options.hash) or add.algorithm_of(options.paths)
-    with created(options.object_store, named, options.verity):
+    number = options.erofs_version
+    image_format = metadata.FORMAT if number is None else number
+    with created(options.object_store, named, options.verity, image_format):
         return _add(options, images)
 
 
@@ -46,6 +50,8 @@ def _add(options: argparse.Namespace, images: list[Image]) -> int:
     from pyinit.host.store.sweep import sweep
 
     store = Store(options.object_store)
+    if options.erofs_version is not None:
+        store.require_format(options.erofs_version)
     algorithm = store.choose_algorithm(options.hash)
     sweep(store, lock.place(store))
     with lock.shared(store, tell), rates(NAME, "adding", quiet=options.quiet) as progress:

@@ -73,6 +73,13 @@ class Store:
             raise Refused("store", str(self.path / metadata.FILE), found, "0, 1 or 2")
         return self.metadata.formats
 
+    def require_format(self, number: int) -> None:
+        """UsageError: images are made in another one here."""
+        first = self.formats()[0]
+        if first != number:
+            found = f"a repository that asks for format {first}"
+            raise UsageError("usage", f"--erofs-version {number}", found)
+
     def choose_algorithm(self, name: str | None) -> int:
         """What `--hash` asked for (default: what the store says, else sha256)."""
         if name is None:

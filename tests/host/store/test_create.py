@@ -14,7 +14,7 @@ import pytest
 
 from pyinit.host import atomic
 from pyinit.host.commands.cfs_store import main
-from pyinit.host.store import create, metadata
+from pyinit.host.store import create, make_image, metadata
 from tests.host.store.containers import PARTS, one
 from tests.host.store.played import HELLO, HELLO_HEX, Kernel, files, put
 
@@ -83,6 +83,35 @@ def test_what_is_there_stays(store: Path, hello: Path, kernel: Kernel) -> None:
     assert add(store, hello) == 0
     assert (store / "meta.json").read_bytes() == metadata.text(_cfs.SHA512)
     assert add(store, "--hash", "sha256", hello) == 1
+
+
+@pytest.mark.parametrize("number", metadata.FORMATS)
+def test_the_format_that_it_asks_for(
+    number: int, tmp_path: Path, hello: Path, kernel: Kernel, capsys: Capture
+) -> None:
+    """An image that is added is in its own format. Where a repository is there, it asks for the
+    same one, or nothing is added."""
+    image, store, tree = (tmp_path / name for name in ("image", "new", "tree"))
+    tree.mkdir()
+    image.write_bytes(make_image.make(str(tree), *make_image.RUST))
+    asked = f"--erofs-version={number}"
+    assert add(store, asked, "--image", image, "--allow-missing") == 0
+    assert (store / "meta.json").read_bytes() == metadata.text(_cfs.SHA256, number)
+    before = files(store)
+    assert add(store, asked, hello) == 0
+    assert files(store) != before
+    before = files(store)
+    other = (number + 1) % 3
+    assert add(store, f"--erofs-version={other}", "--hash=sha256", hello) == 1
+    said = f"--erofs-version {other}: a repository that asks for format {number}\n"
+    assert capsys.readouterr().err.endswith(said)
+    assert files(store) == before
+
+
+def test_a_format_without_create(store: Path, hello: Path, capsys: Capture) -> None:
+    assert main(["add", "--object-store", str(store), "--erofs-version=2", str(hello)]) == 1
+    assert "no --create, and add makes no image" in capsys.readouterr().err
+    assert files(store) == {}
 
 
 def plain(path: Path) -> None:
