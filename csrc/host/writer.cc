@@ -507,7 +507,8 @@ void Writer::lay_out_content(Node &node) const
 
 /* `head`: of the inode with its xattrs. What stands behind it is in one block, of a link with the
  * inode itself. Where that cannot be, it gets a block of its own. In the format of composefs-rs the
- * inode is moved once, by its distance to the block's end, and nothing else is tried. */
+ * inode is moved once, by its distance to the block's end, and nothing else is tried: it writes a
+ * link that goes beyond the next end too, and no kernel reads that. */
 void Writer::lay_out_tail(Node &node, uint64_t &pos, uint64_t head) const
 {
 	uint64_t left, padding;
