@@ -30,11 +30,19 @@ for source in fuzz/c/{authenticode,canary,digest,eventlog,image,pe,proof,sha}.c;
 done
 
 for source in fuzz/c/*.cc; do
+	name=$(basename "$source" .cc)
+	more=()
+	[ "$name" != inflate ] || more=(csrc/host/{blob,inflate}.cc -lcrypto -lisal -lz -lzstd
+		"-Wl,-rpath,\$ORIGIN/lib")
 	# shellcheck disable=SC2086
 	$CXX $CXXFLAGS -std=c++20 -Icsrc "$source" \
-		csrc/host/{adjust,archive,dump,erofs,layers,report,tar,tree,writer}.cc $LIB_FUZZING_ENGINE \
-		-o "$OUT/fuzz_$(basename "$source" .cc)"
+		csrc/host/{adjust,archive,dump,erofs,layers,report,tar,tree,writer}.cc \
+		"${more[@]}" $LIB_FUZZING_ENGINE -o "$OUT/fuzz_$name"
 done
+# Where it runs there are none.
+mkdir -p "$OUT/lib"
+ldd "$OUT/fuzz_inflate" | sed -n 's/.* => \(.*lib\(crypto\|isal\|z\|zstd\)[.]so[^ ]*\) .*/\1/p' |
+	xargs cp -Lt "$OUT/lib"
 
 for harness in fuzz/harness/[a-z]*.py; do
 	name=$(basename "$harness" .py)

@@ -15,7 +15,7 @@ CORE = (*sorted(CSRC.glob("parse/*.c")), *sorted(CSRC.glob("system/*.c")))
 # Where a child finds the sources and the extension module.
 PYTHON_PATH = f"{ROOT}:{ROOT / 'build' / 'lib'}"
 
-# Of the engine what reads and writes images: it needs neither Python nor libcrypto.
+# Of the engine what reads and writes images: it needs no library.
 ENGINE = tuple(
     CSRC / "host" / f"{name}.cc"
     for name in ("adjust", "archive", "dump", "erofs", "layers", "report", "tar", "tree", "writer")
@@ -54,7 +54,8 @@ def _build(
     target = BUILD / name
     if parser.is_cxx:
         compiler, flags = _CXX[compiler], ("-std=c++20", *flags, "-x", "c++")
-        sources = [HERE / "c" / f"{parser.name}.cc", *extra, *ENGINE]
+        more = [CSRC / "host" / f"{name}.cc" for name in parser.engine]
+        sources = [HERE / "c" / f"{parser.name}.cc", *extra, *ENGINE, *more]
     else:
         flags = ("-std=gnu17", *flags)
         sources = [HERE / "c" / f"{parser.name}.c", *extra, *CORE]
@@ -64,7 +65,8 @@ def _build(
         newest = max(path.stat().st_mtime_ns for path in inputs)
         if not target.exists() or target.stat().st_mtime_ns < newest:
             new = target.with_suffix(".new")
-            command = (compiler, *_COMMON, *flags, *sources, "-o", new)
+            libraries = [f"-l{name}" for name in parser.libraries]
+            command = (compiler, *_COMMON, *flags, *sources, "-o", new, *libraries)
             run(*map(str, command))
             new.rename(target)
     return target

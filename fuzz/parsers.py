@@ -21,6 +21,10 @@ class Parser:
     max_length: int = 4096
     extra: tuple[str, ...] = ()
     """More C sources of the fuzzer: a mutator."""
+    engine: tuple[str, ...] = ()
+    """More files of the engine, which no other fuzzer needs."""
+    libraries: tuple[str, ...] = ()
+    """For these files, and to compare with."""
 
     @property
     def is_c(self) -> bool:
@@ -65,6 +69,14 @@ PARSERS = {
             tuple(f"csrc/host/{name}.cc" for name in ("archive", "layers", "tar")),
             150,
             1 << 16,
+        ),
+        Parser(
+            "inflate",
+            ("csrc/host/inflate.cc",),
+            150,
+            1 << 13,
+            engine=("blob", "inflate"),
+            libraries=("crypto", "isal", "z", "zstd"),
         ),
         Parser("payload", _python("source/payload", "source/keylines"), max_length=5000),
         Parser("config", _python("source/config", "source/keylines")),

@@ -38,6 +38,7 @@ packages="
 	python3-venv
 	shellcheck
 	strace
+	zlib1g-dev
 "
 
 [ "${1-}" != arm64 ] || packages="$packages

@@ -116,6 +116,7 @@ def test_what_parses_has_a_fuzzer_of_its_name() -> None:
     parsers = {path.stem for path in (ROOT / "csrc" / "parse").glob("*.c")} | {
         "dump",
         "erofs",
+        "inflate",
         "tar",
     }
     fuzzers = {path.stem for path in (ROOT / "fuzz" / "c").glob("*.c*")}

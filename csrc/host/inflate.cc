@@ -35,6 +35,8 @@ class Decoder {
 namespace
 {
 
+/* ISA-L takes a block in whose set of codes some are missing, which zlib refuses. The sum and the
+ * size at the end hold of that too. */
 class Gzip : public Decoder {
     public:
 	Gzip()

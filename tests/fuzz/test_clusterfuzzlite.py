@@ -65,6 +65,14 @@ def test_each_parser_has_a_fuzzer(out: Path, name: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_libraries_are_beside_what_needs_them(out: Path) -> None:
+    done = subprocess.run(
+        ["ldd", out / "fuzz_inflate"], capture_output=True, text=True, check=True, timeout=60
+    )
+    for name in ("crypto", "isal", "z", "zstd"):
+        assert f" => {out}/lib/lib{name}.so" in done.stdout.replace("/./", "/")
+
+
 @pytest.mark.parametrize("name", PARSERS)
 def test_each_fuzzer_has_its_seeds(out: Path, name: str) -> None:
     with zipfile.ZipFile(out / f"fuzz_{name}_seed_corpus.zip") as seeds:
