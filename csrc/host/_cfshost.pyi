@@ -108,6 +108,14 @@ def copy(
     After a fault the rest is not copied (-1, no digest). `progress`: as for measure().
     """
 
+def give_names(
+    directory: int, files: Sequence[tuple[int, str, str, str, int]], threads: int
+) -> list[int]:
+    """Gives each file its name in `directory`: (descriptor, the name that it has there or "", the
+    new one, and what is not read). Of each: errno or 0; EEXIST: something has that name. After
+    another error the rest gets none (ECANCELED). Handlers of signals are called: what they raise
+    ends it."""
+
 def sync(directory: int) -> None:
     """Waits until all of its file system is on the disk. OSError: it does not get there."""
 

@@ -24,8 +24,9 @@ constexpr std::string_view OPAQUE = ".wh..wh..opq";
 constexpr uint16_t IMPLIED = S_IFDIR | 0755;
 
 constexpr char TOO_MUCH[] = "more files, or longer names, than 4 GiB of memory hold";
-/* A small content, or the digest of another and what is named by it, here and among the copies. */
-constexpr uint64_t OF_CONTENT = 256;
+/* A small content, or the digest of another and what is named by it: here, among the copies, and
+ * while one waits for its name. */
+constexpr uint64_t OF_CONTENT = 640;
 
 [[noreturn]] void fail(const char *rule)
 {

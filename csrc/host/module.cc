@@ -9,6 +9,7 @@
 #include "check.h"
 #include "live.h"
 #include "measure.h"
+#include "naming.h"
 #include "report.h"
 #include "verity.h"
 
@@ -250,6 +251,32 @@ py::list copy(int target, const Named &named, unsigned threads, bool follow, boo
 	return out;
 }
 
+/* (errno, or 0) of each (fd, temporary name, name, ...). */
+py::list give_names(int directory, const py::list &named, unsigned threads)
+{
+	std::vector<cfs::Unnamed> files;
+	py::list out;
+
+	files.reserve(named.size());
+	for (py::handle one : named) {
+		auto fields = py::reinterpret_borrow<py::sequence>(one);
+
+		files.push_back({ fields[0].cast<int>(), fields[1].cast<std::string>(),
+				  fields[2].cast<std::string>() });
+	}
+	{
+		py::gil_scoped_release free;
+
+		cfs::give_names(directory, files, threads, [](uint64_t, uint64_t) {
+			check_signals();
+			return true;
+		});
+	}
+	for (const cfs::Unnamed &one : files)
+		out.append(one.error);
+	return out;
+}
+
 /* All that was written to the file system so far is on the disk. */
 void sync_all(int directory)
 {
@@ -354,6 +381,8 @@ PYBIND11_MODULE(_cfshost, module)
 		   py::arg("follow"), py::arg("progress"));
 	module.def("copy", &copy, py::arg("target"), py::arg("files"), py::arg("threads"),
 		   py::arg("follow"), py::arg("named"), py::arg("prefix"), py::arg("progress"));
+	module.def("give_names", &give_names, py::arg("directory"), py::arg("files"),
+		   py::arg("threads"));
 	module.def("sync", &sync_all, py::arg("directory"));
 	py::class_<cfs::Live>(module, "Live")
 		.def(py::init<>())

@@ -2,8 +2,8 @@
 """Adding to a store: each file under its digest, whole and durable before it has that name.
 
 What is read is hashed and copied in one go, on all cores, into files that have no name yet: a kill
-leaves nothing of them. A batch of them is brought to the disk at once and then named, while the
-next one is read.
+leaves nothing of them. A batch of them is brought to the disk at once, while the next one is read.
+When all has been read, and nothing was wrong, all get their names.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from pyinit.host.atomic import has_procfs, procfs, reopen, sync_directory
 from pyinit.host.failure import system_failure
@@ -32,8 +32,10 @@ from pyinit.initrd.root.digest import ALGORITHMS, Digest
 _THREADS = 8
 # More than these are not synced one by one.
 _SINGLE = 16
-# Descriptors, of which a copy is one until it has its name.
+# Copies that are brought to the disk at once. Each is a descriptor meanwhile.
 _BATCH = 4096
+# And those that stay open after that, until they get their names. More get temporary ones.
+_OPEN = 32768
 # What the process has open beside them, and the threads that seal.
 _RESERVED = 128
 # A thread of the engine: a directory, a file, and the path to that. It may read copies while what
@@ -109,18 +111,18 @@ class Adder:
         digests: dict[int, Digest] = {}
         with self._objects() as directory:
             rest = [index for index in range(len(jobs)) if index not in there]
-            # One is made while the last one is named.
-            with descriptors(2) as room, Threads(1, self.store.path) as beside:
-                naming = self._naming(directory, beside)
-                for start in range(0, len(rest), room):
-                    batch = rest[start : start + room]
+            # One is made while the last one is brought to the disk.
+            with descriptors(2) as room, self._naming(directory, room.open) as naming:
+                for start in range(0, len(rest), room.batch):
+                    batch = rest[start : start + room.batch]
                     copies = self._copy(directory, [jobs[index] for index in batch])
                     digests.update(zip(batch, (copy.digest for copy in copies), strict=True))
                     naming.put(copies)
                 naming.settle()
-            again = [jobs[index] for index in sorted(there)]
-            digests.update(zip(sorted(there), self._compare(again), strict=True))
-            self._check_present(directory, [digests[index] for index in sorted(there)])
+                again = [jobs[index] for index in sorted(there)]
+                digests.update(zip(sorted(there), self._compare(again), strict=True))
+                self.check_present(directory, [digests[index] for index in sorted(there)])
+                naming.finish()
         return [digests[index] for index in range(len(jobs))]
 
     @contextmanager
@@ -176,13 +178,15 @@ class Adder:
         self._directories.clear()
         self._fans.clear()
 
-    def _naming(self, directory: int, beside: Threads) -> _Naming:
-        return _Naming(
-            beside,
-            partial(self._name, directory),
-            partial(self._check_present, directory),
-            partial(self._close, directory),
-        )
+    @contextmanager
+    def _naming(self, directory: int, most: int) -> Iterator[_Naming]:
+        """What takes copies, and gives them their names in the end. `most`: that stay open."""
+        ready: list[Ready] = []
+        try:
+            with Threads(1, self.store.path) as beside:
+                yield _Naming(self, directory, beside, ready, most)
+        finally:
+            _drop(directory, ready)
 
     def _copy(self, directory: int, jobs: Sequence[Job]) -> list[Copy]:
         files = [(os.fsencode(job.path), job.algorithm) for job in jobs]
@@ -197,7 +201,7 @@ class Adder:
         try:
             self._look_for_faults(jobs, found)
         except BaseException:
-            self._close(directory, copies)
+            close(directory, copies)
             raise
         self._done = objects + len(copies), size + sum(one[6] for one in found)
         self.progress(*self._done)
@@ -230,15 +234,22 @@ class Adder:
         place = self.store.objects if known is None else self.store.object_path(known)
         return SystemFailure("store", str(place), f"{os_error(error)}, for {job.path}")
 
-    def _name(self, directory: int, copies: list[Copy]) -> list[Digest]:
-        """Gives each its name, and returns those that were there. It closes them."""
+    def name_one(self, directory: int, copy: Copy) -> None:
+        """Brings a copy to the disk, and gives it its name. Refused: as of add()."""
+        with self._naming(directory, 1) as naming:
+            naming.put([copy])
+            naming.finish()
+
+    def prepare(self, directory: int, copies: list[Copy]) -> tuple[list[Copy], list[Digest]]:
+        """Brings all to the disk whose contents are not there. Returns these, and those that are,
+        which it closes; after a fault all."""
         try:
             new: list[Copy] = []
             there: list[Copy] = []
-            # Paths as strings: most of what Python has to do for a copy would be to join them.
-            objects = os.fspath(self.store.objects)
+            fans = set(os.listdir(directory))
             for copy in copies:
-                known = os.path.lexists(f"{objects}/{object_name(copy.digest)}")
+                name = object_name(copy.digest)
+                known = name[:2] in fans and os.path.lexists(self.store.objects / name)
                 (there if known else new).append(copy)
             if self.verity != "off":
                 with Threads(_THREADS, self.store.path) as pool:
@@ -250,10 +261,12 @@ class Adder:
                 for copy in new:
                     with _fault_of(self.store.object_path(copy.digest), f"for {copy.job.path}"):
                         os.fsync(copy.fd)
-            there += [copy for copy in new if not self._link_copy(directory, copy)]
-            return [copy.digest for copy in there]
-        finally:
-            self._close(directory, copies)
+        except BaseException:
+            close(directory, copies)
+            raise
+        digests = [copy.digest for copy in there]
+        close(directory, there)
+        return new, digests
 
     def _seal_copy(self, directory: int, copy: Copy) -> None:
         with _fault_of(self.store.object_path(copy.digest), f"for {copy.job.path}"):
@@ -266,40 +279,29 @@ class Adder:
         if found != copy.digest:
             raise Refused("measure", str(copy.job.path), str(found), str(copy.digest))
 
-    def _link_copy(self, directory: int, copy: Copy) -> bool:
-        """False: there is something of its name already."""
-        name = object_name(copy.digest)
-        fan = name[:2]
-        try:
-            # Before the link: what fails later is durable all the same.
+    def give_names(self, directory: int, ready: list[Ready]) -> list[Digest]:
+        """To all. Returns those whose names are other files' by now."""
+        # Before the names: what fails later is durable all the same.
+        for fan, one in sorted({one.name[:2]: one for one in ready}.items()):
             if fan not in self._fans:
-                self._open_fan(fan)
-            try:
-                if copy.name:
-                    os.link(copy.name, name, src_dir_fd=directory, dst_dir_fd=directory)
-                else:
-                    os.link(procfs(copy.fd), name, dst_dir_fd=directory, follow_symlinks=True)
-            except FileExistsError:
-                return False
-        except OSError as error:
-            target, said = self.store.objects / name, f"{os_error(error)}, for {copy.job.path}"
-            raise SystemFailure("store", str(target), said) from None
-        return True
+                with _fault_of(self.store.objects / one.name, f"for {one.source}"):
+                    self._open_fan(fan)
+        found = _cfshost.give_names(directory, ready, cores())
+        there = []
+        for one, number in zip(ready, found, strict=True):
+            if number == errno.EEXIST:
+                there.append(Digest(one.algorithm, bytes.fromhex(one.name.replace("/", ""))))
+            elif number not in (0, errno.ECANCELED):
+                error = OSError(number, os.strerror(number))
+                target, said = self.store.objects / one.name, f"{os_error(error)}, for {one.source}"
+                raise SystemFailure("store", str(target), said)
+        return there
 
     def _open_fan(self, name: str) -> None:
         path = self.store.objects / name
         path.mkdir(exist_ok=True)
         self._directories |= {path, self.store.objects}
         self._fans.add(name)
-
-    def _close(self, directory: int, copies: list[Copy]) -> None:
-        for copy in copies:
-            with suppress(OSError):
-                os.close(copy.fd)
-            if copy.name:
-                with suppress(OSError):
-                    os.unlink(copy.name, dir_fd=directory)
-        copies.clear()
 
     def _compare(self, jobs: Sequence[Job]) -> list[Digest]:
         """The digests of files whose objects are there: each is what its name says."""
@@ -317,7 +319,7 @@ class Adder:
             digests.append(digest)
         return digests
 
-    def _check_present(self, directory: int, digests: list[Digest]) -> None:
+    def check_present(self, directory: int, digests: list[Digest]) -> None:
         """Never replaced: another process may have it mounted. Never trusted by its name either."""
         if not digests:
             return
@@ -368,20 +370,29 @@ class Adder:
             return digest
 
 
+class Ready(NamedTuple):
+    """A copy that is on the disk, and waits for its name. There may be millions."""
+
+    fd: int  # -1: it has a temporary name, and is not open
+    temporary: str
+    name: str
+    source: str
+    algorithm: int
+
+
 class _Naming:
-    """A batch of copies is named beside, while the next one is read."""
+    """A batch of copies is brought to the disk beside, while the next one is read. All get their
+    names in the end, or none."""
 
     def __init__(
-        self,
-        beside: Threads,
-        name: Callable[[list[Copy]], list[Digest]],
-        check: Callable[[list[Digest]], None],
-        close: Callable[[list[Copy]], None],
+        self, adder: Adder, directory: int, beside: Threads, ready: list[Ready], most: int
     ) -> None:
+        self._adder = adder
+        self._directory = directory
         self._beside = beside
-        self._name = name
-        self._check = check
-        self._close = close
+        self._ready = ready
+        self._most = most  # of `ready` that are open
+        self._prefix = os.urandom(8).hex()
         self._future: Future[list[Digest]] | None = None
 
     def put(self, copies: list[Copy]) -> None:
@@ -389,30 +400,92 @@ class _Naming:
         try:
             self.settle()
         except BaseException:
-            self._close(copies)
+            close(self._directory, copies)
             raise
         try:
-            self._future = self._beside.submit(self._name, copies)
+            self._future = self._beside.submit(self._prepare, copies)
         except SystemFailure:
-            self._close(copies)  # there is no thread that may have them
+            close(self._directory, copies)  # there is no thread that may have them
             raise
 
     def settle(self) -> None:
         """Waits for the last one. Whatever was wrong with it is raised."""
         future, self._future = self._future, None
         if future is not None:
-            self._check(future.result())
+            self._adder.check_present(self._directory, future.result())
+
+    def finish(self) -> None:
+        """Gives all their names."""
+        self.settle()
+        there = self._adder.give_names(self._directory, self._ready)
+        _drop(self._directory, self._ready)
+        self._adder.check_present(self._directory, there)
+
+    def _prepare(self, copies: list[Copy]) -> list[Digest]:
+        new, there = self._adder.prepare(self._directory, copies)
+        try:
+            while new:
+                self._ready.append(self._waiting(new[-1]))
+                new.pop()
+        except BaseException:
+            close(self._directory, new)
+            raise
+        return there
+
+    def _waiting(self, copy: Copy) -> Ready:
+        """It, open as long as that fits."""
+        name, source = object_name(copy.digest), os.fspath(copy.job.path)
+        algorithm, place = copy.digest.algorithm, copy.name
+        if len(self._ready) < self._most:
+            return Ready(copy.fd, place, name, source, algorithm)
+        if not place:
+            place = f".{self._prefix}.{len(self._ready)}.tmp"
+            with _fault_of(self._adder.store.objects / name, f"for {source}"):
+                os.link(procfs(copy.fd), place, dst_dir_fd=self._directory, follow_symlinks=True)
+        os.close(copy.fd)
+        return Ready(-1, place, name, source, algorithm)
+
+
+def _drop(directory: int, ready: list[Ready]) -> None:
+    """Closes all, and takes their temporary names away."""
+    for one in ready:
+        _discard(directory, one.fd, one.temporary)
+    ready.clear()
+
+
+def close(directory: int, copies: list[Copy]) -> None:
+    """The same."""
+    for copy in copies:
+        _discard(directory, copy.fd, copy.name)
+    copies.clear()
+
+
+def _discard(directory: int, fd: int, name: str) -> None:
+    if fd >= 0:
+        with suppress(OSError):
+            os.close(fd)
+    if name:
+        with suppress(OSError):
+            os.unlink(name, dir_fd=directory)
+
+
+class Room(NamedTuple):
+    """How many copies there may be."""
+
+    batch: int
+    open: int  # that wait for their names
 
 
 @contextmanager
-def descriptors(batches: int, held: int = 0) -> Iterator[int]:
-    """How many copies there may be in each batch, of so many that are there at a time. `held`: what
-    the caller has open. The limit is raised meanwhile, as far as it may."""
+def descriptors(batches: int, held: int = 0) -> Iterator[Room]:
+    """How many copies there may be: in each batch, of so many that are there at a time, and waiting
+    for their names beside these. `held`: what the caller has open. The limit is raised meanwhile,
+    as far as it may."""
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     others = _RESERVED + _OF_CORE * cores() + held
-    wanted = batches * _BATCH + others
+    wanted = batches * _BATCH + _OPEN + others
     soft, hard = before
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -420,8 +493,9 @@ def descriptors(batches: int, held: int = 0) -> Iterator[int]:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     try:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        room = (limit - others) // batches
-        yield _BATCH if limit == resource.RLIM_INFINITY else min(_BATCH, max(1, room))
+        room = wanted if limit == resource.RLIM_INFINITY else limit - others
+        batch = min(_BATCH, max(1, room // batches))
+        yield Room(batch, min(_OPEN, max(0, room - batches * batch)))
     finally:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyinit.host.atomic import has_procfs, open_new, procfs
-from pyinit.host.store.add import Adder, Copy, Job, descriptors
+from pyinit.host.store.add import Adder, Copy, Job, close, descriptors
 from pyinit.host.store.check import cores
-from pyinit.host.store.threads import Threads
 from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.root.digest import Digest
 
@@ -72,14 +71,13 @@ class TreeAdder(Adder):
     def _receiver(self, source: Path, held: int = 0) -> Iterator[_Receiver]:
         """What takes the copies of the engine. All are named in the end. `held`: descriptors that
         the caller has open."""
-        # The engine makes one, and gave another to this thread, which waits until the last one is
-        # named.
+        # The engine makes one, and gave another to this thread, which waits until the one before it
+        # is on the disk.
         with (
             self._objects() as directory,
-            descriptors(3, held) as limit,
-            Threads(1, self.store.path) as beside,
+            descriptors(3, held) as room,
+            self._naming(directory, room.open) as naming,
         ):
-            naming = self._naming(directory, beside)
 
             def take(stored: list[_cfshost.Stored]) -> None:
                 naming.put(
@@ -94,8 +92,8 @@ class TreeAdder(Adder):
                     ]
                 )
 
-            yield _Receiver(directory, os.urandom(8).hex(), limit, take)
-            naming.settle()
+            yield _Receiver(directory, os.urandom(8).hex(), room.batch, take)
+            naming.finish()
 
     def add_image(self, made: bytes, source: Path, name: str | None = None) -> Digest:
         """Adds an image from memory, and names it, when all that was added before is on the disk.
@@ -113,9 +111,9 @@ class TreeAdder(Adder):
                 with open(procfs(fd) if temporary is None else temporary, "rb") as back:
                     _compare_image(back.read(), made, target)
             except BaseException:
-                self._close(directory, copies)
+                close(directory, copies)
                 raise
-            self._check_present(directory, self._name(directory, copies))
+            self.name_one(directory, copies[0])
         self.finish()
         self.link_image(digest, name)
         return digest

@@ -92,13 +92,14 @@ def test_as_mkcomposefs(
     assert left(ours) == sorted([*before, f"images/refs/cfs/{digest.hex}"])
 
 
-@pytest.mark.parametrize("batch", [1, 2, 3, 64])
+@pytest.mark.parametrize(("batch", "opened"), [(1, 0), (2, 1), (3, 100), (64, 100)])
 @pytest.mark.parametrize("named", [False, True])
 def test_however_few_copies_there_may_be(
-    tree: Path, store: Path, batch: int, named: bool, monkeypatch: pytest.MonkeyPatch
+    tree: Path, store: Path, batch: int, opened: int, named: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And where a file cannot be without a name."""
     monkeypatch.setattr(add, "_BATCH", batch)
+    monkeypatch.setattr(add, "_OPEN", opened)
     if named:
         monkeypatch.setattr(add_tree, "has_procfs", lambda: False)
     before = os.listdir("/proc/self/fd")

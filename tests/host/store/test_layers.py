@@ -25,7 +25,7 @@ from pyinit.host.store.changes import Changes
 from pyinit.host.store.check import check
 from pyinit.host.store.layout import Store
 from pyinit.initrd.report.errors import Refused, SystemFailure
-from tests.host.store.layered import dumped, image, tar, written
+from tests.host.store.layered import Entry, dumped, image, tar, written
 from tests.host.store.played import Kernel, files
 from tests.vm.once import REPOSITORY
 from tests.vm.toolbox import Toolbox
@@ -224,11 +224,17 @@ def added(store: Path, paths: list[str], progress: Any = lambda _, __: None) -> 
         adder.finish()
 
 
-@pytest.mark.parametrize("batch", [1, 2, 64])
+@pytest.mark.parametrize(("batch", "opened"), [(1, 0), (2, 7), (64, 100)])
 @pytest.mark.parametrize("named", [False, True])
 def test_however_few_copies_there_may_be(
-    tmp_path: Path, store: Path, batch: int, named: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    store: Path,
+    batch: int,
+    opened: int,
+    named: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """In a batch, and open until they get their names."""
     contents = [b"%d" % number * 100 for number in range(90)]
     parts = [
         tar([(f"{i}", tarfile.REGTYPE, {}, contents[i]) for i in numbers])
@@ -236,6 +242,7 @@ def test_however_few_copies_there_may_be(
     ]
     paths = written(tmp_path, parts)
     monkeypatch.setattr(add, "_BATCH", batch)
+    monkeypatch.setattr(add, "_OPEN", opened)
     monkeypatch.setattr(add_tree, "cores", lambda: 3)
     if named:
         monkeypatch.setattr(add_tree, "has_procfs", lambda: False)
@@ -267,8 +274,40 @@ def test_what_fails_leaves_nothing(
     monkeypatch.setattr(add, "_BATCH", 1)  # so that it is asked
     with pytest.raises(KeyboardInterrupt):
         added(store, root, interrupt)
-    report = check(Store(store), sealed=False, progress=lambda _, __: None)
-    assert (report.faults, report.images) == ([], 0)  # whole objects may be there
+    assert not files(store / "objects")
+
+
+@pytest.mark.parametrize("opened", [0, 3, 100])
+@pytest.mark.parametrize("sealed", ["auto", "off"])
+def test_a_layer_that_breaks_after_many_batches(
+    tmp_path: Path,
+    store: Path,
+    kernel: Kernel,
+    opened: int,
+    sealed: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: Capture,
+) -> None:
+    """Of the copies that are on the disk, open or by a temporary name, nothing is left."""
+    bad = tmp_path / "bad.tar"
+    many: list[Entry] = [(f"{i}", tarfile.REGTYPE, {}, b"%d" % i * 100) for i in range(90)]
+    bad.write_bytes(tar([*many, ("x", tarfile.REGTYPE, {}, b"x" * 5000)])[:-12000])
+    monkeypatch.setattr(add, "_BATCH", 2)
+    monkeypatch.setattr(add, "_OPEN", opened)
+    most = [0]
+    real = os.link
+
+    def linked(*arguments: Any, **more: Any) -> None:
+        real(*arguments, **more)
+        most[0] = max(most[0], len(os.listdir(store / "objects")))
+
+    monkeypatch.setattr(os, "link", linked)
+    before = os.listdir("/proc/self/fd")
+    assert run(bad, "--object-store", store, "--verity", sealed) == 32
+    assert "it ends " in capfd.readouterr().err
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert os.listdir(store / "objects") == []
+    assert (most[0] > 50) == (opened < 10)
 
 
 def test_no_space_for_a_copy(root: list[str], store: Path) -> None:

@@ -22,11 +22,11 @@ from pyinit.host.commands.cfs_store import main
 from pyinit.host.store import add
 batch, slow, files = map(int, sys.argv[1:4])
 add._BATCH = batch
-name = add.Adder._name
+name = add.Adder.prepare
 def named(self, *arguments):
     time.sleep(slow / 1000)
     return name(self, *arguments)
-add.Adder._name = named
+add.Adder.prepare = named
 if files:
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 sys.exit(main(sys.argv[4:]))
@@ -47,7 +47,7 @@ def few_threads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def execute(
     *arguments: object, batch: int = 4096, slow: int = 0, files: int = 0, **environment: object
 ) -> subprocess.CompletedProcess[str]:
-    """`batch`: of copies; each is named after `slow` milliseconds; `files`: descriptors."""
+    """`batch`: of copies; each is on the disk after `slow` milliseconds; `files`: descriptors."""
     paths = [str(REPOSITORY), str(REPOSITORY / "build" / "lib")]
     settings = {"PYTHONPATH": os.pathsep.join(paths), "PATH": "/usr/bin:/bin"}
     settings |= {name: str(value) for name, value in environment.items()}
