@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /*
  * The interpreter's memory lies in the executable's own image, behind its variables and in one
- * window of 2 MB with them (window.ld), so that a snapshot of the window holds all that the
- * interpreter is. libc's memory is not in it: libc starts anew in each process.
+ * window with them (window.ld), so that a snapshot of the window holds all that the interpreter is.
+ * libc's memory is not in it: libc starts anew in each process.
  *
  * Small blocks come from pages of one size class each, which grow up from the start; larger ones,
- * with their size in front, grow down from the end. There is one thread. When the two meet, a
- * block comes from libc: the same MemoryError as ever, when that has none either. While the
+ * with their size in front, grow down from the end of the huge page. There is one thread. When the
+ * two are close, the pages behind the huge page are taken for small blocks. When they meet, a block
+ * comes from libc: the same MemoryError as ever, when that has none either. While the
  * snapshot is made it must not come to that, and what is freed is cleared, so that the same
  * sources always give the same file.
  */
@@ -27,7 +28,8 @@ enum {
 	/* A larger block gains nothing by lying in the window, and would soon fill it. */
 	LARGE = 16 << 10,
 	BINS = 32,
-	PAGES = 512, /* of the window */
+	PAGES = 512 + 32, /* of the window, with its tail */
+	KEPT = 16, /* pages for larger blocks, which cannot lie in the tail */
 };
 
 struct block {
@@ -38,12 +40,13 @@ struct size {
 	alignas(STEP) size_t bytes;
 };
 
-extern char cfs_heap_start[], cfs_heap_end[];
+extern char cfs_heap_start[], cfs_heap_end[], cfs_window_end[];
 
 static struct {
 	bool opened, full;
 	char *pages;  /* the first that has no class yet */
 	char *larger; /* the lowest of the larger blocks, its size included */
+	char *tail;   /* its first page that has no class yet */
 	struct block *freed[CLASSES];
 	char *next[CLASSES], *end[CLASSES]; /* of the class's newest page */
 	struct block *freed_larger[BINS];   /* by the logarithm of the size */
@@ -60,14 +63,19 @@ static char *larger(void)
 	return heap.larger ? heap.larger : cfs_heap_end;
 }
 
+static char *tail(void)
+{
+	return heap.tail ? heap.tail : cfs_heap_end;
+}
+
 static bool ours(const void *block)
 {
-	return (const char *)block >= cfs_heap_start && (const char *)block < cfs_heap_end;
+	return (const char *)block >= cfs_heap_start && (const char *)block < cfs_window_end;
 }
 
 static bool is_small(const void *block)
 {
-	return (const char *)block < pages();
+	return (const char *)block < pages() || (const char *)block >= cfs_heap_end;
 }
 
 static size_t class_at(const void *block)
@@ -104,17 +112,34 @@ static void *of_class(size_t class)
 	return block;
 }
 
+/* A page that has no class yet, or null. */
+static char *new_page(void)
+{
+	bool has_tail = cfs_window_end - tail() >= PAGE;
+	char *page = pages();
+
+	if (larger() - page >= (has_tail ? KEPT * PAGE : PAGE)) {
+		heap.pages = page + PAGE;
+		return page;
+	}
+	if (!has_tail)
+		return NULL;
+	page = tail();
+	heap.tail = page + PAGE;
+	return page;
+}
+
 static void *small(size_t size)
 {
 	size_t class = size ? (size + STEP - 1) / STEP : 1;
 	void *block = of_class(class);
-	char *page = pages();
+	char *page;
 
 	if (block)
 		return block;
-	if (larger() - page >= PAGE) {
+	page = new_page();
+	if (page) {
 		heap.class[(size_t)(page - cfs_heap_start) / PAGE] = (unsigned char)class;
-		heap.pages = page + PAGE;
 		heap.next[class] = page;
 		heap.end[class] = page + PAGE;
 		return of_class(class);

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-extern char cfs_window_start[], cfs_heap_end[];
+extern char cfs_window_start[], cfs_window_end[];
 /* Of pyinit.host.frozen.table: texts, one behind the other, and an empty one. The second has those
  * of frozen code alone: C code looks nothing up in errno and posix. */
 extern const char cfs_kept[], cfs_frozen[];
@@ -84,7 +84,7 @@ static void *entry_of(PyObject *object, size_t *size)
 
 static bool in_window(const void *start)
 {
-	return (const char *)start >= cfs_window_start && (const char *)start < cfs_heap_end;
+	return (const char *)start >= cfs_window_start && (const char *)start < cfs_window_end;
 }
 
 /* Of a type's dict only what comes from tables. Of a module's dict anything. */

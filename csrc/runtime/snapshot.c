@@ -9,8 +9,8 @@
  * and pyinit.host.frozen.snapshot knows by them which words are pointers. A bitmap for each page
  * says which words get the load address added.
  *
- * The window is a huge page where the kernel has one: one page fault in place of some four
- * hundred. Where it has none (transparent_hugepage=never, none free, or a load address that is no
+ * The window is a huge page where the kernel has one, and a few pages behind it: one page fault in
+ * place of some four hundred. Where it has none (transparent_hugepage=never, none free, or a load address that is no
  * multiple of 2 MB, as older kernels choose it), the same code fills ordinary pages.
  */
 #define Py_BUILD_CORE 1
@@ -73,7 +73,7 @@ static const struct header *the_header(void)
 }
 
 extern char __ehdr_start[];
-extern char cfs_window_start[], cfs_heap_end[];
+extern char cfs_window_start[], cfs_window_end[];
 
 /* Page by page: what was copied is at hand when its pointers are counted up. */
 static void fill(const struct run *run, const uint64_t *map, uint64_t base)
@@ -98,7 +98,7 @@ bool snapshot_restore(void)
 	const uint64_t *map = (const uint64_t *)(void *)(__ehdr_start + header.maps_at);
 	const uint64_t *odd = (const uint64_t *)(void *)(__ehdr_start + header.odd_at);
 	const uint64_t base = (uint64_t)(uintptr_t)__ehdr_start;
-	size_t size = (size_t)(cfs_heap_end - cfs_window_start);
+	size_t size = (size_t)(cfs_window_end - cfs_window_start);
 	const struct run *last;
 
 	if (!header.runs)
@@ -341,7 +341,7 @@ const char *snapshot_take(void)
 	heap_open();
 
 	if (write_all(&base, sizeof(base)) < 0 ||
-	    write_all(cfs_window_start, (size_t)(cfs_heap_end - cfs_window_start)) < 0)
+	    write_all(cfs_window_start, (size_t)(cfs_window_end - cfs_window_start)) < 0)
 		return strerror(errno);
 	return NULL;
 }

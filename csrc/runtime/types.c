@@ -19,7 +19,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-extern char cfs_window_start[], cfs_heap_end[];
+extern char cfs_window_start[], cfs_window_end[];
 
 static PyTypeObject *const without_objects[] = {
 	&PyByteArray_Type,   &PyByteArrayIter_Type, &PyComplex_Type,      &PyPickleBuffer_Type,
@@ -47,7 +47,7 @@ static PyTypeObject *const of_contexts[] = {
 
 static bool in_window(const void *start)
 {
-	return (const char *)start >= cfs_window_start && (const char *)start < cfs_heap_end;
+	return (const char *)start >= cfs_window_start && (const char *)start < cfs_window_end;
 }
 
 static int forget(PyTypeObject *type)

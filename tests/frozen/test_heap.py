@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 from pyinit.host.frozen import flags
 from tests.frozen.conftest import ROOT
 
-SIZE = 65536
+PAGE = 4096
+SIZE = 16 * PAGE
+KEPT, TAIL = 16, 4
+"""Pages: of heap.c, and of the heap with a tail."""
 HERE = Path(__file__).parent
 
 OPERATIONS = st.lists(
@@ -46,13 +49,28 @@ class Heap:
     def inside(self, block: int) -> bool:
         return self.start <= block < self.start + SIZE
 
+    def page(self, block: int | None) -> int:
+        """Which page of the heap it lies in."""
+        assert block is not None
+        return (block - self.start) // PAGE
+
 
 @pytest.fixture(scope="module")
 def new(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Heap]:
-    directory = tmp_path_factory.mktemp("heap")
+    return _maker(tmp_path_factory.mktemp("heap"), SIZE // PAGE, 0)
+
+
+@pytest.fixture(scope="module")
+def tailed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Heap]:
+    """With two pages more than what is kept for larger blocks, and a tail."""
+    return _maker(tmp_path_factory.mktemp("tailed"), KEPT + 2, TAIL)
+
+
+def _maker(directory: Path, pages: int, tail: int) -> Callable[[], Heap]:
     built = directory / "heap.so"
     sources = [ROOT / "csrc/runtime/heap.c", HERE / "heap_window.c"]
     command = ["gcc", "-std=c17", "-O1", "-shared", "-fPIC", *flags.hardening(), "-Werror"]
+    command += [f"-DHEAP_PAGES={pages}", f"-DTAIL_PAGES={tail}"]
     subprocess.run([*command, *sources, "-o", built], check=True, timeout=600)
     count = itertools.count()
 
@@ -65,9 +83,14 @@ def new(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Heap]:
 
 @given(operations=OPERATIONS, opened=st.booleans())
 def test_blocks_keep_their_content(
-    new: Callable[[], Heap], operations: list[tuple[str, int, int]], opened: bool
-) -> None:
-    heap = new()
+    new: Callable[[], Heap], tailed: Callable[[], Heap], operations: list[tuple[str, int, int]],
+    opened: bool,
+) -> None:  # fmt: skip
+    for heap in (new(), tailed()):
+        _check_content(heap, operations, opened)
+
+
+def _check_content(heap: Heap, operations: list[tuple[str, int, int]], opened: bool) -> None:
     if opened:
         heap.open()
     blocks: list[tuple[int, bytes]] = []
@@ -148,6 +171,33 @@ def test_a_small_block_takes_the_place_of_a_larger_one(new: Callable[[], Heap]) 
     assert heap.malloc(16) is None
     heap.free(blocks[3])
     assert heap.malloc(512) == blocks[3]
+
+
+def test_small_blocks_go_to_the_tail_before_the_last_pages(tailed: Callable[[], Heap]) -> None:
+    """Those are for larger blocks, which cannot lie in the tail; and for small ones at last."""
+    heap, end = tailed(), KEPT + 2
+    blocks = [heap.malloc(512) for _ in range((end + TAIL) * PAGE // 512)]
+    pages = list(dict.fromkeys(map(heap.page, blocks)))
+    assert pages == [0, 1, 2, *range(end, end + TAIL), *range(3, end)]
+    assert heap.malloc(512) is None
+    for block in (blocks[0], blocks[30]):
+        assert block is not None
+        ctypes.memset(block, 7, 512)
+        heap.free(block)
+        assert heap.malloc(500) == block
+        assert not any(ctypes.string_at(block, 512))
+
+
+def test_larger_blocks_stay_out_of_the_tail(tailed: Callable[[], Heap]) -> None:
+    heap, end = tailed(), KEPT + 2
+    for _ in range((3 + TAIL) * PAGE // 512):
+        assert heap.malloc(512)
+    seen = set()
+    while block := heap.malloc(5000):
+        seen.add(heap.page(block))
+    assert seen
+    assert seen <= set(range(3, end))
+    assert heap.was_full()
 
 
 def test_it_tells_that_it_was_full(new: Callable[[], Heap]) -> None:

@@ -2,10 +2,10 @@
 """Puts a snapshot into the executable that it was taken of.
 
 The window's content leaves its place: the window becomes memory without content, in a segment of
-its own whose alignment is that of a huge page. The content's pages come into a segment that is
-read only, at the end of the file, behind the table by which csrc/runtime/snapshot.c copies them.
-The relative relocations of the window (ELF's RELR and RELA) go: its pointers get their load
-address with the copy.
+its own whose alignment is that of a huge page, with which it begins. The content's pages come into
+a segment that is read only, at the end of the file, behind the table by which
+csrc/runtime/snapshot.c copies them. The relative relocations of the window (ELF's RELR and RELA)
+go: its pointers get their load address with the copy.
 """
 
 import re
@@ -40,7 +40,7 @@ class ImageError(Exception):
 
 
 _SYMBOLS = (
-    "cfs_window_start", "cfs_heap_end", "cfs_snapshot", "cfs_modules_start", "cfs_modules_end",
+    "cfs_window_start", "cfs_window_end", "cfs_snapshot", "cfs_modules_start", "cfs_modules_end",
     "cfs_allocators_start", "cfs_allocators_end",
 )  # fmt: skip
 # What the interpreter calls its texts for help().

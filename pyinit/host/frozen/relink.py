@@ -23,7 +23,7 @@ from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
-from pyinit.host.frozen.image import PAGE
+from pyinit.host.frozen.image import HUGE, PAGE
 from pyinit.host.frozen.snapshot import Snapshot
 
 # Of csrc/runtime/take.c: what a file without a snapshot does. The second link has a stand-in.
@@ -161,7 +161,8 @@ class Links:
             f"{_WINDOW} {start:#x} : {{ cfs_window_start = .;",
             *(f". = {part.address - start:#x}; {_keep(part)}" for part in self.window),
             f". = ALIGN({PAGE}); cfs_heap_start = .;",
-            f". = {size:#x}; cfs_heap_end = .; }}",
+            f". = {HUGE:#x}; cfs_heap_end = .;",
+            f". = {size:#x}; cfs_window_end = .; }}",
             "} INSERT AFTER .bss;",
             "SECTIONS { .modules (ALIGN(0x1000)) : { cfs_modules_start = .;",
             f"KEEP(*(.rodata.{_TABLE}))",
