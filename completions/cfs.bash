@@ -5,7 +5,7 @@
 _cfs_options() { # COMMAND VERB: the options there
 	case "$1 $2" in
 	"cfs-mount ")
-		echo "--object-store --digest --image --upperdir --workdir --ro --rw --verity " \
+		echo "--object-store --digest --name --image --upperdir --workdir --ro --rw --verity " \
 			"--dry-run --json -v --verbose -h --help --version"
 		;;
 	"mount.cfs ") echo "-o -s -f -v -n -t -N -h --help --version" ;;
@@ -15,10 +15,10 @@ _cfs_options() { # COMMAND VERB: the options there
 	"cfs-uki ") echo "-h --help --version" ;;
 	"cfs-uki help") echo "-h --help -q --quiet" ;;
 	"cfs-uki seal")
-		echo "-h --help -q --quiet --digest --sysext --confext --replace " \
+		echo "-h --help -q --quiet --digest --sysext --confext --app --replace " \
 			"--unsigned-command-line -o --output"
 		;;
-	"cfs-uki payload") echo "-h --help -q --quiet --digest --sysext --confext" ;;
+	"cfs-uki payload") echo "-h --help -q --quiet --digest --sysext --confext --app" ;;
 	"cfs-uki show") echo "-h --help -q --quiet --json" ;;
 	"cfs-uki digests") echo "-h --help -q --quiet" ;;
 	"cfs-uki predict")
@@ -70,6 +70,7 @@ _cfs_values() {
 	case "$1 $2 $3" in
 	"cfs-mount  --object-store") echo "DIR" ;;
 	"cfs-mount  --digest") echo "NONE" ;;
+	"cfs-mount  --name") echo "NONE" ;;
 	"cfs-mount  --image") echo "FILE" ;;
 	"cfs-mount  --upperdir") echo "DIR" ;;
 	"cfs-mount  --workdir") echo "DIR" ;;
@@ -87,11 +88,13 @@ _cfs_values() {
 	"cfs-uki seal --digest") echo "NONE" ;;
 	"cfs-uki seal --sysext") echo "NONE" ;;
 	"cfs-uki seal --confext") echo "NONE" ;;
+	"cfs-uki seal --app") echo "NONE" ;;
 	"cfs-uki seal -o" | "cfs-uki seal --output") echo "FILE" ;;
 	"cfs-uki seal ") echo "FILE" ;;
 	"cfs-uki payload --digest") echo "NONE" ;;
 	"cfs-uki payload --sysext") echo "NONE" ;;
 	"cfs-uki payload --confext") echo "NONE" ;;
+	"cfs-uki payload --app") echo "NONE" ;;
 	"cfs-uki payload ") echo "DIR" ;;
 	"cfs-uki show ") echo "FILE" ;;
 	"cfs-uki digests ") echo "FILE" ;;

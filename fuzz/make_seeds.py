@@ -28,6 +28,7 @@ SEEDS = HERE / "seeds"
 # Each gives contents; equal ones are written once.
 MAKERS: dict[str, Callable[[], list[bytes]]] = {
     "digest": text_seeds.digest,
+    "image_list": text_seeds.image_list,
     "image": binary_seeds.image,
     "canary": canary_seeds.canary,
     "pe": pe_seeds.pe,

@@ -79,6 +79,7 @@ PARSERS = {
             libraries=("crypto", "isal", "z", "zstd"),
         ),
         Parser("payload", _python("source/payload", "source/keylines"), max_length=5000),
+        Parser("image_list", _python("source/image_list", "source/keylines")),
         Parser("config", _python("source/config", "source/keylines")),
         Parser("cmdline", _python("source/cmdline")),
         Parser("efivar", _python("source/efivar"), max_length=512),

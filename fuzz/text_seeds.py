@@ -251,6 +251,28 @@ _NAMES = (
 ).split()
 
 
+def image_list() -> list[bytes]:
+    """Right ones with both digests and stores; each part wrong alone."""
+    first = b"cfsimg1\n"
+    digest_line = b"digest=fsverity-sha256-12:" + _SHA256 + b"\n"
+    good = first + digest_line
+    found = [first + b"digest=" + prefix + _SHA256 + b"\n" for prefix in _PREFIXES]
+    found += [first + b"digest=" + prefix + _SHA512 + b"\n" for prefix in _PREFIXES]
+    stores = (b"/", b"/a", b"/a/b", b"//", b"/..", b"a", b"", b" /a", b"/a b", b"/" + b"s" * 300)
+    found += [good + b"store=" + store + b"\n" for store in stores]
+    found += [first + b"store=" + store + b"\n" + digest_line for store in stores]
+    found += [
+        good + tail for tail in (digest_line, b"\n", b" ", b"#", b"x", b"x=y\n", b"\0", b"=\n")
+    ]
+    found += [good + b"store=/a\n" * 2, good + b"Store=/a\n", first, b"", first[:-1], good[:-1]]
+    starts = (b"", b"cfsimg2\n", b"cfsimg1", b"cfsimg1\r\n", b"\n" + first, b"cfsdig1\n")
+    found += [start + digest_line for start in starts]
+    for byte in (0, 9, 13, 0x1B, 0x7F, 0x80, 0xFF, 0x41, 0x2F, 0x3A):
+        for at in (0, 7, 8, 15, len(good) - 2):
+            found.append(good[:at] + bytes([byte]) + good[at + 1 :])
+    return found
+
+
 def mount_options() -> list[bytes]:
     """Each mount option alone and with what it belongs to; the programs' own arguments."""
     start, digest_option = (b"/s", b"/t", b"-o"), b"digest=" + _SHA256
@@ -270,4 +292,9 @@ def mount_options() -> list[bytes]:
     found += [(*command, *both, flag, b"/t") for flag in (b"--ro", b"--rw", b"-v")]
     found += [(*command, b"--ro", b"--rw", b"/t"), (*command, b"--", b"-t"), command]
     found += [(*command, b"a", b"b"), (b"", b""), (b"-",)]
+    for named in (b"--name=a", b"--name\0a-b.c", b"--name=A", b"--name=", b"--name"):
+        found += [(named, b"/t"), (*command, named, b"/t"), (named, b"--verity=off", b"/t")]
+    found.append((b"--name=a", *both, b"--object-store=/s", b"/t"))
+    for word in b"name=a name=a,suid name=a,remount name=a,image=/i name name=/".split():
+        found += [(*start, word), (*start, digest_option + b"," + word)]
     return [b"\0".join(arguments) for arguments in found]

@@ -13,7 +13,7 @@ _RESTRICTED = {
     NODEV: {"nodev", "user", "users", "owner", "group"},
     NOEXEC: {"noexec", "user", "users"},
 }
-_ONCE = ("digest", "image", "upperdir", "workdir", "verity")
+_ONCE = ("digest", "image", "name", "upperdir", "workdir", "verity")
 
 
 def check(data: bytes) -> None:
@@ -36,9 +36,14 @@ def _check(parse: Callable[[list[str]], mount_options.MountOptions], arguments: 
         assert error.step == "usage"
         assert str(error).isprintable()
         return False
-    assert found.store
+    assert found.store or found.name
     assert found.target
-    assert found.digest is not None or found.remount
+    assert found.digest is not None or found.remount or found.name
+    assert found.name is None or (found.digest, found.image, found.verity) == (
+        None,
+        None,
+        "require",
+    )
     assert found.digest is None or found.digest.hex in "\0".join(arguments)
     assert (
         found.verity == "require"
@@ -52,5 +57,5 @@ def _check(parse: Callable[[list[str]], mount_options.MountOptions], arguments: 
         assert bool(found.attributes & RDONLY) != found.writable
     words = {word.partition("=")[0] for text in arguments for word in text.split(",")}
     for attribute, wanted in _RESTRICTED.items():
-        assert words & wanted or not found.attributes & attribute
+        assert words & wanted or found.name or not found.attributes & attribute
     return True

@@ -18,20 +18,20 @@ def check(data: bytes) -> None:
     # One spelling: what is accepted is what write() writes, padding aside.
     assert payload_write.write(named.roots, named.extensions) == data.rstrip(b"\0")
     assert len(data) <= payload.MAX
+    composed, apps = named.split()
+    assert composed | {f"app.{name}": each for name, each in apps.items()} == named.extensions
 
 
 def _check_format(data: bytes) -> None:
     """Any digests: of one piece of the input each, the first byte says which algorithm, and how
-    many of them are extensions, named by their first bytes."""
+    many of them are extensions or apps, named by their first bytes."""
     head = data[0] if data else 0
     size, algorithm = (64, 2) if head & 1 else (32, 1)
     pieces = [data[at : at + size] for at in range(1, len(data) - size + 1, size)]
     digests = [Digest(algorithm, piece) for piece in pieces]
     roots, others = digests[head >> 1 & 7 :], digests[: head >> 1 & 7]
-    extensions = {
-        ("sysext." if head & 16 else "confext.") + each.value[:9].decode("latin-1"): each
-        for each in others
-    }
+    kind = payload.KINDS[(head >> 4) % len(payload.KINDS)]
+    extensions = {f"{kind}." + each.value[:9].decode("latin-1"): each for each in others}
     try:
         written = payload_write.write(roots, extensions)
     except ValueError:

@@ -100,6 +100,7 @@ def setup(
             }
             for key, (found, each) in more.items()
         }
+        record["apps"] = {name: str(each) for name, each in decision.apps.items()}
         trees = [each for _, each in more.values() if each is not None]
         compose.attach_all([*trees, (tree, sysroot, image)])
     if stage.leftovers is not None:

@@ -117,6 +117,7 @@ class Flow:
         self.waits = -1
         decision = SimpleNamespace(
             candidates=CANDIDATES, extensions={"sysext.a": CANDIDATES[1]}, level="l", source="s",
+            apps={"x": CANDIDATES[0]},
             uki="off",
         )  # fmt: skip
         self.more: dict[str, tuple[dict[str, object], object]] = {}
@@ -223,6 +224,7 @@ def test_extensions_are_measured_behind_the_root_and_attached_before_it(
         "sysext.a": {"digest": "x", "measured": None}, "sysext.b": {"digest": "y"},
     }  # fmt: skip
     assert flow.extensions == {"sysext.a": CANDIDATES[1]}
+    assert record["apps"] == {"x": str(CANDIDATES[0])}
     assert flow.done == [
         ("/s", -1, 0), (CANDIDATES[0], "s"), (CANDIDATES[1], "s", "/run/extensions/a"),
         (8, "/run/extensions/a"), (5, "/s"),

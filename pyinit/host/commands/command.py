@@ -206,8 +206,13 @@ def _of_kind(kind: str, text: str) -> tuple[str, str]:
 
 
 def add_extensions(parser: argparse.ArgumentParser) -> None:
-    """Adds --sysext and --confext to a parser."""
-    for kind, place in (("sysext", "/usr"), ("confext", "/etc")):
+    """Adds --sysext, --confext and --app to a parser."""
+    merged = "an image of the same store, which systemd-{} lays over {}"
+    for kind, text in (
+        ("sysext", merged.format("sysext", "/usr")),
+        ("confext", merged.format("confext", "/etc")),
+        ("app", "an image that the running system may mount by this name (cfs-mount --name)"),
+    ):
         parser.add_argument(
             f"--{kind}",
             dest="extensions",
@@ -215,7 +220,7 @@ def add_extensions(parser: argparse.ArgumentParser) -> None:
             type=partial(_of_kind, kind),
             action="append",
             default=[],
-            help=f"an image of the same store, which systemd-{kind} lays over {place}",
+            help=text,
         )
 
 

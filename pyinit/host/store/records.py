@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pyinit.host.failure import system_failure
 from pyinit.host.store.roots import Needed, digest_of_hex
-from pyinit.initrd.handover import status
+from pyinit.initrd.handover import named_images, status
 from pyinit.initrd.report.errors import CfsError, Refused
 from pyinit.initrd.root.digest import Digest
 
@@ -31,7 +31,21 @@ def keep(needed: Needed) -> None:
         for each in digests:
             if needed.has_image(each):
                 needed.keep_image(each, path, "record")
+    _keep_apps(needed)
     _keep_deployments(needed)
+
+
+def _keep_apps(needed: Needed) -> None:
+    """What the UKI names for the running system, as the boot has left it. It stays for a soft
+    reboot."""
+    try:
+        apps = named_images.of_uki()
+    except CfsError as error:
+        needed.unread.append(error)
+        return
+    for each in apps.values():
+        if needed.has_image(each):
+            needed.keep_image(each, status.APPS, "record")
 
 
 def _read(path: str, key: str) -> list[Digest]:

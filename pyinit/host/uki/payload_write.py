@@ -22,13 +22,13 @@ _NAME = (
 
 
 def write(roots: list[Digest], extensions: dict[str, Digest] | None = None) -> bytes:
-    """A payload with these candidates for the root and these extensions, by key. ValueError where
-    no such bytes exist."""
+    """A payload with these candidates for the root and these extensions and apps, by key.
+    ValueError where no such bytes exist."""
     named = sorted((extensions or {}).items())
     if not 1 <= len(roots) <= MAX_DIGESTS or len(set(roots)) != len(roots):
         raise ValueError(f"{len(roots)} digests: 1 to {MAX_DIGESTS} different ones are possible")
     if len(named) > MAX_EXTENSIONS:
-        raise ValueError(f"{len(named)} extensions: {MAX_EXTENSIONS} are possible")
+        raise ValueError(f"{len(named)} extensions and apps: {MAX_EXTENSIONS} are possible")
     lines = [FIRST]
     for key, digest in [*((KEY, digest) for digest in roots), *named]:
         kind, _, name = key.partition(".")

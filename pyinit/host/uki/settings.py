@@ -84,7 +84,7 @@ def extensions(uki: Uki, profile: int, source: str) -> dict[str, Digest]:
         named = uki.section_payload(profile)
     if named is None and profile != _cfs.PE_BASE:
         named = uki.section_payload()
-    return {} if named is None else named.extensions
+    return {} if named is None else named.split()[0]
 
 
 def source_is_said(

@@ -23,6 +23,9 @@ def announce(name: str, record: "dict[str, status.Value]", settings: Config) -> 
     leave(name, relabel.LIST, lambda: relabel.write(record))
     leave(name, keep.UNITS, lambda: keep.write(record))
     leave(name, relabel.UNITS, lambda: relabel.leave_units(record))
+    apps = record.get("apps")
+    if isinstance(apps, dict) and apps:
+        leave(name, status.APPS, lambda: status.write_file(status.APPS, _lines(apps)))
     device = record["device"]
     if settings.volatile_root_link and isinstance(device, str):
         leave(name, volatile_root.LINK, lambda: volatile_root.link(device))
@@ -35,6 +38,12 @@ def announce(name: str, record: "dict[str, status.Value]", settings: Config) -> 
             )
     except MemoryError:
         output.err("warning: out of memory\n")
+
+
+def _lines(apps: "dict[str, status.Value]") -> bytes:
+    """With digests spelled as the UKI has them."""
+    lines = [f"{name}=fsverity-{digest}".replace(":", "-12:") for name, digest in apps.items()]
+    return "\n".join([status.APPS_FIRST, *lines, ""]).encode("ascii")
 
 
 def leave(name: str, path: str, action: "Callable[[], None]") -> None:

@@ -3,7 +3,8 @@
 
 root.json is the status record: what was mounted, from which source, checked how. nextroot.json is
 that of a root prepared for a soft reboot. setup-root.conf is the configuration that the initrd
-went by: a later preparation goes by the same, and not by what a disk says."""
+went by: a later preparation goes by the same, and not by what a disk says. apps
+is there where the UKI names images for the running system: named_images.py reads it."""
 
 import posix
 
@@ -13,6 +14,8 @@ DIRECTORY = "/run/cfs"
 PATH = DIRECTORY + "/root.json"
 NEXT = DIRECTORY + "/nextroot.json"
 CONFIG = DIRECTORY + "/setup-root.conf"
+APPS = DIRECTORY + "/apps"
+APPS_FIRST = "cfsapp1"
 MAX = 65536
 """Bytes of a record that are read again."""
 

@@ -40,6 +40,11 @@ def mount(name: str, wanted: MountOptions) -> None:
         text = f"{name}: warning: --verity off: nothing of {wanted.target} is checked"
         output.err(printable(text) + "\n")
     mounting.check_proc()
+    if wanted.name is not None:
+        from pyinit.initrd.handover import named_images
+
+        wanted.digest, found = named_images.find(wanted.name)
+        wanted.store = wanted.store or found
     if wanted.remount:
         _say(name, wanted, mount_again.remount(name, wanted), {})
         return

@@ -14,13 +14,16 @@ from pyinit.initrd.kernel.mounting import (
 )
 from pyinit.initrd.report.errors import UsageError
 from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.source import payload
 
 USAGE = """\
 usage: cfs-mount --object-store DIR --digest DIGEST [options] TARGET
+       cfs-mount --name NAME [options] TARGET
 
   --object-store DIR     the store (objects directory, or repository with objects/)
   --digest DIGEST        fs-verity digest of the image: 64 or 128 lower-case hex digits. A prefix
                          may be sha256:, sha512:, fsverity-sha256-12: or fsverity-sha512-12:
+  --name NAME            instead of both: what the booted UKI or the sealed root names so
   --image FILE           the image, where it lies outside the store (it is measured too)
   --upperdir DIR         upper layer of a writable root
   --workdir DIR          an empty directory on the same file system
@@ -36,8 +39,8 @@ usage: cfs-mount --object-store DIR --digest DIGEST [options] TARGET
 USAGE_HELPER = """\
 usage: mount.cfs STORE DIR [-sfnv] [-N NAMESPACE] -o digest=DIGEST[,OPTION...]
 
-  -o OPTIONS             mount options: digest=DIGEST, image=FILE, upperdir=DIR, workdir=DIR,
-                         verity=require|off, ro, rw, remount, and those of mount(8).
+  -o OPTIONS             mount options: digest=DIGEST or name=NAME, image=FILE, upperdir=DIR,
+                         workdir=DIR, verity=require|off, ro, rw, remount, and those of mount(8).
                          A value with commas: image="a,b"
   -s                     ignore unknown mount options
   -f                     do everything except attaching the mount
@@ -51,8 +54,8 @@ usage: mount.cfs STORE DIR [-sfnv] [-N NAMESPACE] -o digest=DIGEST[,OPTION...]
 
 
 class MountOptions:
-    """What is to be mounted where. `store` and `target` are always there, and `digest` is but where
-    something is to be remounted."""
+    """What is to be mounted where. `target` is always there, `store` is where no name is given, and
+    `digest` where neither that is nor something is to be remounted."""
 
     __slots__ = (
         "attributes",
@@ -61,6 +64,7 @@ class MountOptions:
         "dry_run",
         "image",
         "json",
+        "name",
         "remount",
         "store",
         "synchronous",
@@ -76,6 +80,7 @@ class MountOptions:
         self.store = ""
         self.digest: Digest | None = None
         self.target = ""
+        self.name: str | None = None  # of an image that the UKI or the sealed root names
         self.image: str | None = None
         self.upperdir: str | None = None
         self.workdir: str | None = None
@@ -89,9 +94,11 @@ class MountOptions:
 
     def finish(self, dashes: str = "--") -> "MountOptions":
         """Checks what belongs together; UsageError. `dashes`: before the names of options."""
-        if not self.store:
+        if self.name is not None:
+            self._check_name(dashes)
+        elif not self.store:
             raise UsageError("usage", dashes + "object-store", "missing")
-        if self.digest is None and not self.remount:
+        elif self.digest is None and not self.remount:
             raise UsageError("usage", dashes + "digest", "missing", dashes + "digest=DIGEST")
         if (self.upperdir is None) != (self.workdir is None):
             found = "upperdir and workdir belong together"
@@ -111,6 +118,15 @@ class MountOptions:
             self.check_written()
         return self
 
+    def _check_name(self, dashes: str) -> None:
+        """What is named so is one image, checked. It may less than a root, as systemd has it of an
+        image (RootImage=), but where a mount option says otherwise."""
+        if self.digest is not None or self.image is not None or self.verity == "off":
+            found = "not together with digest, image or verity=off"
+            raise UsageError("usage", dashes + "name", found, "the name alone says which image")
+        if not self.remount:
+            self.attributes |= (NOSUID | NODEV) & ~self.cleared
+
     def check_written(self) -> None:
         """UsageError where an option says how to write: that is another file system's affair."""
         if self.synchronous is not None:
@@ -122,6 +138,7 @@ class MountOptions:
 _STRINGS = {
     "--object-store": "store",
     "--image": "image",
+    "--name": "name",
     "--upperdir": "upperdir",
     "--workdir": "workdir",
 }
@@ -186,6 +203,8 @@ def _set(options: MountOptions, seen: set[str], shown: str, value: str) -> None:
         if value not in ("require", "off"):
             raise UsageError("usage", shown, repr(value), "require or off")
         options.verity = value
+    elif name == "name" and not payload.is_name(value):
+        raise UsageError("usage", shown, repr(value), "a name as the UKI has them: cfs-uki(8)")
     else:
         setattr(options, _STRINGS["--" + name], value)
 
@@ -306,7 +325,7 @@ def _take_mount_options(options: MountOptions, given: list[str], sloppy: bool) -
     options.remount = "remount" in given
     for option in given:
         name, equals, value = option.partition("=")
-        if name in ("digest", "image", "upperdir", "workdir", "verity"):
+        if name in ("digest", "image", "name", "upperdir", "workdir", "verity"):
             if not equals:
                 raise UsageError("usage", name, "its value is missing")
             _set(options, seen, name, value)

@@ -22,13 +22,13 @@ _COMMAND_LINE = "kernel command line"
 
 
 class Decision:
-    """Candidates in order of preference, extensions by key, and where they come from."""
+    """Candidates in order of preference, extensions by key, apps by name; and who names them."""
 
-    __slots__ = ("candidates", "extensions", "level", "source", "uki")
+    __slots__ = ("apps", "candidates", "extensions", "level", "source", "uki")
 
     def __init__(self, named: Payload, source: str, uki: str) -> None:
         self.candidates = named.roots
-        self.extensions = named.extensions
+        self.extensions, self.apps = named.split()
         self.source = source  # carried, cmdline or uki
         self.level = "proved" if source == "uki" else source
         self.uki = uki  # what came of comparing the UKI's section

@@ -3,12 +3,13 @@
 
     cfsdig1
     rootfs=fsverity-sha256-12:<64 lower-case hex digits>
+    app.editor=fsverity-sha256-12:<64 lower-case hex digits>
     confext.site=fsverity-sha256-12:<64 lower-case hex digits>
     sysext.debug=fsverity-sha256-12:<64 lower-case hex digits>
 
-Each `rootfs=` line is a candidate, in order of preference. Behind them are the extensions, in the
-order of their keys. NUL bytes may follow as padding, since PE tools fill sections up. There is no
-key that switches a check off, and none is skipped.
+Each `rootfs=` line is a candidate, in order of preference. Behind them are extensions and apps, in
+the order of their keys. NUL bytes may follow as padding, since PE tools fill sections up. There is
+no key that switches a check off, and none is skipped.
 """
 
 import _cfs
@@ -23,8 +24,9 @@ MAX = 16384
 """Bytes, padding included."""
 MAX_DIGESTS = 32
 MAX_EXTENSIONS = 64
-KINDS = ("confext", "sysext")
-"""Of extensions: a key is one of these, a dot and a name."""
+APP = "app"
+KINDS = (APP, "confext", "sysext")
+"""A key is one of these, a dot and a name."""
 
 FIRST = "cfsdig1"
 KEY = "rootfs"
@@ -37,7 +39,7 @@ PREFIXES = {_cfs.SHA256: "fsverity-sha256-12:", _cfs.SHA512: "fsverity-sha512-12
 
 class Payload:
     """What a payload names. `roots`: at least one candidate, in order of preference. `extensions`:
-    by key, as `sysext.debug`, in the order of the keys."""
+    by key, as `sysext.debug`, in the order of the keys; apps are among them."""
 
     __slots__ = ("extensions", "roots")
 
@@ -49,6 +51,18 @@ class Payload:
         return isinstance(other, Payload) and str(self) == str(other)
 
     __hash__ = None  # type: ignore[assignment]
+
+    def split(self) -> tuple[dict[str, Digest], dict[str, Digest]]:
+        """What the boot composes, by key; and the apps, by name, which the running system may
+        mount."""
+        composed, apps = {}, {}
+        for key, digest in self.extensions.items():
+            kind, _, name = key.partition(".")
+            if kind == APP:
+                apps[name] = digest
+            else:
+                composed[key] = digest
+        return composed, apps
 
     def __str__(self) -> str:
         """All of it, for messages."""
@@ -69,23 +83,25 @@ def parse(data: bytes, where: str) -> Payload:
         if key != KEY:
             _check_key(key, last, where)
             last = key
-            found.extensions[key] = _digest(key, value, where)
+            found.extensions[key] = digest(key, value, where)
             continue
         if last:
             raise Refused("source", where, f"{key} behind {last}", _ORDER)
-        digest = _digest(key, value, where)
-        if digest in found.roots:
-            raise Refused("source", where, f"{digest} is there twice")
-        found.roots.append(digest)
+        root = digest(key, value, where)
+        if root in found.roots:
+            raise Refused("source", where, f"{root} is there twice")
+        found.roots.append(root)
     roots, extensions = len(found.roots), len(found.extensions)
     if not 1 <= roots <= MAX_DIGESTS:
         raise Refused("source", where, f"{roots} digests", f"1 to {MAX_DIGESTS}")
     if extensions > MAX_EXTENSIONS:
-        raise Refused("source", where, f"{extensions} extensions", f"at most {MAX_EXTENSIONS}")
+        found_text = f"{extensions} extensions and apps"
+        raise Refused("source", where, found_text, f"at most {MAX_EXTENSIONS}")
     return found
 
 
-def _digest(key: str, value: str, where: str) -> Digest:
+def digest(key: str, value: str, where: str) -> Digest:
+    """In the one spelling of these lists. Refused("source")."""
     if not value.startswith(tuple(PREFIXES.values())):
         expected = " or ".join(PREFIXES.values())
         raise Refused("source", where, f"{key}={value[:160]!r}", f"{expected} and hex digits")
@@ -98,14 +114,14 @@ def _digest(key: str, value: str, where: str) -> Digest:
 def _check_key(key: str, last: str, where: str) -> None:
     kind, _, name = key.partition(".")
     if kind not in KINDS or not is_name(name):
-        known = "rootfs, confext.NAME or sysext.NAME"
+        known = "rootfs, app.NAME, confext.NAME or sysext.NAME"
         raise Refused("source", where, f"unknown key {key[:80]!r}", known)
     if key <= last:
         raise Refused("source", where, f"{key} behind {last}", _ORDER)
 
 
 def is_name(text: str) -> bool:
-    """Can an extension have that name? systemd takes some endings off a directory's."""
+    """Can an extension or app have that name? systemd takes some endings off a directory's."""
     if not 0 < len(text) <= 64 or text[0] in "._-" or text.endswith(_ENDINGS):
         return False
     return not text.strip(_LETTERS)

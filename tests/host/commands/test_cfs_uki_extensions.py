@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""`cfs-uki seal`, `payload`, `show` and `digests` with extensions."""
+"""`cfs-uki seal`, `payload`, `show` and `digests` with extensions and apps."""
 
 import json
 from pathlib import Path
@@ -18,14 +18,16 @@ from tests.host.commands.test_cfs_uki import ONE, TWO, Capture, sealed_initrd, w
 
 def test_extensions(plain_uki: Path, tmp_path: Path, capsys: Capture) -> None:
     target = tmp_path / "out.efi"
-    named = ["--sysext", f"debug={TWO}", "--confext", f"site={ONE.hex}"]
+    named = ["--sysext", f"debug={TWO}", "--confext", f"site={ONE.hex}", "--app", f"a.b={TWO}"]
     assert main(["seal", "--digest", ONE.hex, *named, str(plain_uki), "-o", str(target)]) == 0
     assert main(["show", str(target)]) == 0
     text = capsys.readouterr().out
-    assert f"  confext.site: {ONE}\n  sysext.debug: {TWO}\n  agree:   yes" in text
+    assert f"  app.a.b: {TWO}\n  confext.site: {ONE}\n  sysext.debug: {TWO}\n  agree:   yes" in text
     assert main(["show", "--json", str(target)]) == 0
     [about] = json.loads(capsys.readouterr().out)["digests"]
-    assert about["extensions"] == {"confext.site": str(ONE), "sysext.debug": str(TWO)}
+    assert about["extensions"] == {
+        "app.a.b": str(TWO), "confext.site": str(ONE), "sysext.debug": str(TWO),
+    }  # fmt: skip
     # Whoever keeps what a UKI names keeps these too.
     assert main(["digests", str(target)]) == 0
     assert capsys.readouterr().out == f"{ONE}\n{TWO}\n"
@@ -33,7 +35,8 @@ def test_extensions(plain_uki: Path, tmp_path: Path, capsys: Capture) -> None:
     capsys.readouterr()
     data = (tmp_path / "cfsdig").read_bytes()
     assert Uki(target).read(".cfsdig") == data
-    assert data == format_digests([ONE], {"sysext.debug": TWO, "confext.site": ONE})
+    extensions = {"sysext.debug": TWO, "confext.site": ONE, "app.a.b": TWO}
+    assert data == format_digests([ONE], extensions)
 
 
 def test_what_a_uki_does_not_name_any_more_is_told(
@@ -66,6 +69,8 @@ def test_copies_that_name_other_extensions_do_not_agree(tmp_path: Path, capsys: 
         (["--sysext", f"={TWO}"], "expected NAME=DIGEST"),
         (["--sysext", "debug="], "--sysext debug: "),
         (["--confext", "a=12"], "--confext a: "),
+        (["--app", "debug"], "--app: 'debug', expected NAME=DIGEST"),
+        (["--app", f"A={TWO}"], "app.A: a name is a letter or digit"),
         (["--sysext", f"A={TWO}"], "sysext.A: a name is a letter or digit"),
         (["--sysext", f"a={TWO}", "--sysext", f"a={ONE}"], "a is there twice"),
     ],

@@ -145,8 +145,8 @@ def test_a_component_of_pcrlock(uki: str, capsys: Capture) -> None:
 
 
 def test_extensions_follow_the_root(tmp_path: Path, capsys: Capture) -> None:
-    """In the order of their keys, each with its place; and before a soft reboot."""
-    data = format_digests([ONE], {"sysext.b": TWO, "confext.a": ONE})
+    """In the order of their keys, each with its place; before a soft reboot. No app is there."""
+    data = format_digests([ONE], {"sysext.b": TWO, "confext.a": ONE, "app.c": TWO})
     known = initrd("15", ONE)[1]
     made = known[: -len(carried_archive(format_digests([ONE])))] + carried_archive(data)
     path = write(tmp_path / "a.efi", STUB, (".initrd", made))

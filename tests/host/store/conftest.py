@@ -70,6 +70,7 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(mounts, "overlays", list)
     monkeypatch.setattr(status, "PATH", str(tmp_path / "root.json"))
     monkeypatch.setattr(status, "NEXT", str(tmp_path / "nextroot.json"))
+    monkeypatch.setattr(status, "APPS", str(tmp_path / "apps"))
     monkeypatch.setattr(records, "STAGED", str(tmp_path / "staged"))
 
 

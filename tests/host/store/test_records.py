@@ -33,6 +33,25 @@ def test_what_a_record_names_stays(store: Path, where: str, record: dict[str, ob
     assert not (store / "images" / gone).is_symlink()
 
 
+def test_apps_stay(store: Path) -> None:
+    """Also after a soft reboot, whose record names none."""
+    named, gone = add_image(store, [1, 2]), add_image(store, [2, 3])
+    lines = (f"a=fsverity-sha256-12:{named}", f"b=fsverity-sha256-12:{'ab' * 32}")
+    Path(status.APPS).write_text("\n".join(["cfsapp1", *lines, ""]))
+    assert collect(store, "--now") == 0
+    assert whole(store, named)
+    assert not (store / "images" / gone).is_symlink()
+
+
+def test_apps_that_cannot_be_read(store: Path, capsys: Capture) -> None:
+    add_image(store, [1])
+    before = tree(store)
+    Path(status.APPS).write_text("cfsapp2\n")
+    assert collect(store, "--now") == 32
+    assert tree(store) == before
+    assert f"source: {status.APPS}: the first line is 'cfsapp2'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"digest": 1}', '{"digest": "x"}', "\x80"])
 def test_a_record_that_cannot_be_read(store: Path, text: str, capsys: Capture) -> None:
     add_image(store, [1])

@@ -12,7 +12,7 @@ digests = st.one_of(
     st.binary(min_size=32, max_size=32).map(lambda value: Digest(1, value)),
     st.binary(min_size=64, max_size=64).map(lambda value: Digest(2, value)),
 )
-names = st.from_regex(r"(sysext|confext)\.[a-z0-9][a-z0-9._-]{0,63}", fullmatch=True).filter(
+names = st.from_regex(r"(app|sysext|confext)\.[a-z0-9][a-z0-9._-]{0,63}", fullmatch=True).filter(
     lambda name: not name.endswith((".raw", ".v", ".sysext", ".confext"))
 )
 
@@ -37,10 +37,10 @@ def test_what_no_payload_can_say() -> None:
     for wrong in ([], many, many[:1] * 2):
         with pytest.raises(ValueError, match="1 to 32 different ones"):
             payload_write.write(wrong)
-    for key in ("sysext.A", "sysext.", "sysext", "initrd", "app.a", "sysext.a/b", "sysext..a"):
+    for key in ("sysext.A", "sysext.", "sysext", "initrd", "app.A", "sysext.a/b", "sysext..a"):
         with pytest.raises(ValueError, match="a name is"):
             payload_write.write([ONE], {key: ONE})
-    with pytest.raises(ValueError, match="65 extensions: 64"):
+    with pytest.raises(ValueError, match="65 extensions and apps: 64"):
         payload_write.write([ONE], {f"sysext.{number}": ONE for number in range(65)})
     long = {f"sysext.{number:064}": Digest(2, bytes(64)) for number in range(64)}
     with pytest.raises(ValueError, match="bytes: at most 16384"):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pyinit.initrd.handover import announce, keep, relabel, status, volatile_root
+from pyinit.initrd.handover import announce, keep, named_images, relabel, status, volatile_root
 from pyinit.initrd.kernel import selinux
+from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source import config
 
 
@@ -43,6 +44,7 @@ def test_announce_leaves_record_configuration_and_link(
         "cfs-setup-root: candidate one has no image, going on to the next",
         "cfs-setup-root: root is /i (d, carried), /etc bind, /var tmpfs",
     ]
+    assert not (tmp_path / "apps").exists()
     link.unlink(missing_ok=True)
     record |= {"device": None, "missing_candidates": None}
     announce.announce("cfs-setup-root", record, settings)
@@ -50,6 +52,22 @@ def test_announce_leaves_record_configuration_and_link(
     assert capfd.readouterr().err.splitlines() == [
         "cfs-setup-root: root is /i (d, carried), /etc bind, /var tmpfs"
     ]
+
+
+def test_apps_are_left_as_the_uki_spells_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """named_images.py reads the list back."""
+    one, two = Digest(1, bytes(range(32))), Digest(2, bytes(range(64)))
+    for each in ("PATH", "CONFIG", "APPS"):
+        monkeypatch.setattr(status, each, str(tmp_path / each))
+    monkeypatch.setattr(announce, "say", lambda *_: None)
+    record: dict[str, status.Value] = {"device": None, "apps": {"a-b": str(one), "c": str(two)}}
+    announce.announce("cfs-setup-root", record, config.Config())
+    assert (tmp_path / "APPS").read_text() == (
+        f"cfsapp1\na-b=fsverity-sha256-12:{one.hex}\nc=fsverity-sha512-12:{two.hex}\n"
+    )
+    assert named_images.of_uki() == {"a-b": one, "c": two}
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ WORDS = (
     *("--object-store", "--digest", "--image", "--upperdir", "--workdir", "--verity", "--ro"),
     *("--rw", "--dry-run", "--json", "--verbose", "-v", "--", "-", "-o", "-N", "-t", "-sfnv", "-f"),
     *("", "/s", "/t", "off", "require", D, f"--digest={D}", "--verity=off", "--object-store=/s"),
+    *("--name", "--name=a-b", "name=a.b", "name=A"),
     *(f"digest={D}", f"ro,digest={D},upperdir=/u,workdir=/w", "rw", "nosuid,,x-a=b,defaults"),
 )
 any_arguments = st.lists(st.sampled_from(WORDS) | any_text, max_size=12)
@@ -44,8 +45,8 @@ def test_any_strings_are_options_or_a_usage_error(parse: Parse, arguments: list[
     if found is None:
         assert is_one_printable_line(fault)
     else:
-        assert isinstance(found.digest, Digest)
-        assert found.store
+        assert isinstance(found.digest, Digest) != (found.name is not None)
+        assert found.store or found.name
         assert found.target
         assert found.verity in ("require", "off")
         assert found.image != ""
@@ -63,6 +64,39 @@ def test_defaults() -> None:
     assert (found.image, found.upperdir, found.workdir) == (None, None, None)
     assert (found.verity, found.writable, found.attributes) == ("require", False, mounting.RDONLY)
     assert (found.dry_run, found.json, found.verbose) == (False, False, False)
+
+
+def test_by_name() -> None:
+    less = mounting.NOSUID | mounting.NODEV
+    found = parse_command(["--name", "a-b.c", "/t"])
+    assert (found.name, found.digest, found.store, found.target) == ("a-b.c", None, "", "/t")
+    assert found.attributes == mounting.RDONLY | less
+    found = parse_command(["--name=a", "--object-store=/s", "--upperdir=/u", "--workdir=/w", "/t"])
+    assert (found.store, found.writable, found.attributes) == ("/s", True, less)
+    found = parse_helper(["/s", "/t", "-o", "name=a"])
+    assert (found.name, found.store, found.attributes) == ("a", "/s", mounting.RDONLY | less)
+    found = parse_helper(["/s", "/t", "-o", "suid,name=a,dev"])
+    assert found.attributes == mounting.RDONLY
+    # What is there decides.
+    assert parse_helper(["/s", "/t", "-o", "remount,name=a"]).attributes == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--digest", D], ["--image=/i"], ["--verity=off"], ["--verity", "off"]]
+)
+def test_a_name_alone_says_which_image(arguments: list[str]) -> None:
+    words = "--name: not together with digest, image or verity=off"
+    assert wrong(parse_command, "--name=a", *arguments, "/t") == words
+    option = ",".join(arguments).replace("--digest,", "digest=").replace("--verity,", "verity=")
+    found = wrong(parse_helper, "/s", "/t", "-o", "name=a," + option.replace("--", ""))
+    assert found == words[2:]
+
+
+@pytest.mark.parametrize("name", ["A", "a/b", "..", "-a", "a.raw", "a" * 65, "\n"])
+def test_what_is_no_name(name: str) -> None:
+    assert wrong(parse_command, f"--name={name}", "/t") == f"--name: {name!r}"
+    if name != "a/b":
+        assert wrong(parse_helper, "/s", "/t", "-o", f"name={name}") == f"name: {name!r}"
 
 
 # A value may look like an option: it is the value all the same.

@@ -245,6 +245,15 @@ def test_extensions_come_from_what_names_the_root() -> None:
     assert decision.extensions == {"sysext.a": C}
 
 
+def test_apps_are_apart_and_compared_all_the_same() -> None:
+    held = named([A], app_x=B, sysext_a=C)
+    line = cmdline.parse(b"quiet")
+    decision = sources.decide(config(), held, uki_with([A], app_x=B, sysext_a=C), line)
+    assert (decision.extensions, decision.apps) == ({"sysext.a": C}, {"x": B})
+    with pytest.raises(Refused, match=r"app\.x="):
+        sources.decide(config(), held, uki_with([A], app_x=C, sysext_a=C), line)
+
+
 def test_copies_that_name_other_extensions_disagree() -> None:
     """Else whoever writes the ESP could show a UKI that says less than what boots."""
     line = cmdline.parse(b"quiet")

@@ -58,6 +58,15 @@ def test_extensions() -> None:
     )
 
 
+def test_apps_are_no_matter_of_the_boot() -> None:
+    found = payload.parse(
+        ONE + line("app.a", "c3") + line("app.b.c", "d4") + line("sysext.a", "e5"), "x"
+    )
+    composed, apps = found.split()
+    assert {key: digest.hex[:2] for key, digest in composed.items()} == {"sysext.a": "e5"}
+    assert {name: digest.hex[:2] for name, digest in apps.items()} == {"a": "c3", "b.c": "d4"}
+
+
 def test_two_that_name_the_same_roots_and_other_extensions_differ() -> None:
     plain, more = payload.parse(ONE, "x"), payload.parse(ONE + line("sysext.a", "c3"), "x")
     other = payload.parse(ONE + line("sysext.a", "d4"), "x")
@@ -90,10 +99,12 @@ def test_padding_is_allowed_at_the_end_only() -> None:
         (ONE + b"\n", "line 3 is ''"),
         (b"cfsdig1\n\n" + LINE_A, "line 2 is ''"),
         (ONE.replace(b"\n", b"\r\n"), "byte 0x0d"),
-        (ONE + b"insecure=1\n", "unknown key 'insecure', expected rootfs, confext.NAME or sysext"),
+        (ONE + b"insecure=1\n", "unknown key 'insecure', expected rootfs, app.NAME, conf"),
         (ONE + line("sysext", "c3"), "unknown key 'sysext'"),
         (ONE + line("sysext.", "c3"), "unknown key 'sysext.'"),
-        (ONE + line("app.a", "c3"), "unknown key 'app.a'"),
+        (ONE + line("app", "c3"), "unknown key 'app'"),
+        (ONE + line("app.A", "c3"), "unknown key 'app.A'"),
+        (ONE + line("confext.a", "c3") + line("app.a", "d4"), "app.a behind confext.a"),
         (ONE + line("initrd", "c3"), "unknown key 'initrd'"),
         (ONE + line("sysext.A", "c3"), "unknown key 'sysext.A'"),
         (ONE + line("sysext..", "c3"), "unknown key 'sysext..'"),
@@ -144,7 +155,9 @@ def test_at_most_32() -> None:
 def test_at_most_64_extensions() -> None:
     named = [line(f"sysext.{number:02}", "c3") for number in range(65)]
     assert len(payload.parse(ONE + b"".join(named[:64]), "x").extensions) == 64
-    assert "65 extensions, expected at most 64" in refusal(ONE + b"".join(named))
+    words = "65 extensions and apps, expected at most 64"
+    assert words in refusal(ONE + b"".join(named))
+    assert words in refusal(ONE + line("app.a", "c3") + b"".join(named[:64]))
 
 
 @given(st.binary(max_size=200) | st.binary(max_size=80).map(lambda tail: ONE + tail))
@@ -156,7 +169,7 @@ def test_any_bytes_are_a_payload_of_one_spelling_or_refused(data: bytes) -> None
     assert payload_write.write(found.roots, found.extensions) == data.rstrip(b"\0")
 
 
-MORE = ONE + line("confext.a", "c3") + line("sysext.a", "d4")
+MORE = ONE + line("app.a", "e5") + line("confext.a", "c3") + line("sysext.a", "d4")
 
 
 @given(st.integers(0, len(MORE) - 1), st.integers(0, 7))

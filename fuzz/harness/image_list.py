@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""A file of the sealed root that names an image."""
+
+from pyinit.initrd.report.errors import Refused
+from pyinit.initrd.source import image_list
+
+
+def check(data: bytes) -> None:
+    try:
+        digest, store = image_list.parse(data, "fuzz")
+    except Refused as error:
+        assert (error.step, error.path) == ("source", "fuzz")
+        assert str(error).isprintable()
+        return
+    # One spelling of what it says, but for the order of the two.
+    bits = {1: 256, 2: 512}[digest.algorithm]
+    lines = {f"digest=fsverity-sha{bits}-12:{digest.hex}"} | (
+        {f"store={store}"} if store else set()
+    )
+    first, *others = data.decode("ascii").removesuffix("\n").split("\n")
+    assert first == "cfsimg1"
+    assert sorted(others) == sorted(lines)
+    assert not store or store[0] == "/"

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""A file of the sealed root that names an image for the running system:
+
+    cfsimg1
+    digest=fsverity-sha256-12:<64 lower-case hex digits>
+    store=/srv/composefs
+
+Key lines, each key once. `store` may be missing.
+"""
+
+from pyinit.initrd.report.errors import Refused
+from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.source import keylines, payload
+
+FIRST = "cfsimg1"
+MAX = 4096
+
+
+def parse(data: bytes, where: str) -> tuple[Digest, str]:
+    """The digest in it, and the store, empty where it has none. Refused("source")."""
+    found: dict[str, str] = {}
+    for key, value in keylines.pairs(data, FIRST, Refused, "source", where):
+        if key not in ("digest", "store"):
+            raise Refused("source", where, f"unknown key {key[:80]!r}", "digest or store")
+        if key in found:
+            raise Refused("source", where, f"{key} is there twice")
+        found[key] = value
+    store = found.get("store", "")
+    if "store" in found and not store.startswith("/"):
+        raise Refused("source", where, f"store={store[:160]!r}", "an absolute path")
+    return payload.digest("digest", found.get("digest", ""), where), store
