@@ -34,7 +34,7 @@ done
 ln -sfn ../lib/composefs/cfs-init "$destdir$sbindir/mount.cfs"
 
 put 644 "$unitdir" dracut-module/*.service
-# Enabled: it has a condition of its own. The other one is for initrds.
+# Enabled: it has a condition of its own. The others are for initrds, or a template.
 mkdir -p "$destdir$unitdir/soft-reboot.target.wants"
 ln -sfn ../cfs-soft-reboot.service "$destdir$unitdir/soft-reboot.target.wants/"
 put 755 /usr/lib/dracut/modules.d/90cfs dracut-module/90cfs/*.sh

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""The units for initrds: nothing lets a boot pass by the check, and each order has a reason.
+"""Our units. Those for initrds: nothing lets a boot pass by the check, and each order has a reason.
 
 tests/vm/test_units.py holds the order against the units of real systemds and dracuts.
 """
@@ -13,6 +13,7 @@ import pytest
 DIRECTORY = Path(__file__).parents[1] / "dracut-module"
 UNIT = DIRECTORY / "cfs-setup-root.service"
 FAILURE = DIRECTORY / "cfs-failure.service"
+IMAGE = DIRECTORY / "cfs-mount@.service"
 
 
 def settings(unit: Path) -> list[tuple[str, str]]:
@@ -68,3 +69,18 @@ def test_a_shell_requires_the_unit_that_ends_the_machine() -> None:
     assert drop_in == [("Requires", "cfs-failure.service"), ("After", "cfs-failure.service")]
     assert ("ExecStart", "/usr/bin/cfs-setup-root --give-up") in settings(FAILURE)
     assert ("FailureAction", "reboot-force") in settings(FAILURE)
+
+
+def test_an_image_is_mounted_for_everybody() -> None:
+    """Each of these would give the service a mount namespace of its own (systemd.exec(5))."""
+    own = (
+        "BindPaths", "BindReadOnlyPaths", "DynamicUser", "ExecPaths", "ExtensionDirectories",
+        "ExtensionImages", "Inaccessible", "LoadCredential", "LogNamespace", "MountAPIVFS",
+        "MountFlags", "NoExecPaths", "PrivateDevices", "PrivateIPC", "PrivateMounts",
+        "PrivatePIDs", "PrivateTmp", "PrivateUsers", "ProcSubset", "Protect", "ReadOnlyPaths",
+        "ReadWritePaths", "Root", "SetCredential", "TemporaryFileSystem",
+    )  # fmt: skip
+    assert not [key for key, _ in settings(IMAGE) if key.startswith(own)]
+    # overlayfs looks at objects with the capabilities of who mounted it.
+    [(_, kept)] = [pair for pair in settings(IMAGE) if pair[0] == "CapabilityBoundingSet"]
+    assert {"CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH"} <= set(kept.split())
