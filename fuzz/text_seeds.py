@@ -49,7 +49,7 @@ def payload() -> list[bytes]:
     named = b"%s=fsverity-sha256-12:" + _SHA256 + b"\n"
     for key in (b"a", b"9.x_y-z", b"", b".a", b"A", b"a" * 64, b"a" * 65, b"a/b", b"app"):
         found += [good + named % (kind + b"." + key) for kind in (b"sysext", b"confext", b"app")]
-    ordered = [good, *(named % key for key in (b"confext.b", b"sysext.a", b"sysext.b"))]
+    ordered = [good, *(named % key for key in (b"confext.b", b"initrd", b"sysext.a", b"sysext.b"))]
     found += [b"".join(ordered), b"".join(ordered[::-1]), b"".join(ordered + ordered[1:])]
     found += [first + named % b"sysext.a" + line % _SHA256, first + named % b"sysext.a"]
     found += [good + b"".join(named % (b"sysext.%02d" % i) for i in range(n)) for n in (64, 65)]

@@ -128,7 +128,7 @@ def test_each_value_of_the_host_is_of_a_known_kind() -> None:
         *(
             ("cfs-uki", verb, f"--{kind}")
             for verb in ("seal", "payload")
-            for kind in ("sysext", "confext", "app")
+            for kind in ("sysext", "confext", "app", "initrd")
         ),
         ("cfs-uki", "predict", "--digest"),
         ("cfs-uki", "predict", "--phase"),

@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 INITRD = (
-    "main", "programs", "boot", "state", "handover", "source", "machine", "root", "kernel",
-    "report",
+    "main", "programs", "boot", "second_initrd", "state", "handover", "source", "machine", "root",
+    "kernel", "report",
 )  # fmt: skip
 HOST = ("commands", "guest", "uki", "store", "config", "frozen", "atomic", "failure")
 CSRC = ("extension", "runtime", "host", "system", "parse", "cfs.h")

@@ -39,13 +39,13 @@ static PyObject *switch_root(PyObject *module, PyObject *args)
 {
 	PyObject *path;
 	const char *name;
-	int error;
+	int leave, error;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "O&:switch_root", PyUnicode_FSConverter, &path))
+	if (!PyArg_ParseTuple(args, "O&p:switch_root", PyUnicode_FSConverter, &path, &leave))
 		return NULL;
 	name = PyBytes_AsString(path);
-	UNLOCKED(error, cfs_switch_root(name));
+	UNLOCKED(error, cfs_switch_root(name, leave != 0));
 	Py_DECREF(path);
 	return none_or_fail(error, NULL, PyTuple_GetItem(args, 0));
 }

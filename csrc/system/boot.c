@@ -121,15 +121,16 @@ int cfs_initramfs_empty(int root_fd)
 	return 0;
 }
 
-int cfs_switch_root(const char *new_root)
+int cfs_switch_root(const char *new_root, bool leave)
 {
 	int r = sys_chdir(new_root);
 
-	/* pivot_root does not work on the first root of a machine, which has no mount to move */
+	/* pivot_root does not work on the first root of a machine, which has no mount to move. Else it
+	 * puts the old root over the new one, where detaching it frees it. */
 	if (r >= 0)
-		r = sys_mount_move(".", "/");
+		r = leave ? sys_pivot_root(".", ".") : sys_mount_move(".", "/");
 	if (r >= 0)
-		r = sys_chroot(".");
+		r = leave ? sys_umount_detach(".") : sys_chroot(".");
 	if (r >= 0)
 		r = sys_chdir("/");
 	return r;

@@ -68,6 +68,11 @@ int sys_mount_move(const char *source, const char *target)
 	return result(syscall(SYS_mount, source, target, NULL, MS_MOVE, NULL));
 }
 
+int sys_pivot_root(const char *new_root, const char *put_old)
+{
+	return result(syscall(SYS_pivot_root, new_root, put_old));
+}
+
 int sys_umount_detach(const char *path)
 {
 	enum { DETACH = 2 }; /* MNT_DETACH, which only libc's <sys/mount.h> has */

@@ -20,6 +20,7 @@ int sys_mount_setattr(int mount_fd, unsigned int flags, uint64_t set, uint64_t c
 int sys_mount_propagation(const char *path, unsigned long flags);
 int sys_mount_move(const char *source, const char *target);
 int sys_umount_detach(const char *path);
+int sys_pivot_root(const char *new_root, const char *put_old);
 int sys_unshare(int flags);
 int sys_setns(int fd, int type);
 int sys_chroot(const char *path);

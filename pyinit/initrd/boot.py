@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """The boot flow, from top to bottom: setup() decides which image may boot and attaches its root,
-build() makes that root, choose() takes the image."""
+or the second initrd that finds it; build() makes that root, choose() takes the image."""
 
 from pyinit import VERSION
+from pyinit.initrd import second_initrd
 from pyinit.initrd.handover import pcr, relabel, status, volatile_root
 from pyinit.initrd.kernel import mounting
 from pyinit.initrd.machine import devices, rootdisk
@@ -37,41 +38,45 @@ def setup(
     *,
     modules: Modules | None = None,
     root: str | None = None,
+    can_start: bool = False,
 ) -> "dict[str, status.Value]":
     """Composes the root at `sysroot`; the status record.
 
     `root` names the disk, which nobody but us sees then; None: it is mounted at `sysroot`.
     `mount_points` must be directories of the image; `modules` loads drivers where the kernel has
-    no modprobe to call. CfsError: no mount is left.
+    no modprobe to call. `can_start`: the caller starts a second initrd, which lies there where the
+    record has no "root". CfsError: no mount is left.
     """
     device, search = "", None
     if root is not None:
         # What others mount of a disk whose root is to be verified, others may have read.
         expected = "nothing: the disk that root= names is mounted here, unseen"
         compose.check_free(sysroot, expected)
-        with Step("store", root or "root="):
+        spec = settings.initrd_device or root
+        with Step("store", spec or "root="):
             waits = line.all("rootwait"), line.all("rootdelay")
             search = rootdisk.Search(
                 devices.patience(*waits, settings.root_wait),
                 modules,
                 lambda seconds=_ESP_SECONDS: esp.disk(modules, seconds),
             )
-            device = rootdisk.find(root, search, discovered=settings.root_discover)
-    with Step("source", "UKI"):
-        prove = settings.digest_source == "uki"
-        uki = esp.look(modules, _ESP_SECONDS, prove or settings.uki != "off", prove)
-    if uki.command_line is False:
-        output.err(
-            f"warning: {printable(uki.path)} has no .cmdline: whoever started it chose init= and "
-            "its arguments; build it with one (ukify build --cmdline=...)\n"
-        )
-    decision = decide.decide(settings, decide.carried(), uki, line)
+            device = rootdisk.find(spec, search, discovered=settings.root_discover)
+    decision, facts = _decide(settings, line, modules)
+    second = second_initrd.is_named(settings, decision, can_start=can_start)
     disk, lifted = -1, 0
     if search is not None:
         with Step("store", device):
             types, flags = line.first("rootfstype") or "", line.first("rootflags") or ""
-            disk, lifted = rootdisk.mount(device, types, flags, search)
+            if settings.initrd_device:
+                types = flags = ""  # of the root's own disk
+            # Two initrds mount one disk, and the other one may have systemd, which obeys the line.
+            shared = second or settings.digest_source == "first-initrd"
+            disk, lifted = rootdisk.mount(
+                device, types, flags, search, writable=shared and _says_writable(line)
+            )
     with Stage(sysroot, disk, lifted) as stage:
+        if second:
+            return second_initrd.attach(stage, settings, decision, facts, mount_points)
         tree, image, built, more = build(
             stage,
             settings,
@@ -83,11 +88,7 @@ def setup(
         # Made before: whoever is told of a failure, memory included, must not find a root.
         record: dict[str, status.Value] = {
             "version": VERSION,
-            "source": decision.source,
-            "level": decision.level,
-            "uki": decision.uki,
-            "secure_boot": uki.secure_boot,
-            "command_line": _COMMAND_LINE[uki.command_line],
+            **facts,
             **built,
             "measured": pcr.measure(settings, image.digest, decision.source),
         }
@@ -106,6 +107,34 @@ def setup(
     if stage.leftovers is not None:
         leftovers.remove_later(*stage.leftovers)
     return record
+
+
+def _says_writable(line: CommandLine) -> bool:
+    return [name for name, _ in line.parameters if name in ("ro", "rw")][-1:] == ["rw"]
+
+
+def _decide(
+    settings: Config, line: CommandLine, modules: Modules | None
+) -> tuple[decide.Decision, dict[str, str]]:
+    """And what the status record says of who named the root."""
+    if settings.digest_source == "first-initrd":
+        return decide.taken_over(decide.carried(), line)
+    with Step("source", "UKI"):
+        prove = settings.digest_source == "uki"
+        uki = esp.look(modules, _ESP_SECONDS, prove or settings.uki != "off", prove)
+    if uki.command_line is False:
+        output.err(
+            f"warning: {printable(uki.path)} has no .cmdline: whoever started it chose init= and "
+            "its arguments; build it with one (ukify build --cmdline=...)\n"
+        )
+    decision = decide.decide(settings, decide.carried(), uki, line)
+    return decision, {
+        "source": decision.source,
+        "level": decision.level,
+        "uki": decision.uki,
+        "secure_boot": uki.secure_boot,
+        "command_line": _COMMAND_LINE[uki.command_line],
+    }
 
 
 def build(

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import containers, guest, mounts, peers, store, tpm
+from tests.bench import containers, guest, initrds, mounts, peers, store, tpm
 from tests.bench.measure import PEAK, build, build_static, peak_kib, start_to_exit
 from tests.vm.toolbox import Toolbox
 
@@ -52,6 +52,7 @@ def main() -> None:
         for kernel, costs in guest.on_kernels(work).items():
             _guest(kernel, costs)
         _tpm(work / "tpm")
+        _initrds(work)
 
 
 def _sizes(static_c: Path) -> None:
@@ -146,6 +147,23 @@ def _tpm(work: Path) -> None:
             for what, cost in costs.items()
         ],
     )
+
+
+def _initrds(work: Path) -> None:
+    for icount in (True, False):
+        place = work / f"initrds-{icount}"
+        place.mkdir()
+        found = initrds.costs(place, icount=icount)
+        least = found[initrds.TWO].seconds
+        table(
+            "An initrd with systemd in the UKI, and as a second one; until the root is composed"
+            + (", in instructions: 1 ns each" if icount else ""),
+            ["Form", "bytes in the UKI", "seconds", "ratio", "read from the disk"],
+            [
+                [name, cost.in_uki, cost.seconds, cost.seconds / least, cost.read]
+                for name, cost in found.items()
+            ],
+        )
 
 
 def own_instructions(command: list[str]) -> int:

@@ -332,6 +332,11 @@ int account_syscall(long number, const long *arguments, long *out)
 			(const char *)arguments[1]);
 		*out = from_library(something());
 		return 1;
+	case SYS_pivot_root:
+		account("pivot_root %s %s\n", (const char *)arguments[0],
+			(const char *)arguments[1]);
+		*out = from_library(answer());
+		return 1;
 	case SYS_umount2:
 		account("umount %#x\n", (unsigned int)arguments[1]);
 		*out = from_library(answer());

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pyinit.initrd import boot
+from pyinit.initrd import boot, second_initrd
 from pyinit.initrd.handover import pcr
 from pyinit.initrd.kernel import mounting, selinux
 from pyinit.initrd.machine import rootdisk
@@ -115,18 +115,16 @@ class Flow:
         self.uki = SimpleNamespace(path="/u\n", command_line=None, secure_boot="on")
         self.leftovers: tuple[int, str] | None = None
         self.waits = -1
-        decision = SimpleNamespace(
-            candidates=CANDIDATES, extensions={"sysext.a": CANDIDATES[1]}, level="l", source="s",
-            apps={"x": CANDIDATES[0]},
-            uki="off",
-        )  # fmt: skip
+        named = payload.Payload(CANDIDATES, {"app.x": CANDIDATES[0], "sysext.a": CANDIDATES[1]})
+        self.decision = decide.Decision(named, "s", "off")
+        self.decision.level = "l"
         self.more: dict[str, tuple[dict[str, object], object]] = {}
         patch.setattr(compose, "check_free", lambda path, _: self.done.append(("free", path)))
         patch.setattr(rootdisk, "find", self._find)
         self.looked: list[tuple[object, ...]] = []
         patch.setattr(esp, "look", self._look)
         patch.setattr(decide, "carried", lambda: None)
-        patch.setattr(decide, "decide", lambda *_: decision)
+        patch.setattr(decide, "decide", lambda *_: self.decision)
         patch.setattr(rootdisk, "mount", self._mount)
         patch.setattr(boot, "Stage", self._stage)
         patch.setattr(boot, "build", self._build)
@@ -146,8 +144,10 @@ class Flow:
         self.waits, self.booted, self.discovered = search.seconds, search.booted, discovered
         return "/dev/vda"
 
-    def _mount(self, device: str, types: str, flags: str, _modules: object) -> tuple[int, int]:
-        self.done.append((device, types, flags))
+    def _mount(
+        self, device: str, types: str, flags: str, _search: object, *, writable: bool
+    ) -> tuple[int, int]:
+        self.done.append((device, types, flags, *(["writable"] if writable else [])))
         return 6, 7
 
     def _stage(self, *arguments: object) -> object:
@@ -229,6 +229,78 @@ def test_extensions_are_measured_behind_the_root_and_attached_before_it(
         ("/s", -1, 0), (CANDIDATES[0], "s"), (CANDIDATES[1], "s", "/run/extensions/a"),
         (8, "/run/extensions/a"), (5, "/s"),
     ]  # fmt: skip
+
+
+def test_a_second_initrd_comes_in_place_of_the_root(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a disk of its own where the configuration names one: the words of the command line say
+    how the root's is mounted. Whoever cannot start it refuses it before the disk is mounted."""
+    given: list[object] = []
+
+    def attach(_stage: object, _settings: object, *what: object) -> dict[str, str]:
+        given.append(what)
+        return {"image": "/i"}
+
+    monkeypatch.setattr(second_initrd, "attach", attach)
+    flow.decision.named.others["initrd"] = CANDIDATES[2]
+    settings = config.Config()
+    line = cmdline.parse(b"rootfstype=ext4 rootflags=x")
+    facts = {
+        "source": "s", "level": "l", "uki": "off", "secure_boot": "on",
+        "command_line": "not looked at",
+    }  # fmt: skip
+    with pytest.raises(Refused, match="source: s: initrd=, a second initrd, expected none: only"):
+        boot.setup(settings, line, "/s", ("dev",), root="UUID=1")
+    assert flow.done == [("free", "/s"), "UUID=1"]
+    for device, words in (("", ("ext4", "x")), ("LABEL=b", ("", ""))):
+        flow.done.clear()
+        settings.initrd_device = device
+        record = boot.setup(settings, line, "/s", ("dev",), root="UUID=1", can_start=True)
+        assert record == {"image": "/i"}
+        assert flow.done == [
+            ("free", "/s"), device or "UUID=1", ("/dev/vda", *words), ("/s", 6, 7),
+        ]  # fmt: skip
+    assert given == [(flow.decision, facts, ("dev",))] * 2
+    del flow.decision.named.others["initrd"]
+    with pytest.raises(Refused, match="no initrd=, and the configuration has initrd-device=LABEL="):
+        boot.setup(settings, line, "/s", root="UUID=1", can_start=True)
+
+
+def test_a_second_initrd_takes_over_what_the_first_decided(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = {"source": "s", "level": "proved", "uki": "u", "secure_boot": "on", "command_line": "c"}
+    monkeypatch.setattr(decide, "taken_over", lambda *_: (flow.decision, facts))
+    settings = config.Config()
+    settings.digest_source = "first-initrd"
+    record = boot.setup(settings, cmdline.parse(b""), "/s")
+    assert facts.items() <= record.items()
+    assert flow.looked == []
+
+
+@pytest.mark.parametrize(
+    ("line", "writable"), [(b"", False), (b"rw", True), (b"ro rw", True), (b"rw ro", False)]
+)
+def test_a_disk_that_two_initrds_mount_is_as_the_command_line_says(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch, line: bytes, writable: bool
+) -> None:
+    """The kernel takes no two mounts of it of which one is writable, and systemd goes by that."""
+    monkeypatch.setattr(second_initrd, "attach", lambda *_: {})
+    monkeypatch.setattr(decide, "taken_over", lambda *_: (flow.decision, {}))
+    words, mounted = cmdline.parse(line), ("/dev/vda", "", "", *(["writable"] if writable else []))
+    settings = config.Config()
+    settings.digest_source = "first-initrd"
+    boot.setup(settings, words, "/s", root="UUID=1")
+    assert flow.done[2] == mounted
+    flow.done.clear()
+    flow.decision.named.others["initrd"] = CANDIDATES[2]
+    boot.setup(config.Config(), words, "/s", root="UUID=1", can_start=True)
+    assert flow.done[2] == mounted
+    flow.done.clear()
+    del flow.decision.named.others["initrd"]
+    boot.setup(config.Config(), words, "/s", root="UUID=1")
+    assert flow.done[2] == ("/dev/vda", "", "")
 
 
 @pytest.mark.parametrize(("root", "where"), [("UUID=1", "UUID=1"), ("", "root=")])

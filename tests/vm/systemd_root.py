@@ -69,6 +69,8 @@ class SystemdRoot:
     second: Image
     extensions: dict[str, str]
     """Digests of images of extension_disk.FILES in the same store, by their names."""
+    objects: Path
+    """Of both, by their names."""
     disk: Path
     """A file system without a partition table. Boot overlays of it."""
 
@@ -128,7 +130,7 @@ def make_systemd_root(toolbox: Toolbox) -> SystemdRoot:
     )
     sealed = made_once(place / "sealed", key, make)
     extensions = json.loads((sealed / "extensions.json").read_text())
-    return SystemdRoot(first, second, extensions, (sealed / "disk").resolve())
+    return SystemdRoot(first, second, extensions, objects, (sealed / "disk").resolve())
 
 
 def boot_root(

@@ -221,7 +221,7 @@ def test_extensions_extend_it_behind_the_root(results: Results, toolbox: Toolbox
     digests = {name: Digest.parse(hex_, "a test") for name, hex_ in made.digests.items()}
     named = {"confext.site": digests["site"], "sysext.debug": digests["debug"]}
     values = _banks(text, "before")
-    predicted = predict.root(15, digests["root"], "carried", list(values), extensions=named)
+    predicted = predict.root(15, digests["root"], "carried", list(values), others=named)
     for event in predicted.events:
         values = _extended(values, event.what)
     assert _banks(text, "after") == values

@@ -10,10 +10,10 @@ from pyinit.host.commands import uki_predict
 from pyinit.host.commands.command import (
     VerbParser,
     add_digests,
-    add_extensions,
+    add_others,
     complain,
     parse_digests,
-    parse_extensions,
+    parse_others,
     run,
     say,
     warn,
@@ -25,12 +25,14 @@ from pyinit.initrd.report.errors import (
     Refused,
     printable,
 )
+from pyinit.initrd.source.payload import INITRD
 
 # What a verb needs is imported by the verb: `--version` and a typo are told at once.
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pyinit.host.uki.read import Uki
+    from pyinit.initrd.root.digest import Digest
     from pyinit.initrd.source.payload import Payload
 
 NAME = "cfs-uki"
@@ -52,7 +54,7 @@ def _parser() -> VerbParser:
 
     verb = parser.add_verb("seal", _seal, "write the digest into a UKI, before it is signed")
     add_digests(verb)
-    add_extensions(verb)
+    add_others(verb)
     verb.add_argument("--replace", action="store_true", help="replace the digests of a sealed UKI")
     verb.add_argument(
         "--unsigned-command-line",
@@ -68,7 +70,7 @@ def _parser() -> VerbParser:
         "payload", _payload, "write the files from which ukify builds a sealed UKI"
     )
     add_digests(verb)
-    add_extensions(verb)
+    add_others(verb)
     verb.add_argument("directory", metavar="DIR", type=_path, help="where they are written")
 
     verb = parser.add_verb("show", _show, "print sections, digests and command line of a UKI")
@@ -90,15 +92,16 @@ def _seal(options: argparse.Namespace) -> int:
     from pyinit.host.uki.read import COMMAND_LINE
     from pyinit.host.uki.seal import seal
 
+    others = parse_others(options)
     uki = seal(
         options.input,
         options.output,
         parse_digests(options.digests),
-        extensions=parse_extensions(options.extensions),
+        others=others,
         replace=options.replace,
         unsigned_command_line=options.unsigned_command_line,
     )
-    for key in _dropped(uki, options.extensions):
+    for key in _dropped(uki, others):
         warn(NAME, f"{uki.path}: named {key}, and the sealed one does not: give --{key} again")
     if "confext" in dict(options.extensions):
         try:
@@ -115,16 +118,17 @@ def _seal(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _dropped(uki: Uki, given: list[tuple[str, str]]) -> list[str]:
+def _dropped(uki: Uki, kept: dict[str, Digest]) -> list[str]:
     """What the UKI named before it was sealed again, as options."""
-    kept = {f"{kind}.{text.partition('=')[0]}" for kind, text in given}
     try:
         named = uki.carried_payload() or uki.section_payload()
     except CfsError:
         return []
-    before = {} if named is None else named.extensions
+    before = {} if named is None else named.others
     return [
-        f"{key.replace('.', ' ', 1)}={digest}" for key, digest in before.items() if key not in kept
+        f"{key} {digest}" if key == INITRD else f"{key.replace('.', ' ', 1)}={digest}"
+        for key, digest in before.items()
+        if key not in kept
     ]
 
 
@@ -153,7 +157,7 @@ def _payload(options: argparse.Namespace) -> int:
     from pyinit.host.uki.seal import carried_initrd, format_digests
     from pyinit.initrd.source.payload import SECTION
 
-    data = format_digests(parse_digests(options.digests), parse_extensions(options.extensions))
+    data = format_digests(parse_digests(options.digests), parse_others(options))
     section, initrd = options.directory / "cfsdig", options.directory / "cfsdig.initrd"
     write_file(section, [data], 0o644)
     write_file(initrd, [carried_initrd(data)], 0o644)
@@ -225,7 +229,7 @@ def _describe_digests(uki: Uki, profile: int) -> dict[str, object] | None:
         "profile": None if profile == _cfs.PE_BASE else profile,
         "section": _strings(section),
         "carried": _strings(carried),
-        "extensions": _extensions(section if carried is None else carried),
+        **_others(section if carried is None else carried),
         "agree": None if section is None or carried is None else section == carried,
     }
 
@@ -234,9 +238,10 @@ def _strings(named: Payload | None) -> list[str] | None:
     return None if named is None else [str(digest) for digest in named.roots]
 
 
-def _extensions(named: Payload | None) -> dict[str, str]:
-    """By key. Where the two copies differ, those of the one that boots: `agree` says so."""
-    return {} if named is None else {key: str(each) for key, each in named.extensions.items()}
+def _others(named: Payload | None) -> dict[str, object]:
+    """Where the two copies differ, those of the one that boots: `agree` says so."""
+    others = {} if named is None else {key: str(each) for key, each in named.others.items()}
+    return {INITRD: others.pop(INITRD, None), "extensions": others}
 
 
 def _decoded(text: bytes) -> str:
@@ -266,6 +271,8 @@ def _text(about: dict[str, object]) -> str:
             digests = entry[source]
             shown = digests if isinstance(digests, list) else ["none"]
             lines += [f"  {source}: {digest}" for digest in shown]
+        if entry[INITRD] is not None:
+            lines.append(f"  {INITRD}: {entry[INITRD]}")
         extensions = entry["extensions"]
         assert isinstance(extensions, dict)
         lines += [f"  {key}: {digest}" for key, digest in extensions.items()]

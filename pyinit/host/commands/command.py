@@ -27,6 +27,7 @@ from pyinit.initrd.report.errors import (
 from pyinit.initrd.report.output import StdoutError
 from pyinit.initrd.report.traceback import format_exception
 from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.source.payload import INITRD
 
 TYPE_CHECKING = False  # typing takes two milliseconds to import
 if TYPE_CHECKING:
@@ -205,8 +206,13 @@ def _of_kind(kind: str, text: str) -> tuple[str, str]:
     return kind, text
 
 
-def add_extensions(parser: argparse.ArgumentParser) -> None:
-    """Adds --sysext, --confext and --app to a parser."""
+def add_others(parser: argparse.ArgumentParser) -> None:
+    """Adds --initrd, --sysext, --confext and --app to a parser."""
+    parser.add_argument(
+        f"--{INITRD}",
+        metavar="DIGEST",
+        help="an image of a store, which init starts as a second initrd before the root is found",
+    )
     merged = "an image of the same store, which systemd-{} lays over {}"
     for kind, text in (
         ("sysext", merged.format("sysext", "/usr")),
@@ -224,10 +230,12 @@ def add_extensions(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def parse_extensions(given: list[tuple[str, str]]) -> dict[str, Digest]:
+def parse_others(options: argparse.Namespace) -> dict[str, Digest]:
     """What was given with those, by key. UsageError: malformed, or one name twice."""
     found: dict[str, Digest] = {}
-    for kind, text in given:
+    if options.initrd is not None:
+        found[INITRD] = Digest.parse(options.initrd, f"--{INITRD}")
+    for kind, text in options.extensions:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise UsageError("usage", f"--{kind}", repr(text), "NAME=DIGEST")

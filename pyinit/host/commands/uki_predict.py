@@ -199,9 +199,9 @@ def _predictions(
         else:
             images, source = _images(options, uki, profile, known)
             after = [_prepared(text) for text in options.soft_reboots]
-            extensions = settings.extensions(uki, profile, source)
+            others = settings.others(uki, profile, source)
             for image in images:
-                yield predict.root(pcr, image, source, banks, after, extensions=extensions)
+                yield predict.root(pcr, image, source, banks, after, others=others)
 
 
 def _words(phase: str) -> tuple[str, ...]:
@@ -299,13 +299,16 @@ def _assumed_of_root(
     options: argparse.Namespace, uki: Uki, profile: int, known: Config | None, pcr: int
 ) -> Iterator[str]:
     from pyinit.host.uki import settings
+    from pyinit.initrd.source.payload import INITRD
 
+    _, source = _images(options, uki, profile, known)
     if pcr in _SHARED:
         yield f"PCR {pcr}: nothing else extends it, though systemd does: see cfs-uki(8)"
+    if INITRD in settings.others(uki, profile, source):
+        yield f"PCR {pcr}: the second initrd measures the root into it too"
     if known is not None and known.extensions_missing == "skip":
         yield f"PCR {pcr}: the store has all extensions that the UKI names"
     if known is None:
         yield f"PCR {pcr}: the initrd measures the root into it"
     if not settings.source_is_said(uki, profile, known, options.source):
-        _, source = _images(options, uki, profile, known)
         yield f"PCR {pcr}: {_NAMED_BY[source]} names the root (--source {source})"

@@ -54,6 +54,8 @@ def _either(expected: str, *rules: Rule) -> Rule:
 _BOOLEAN = Rule(lambda value: isinstance(value, bool), "true or false")
 _ABSOLUTE = _text(r"/(?s:.*)", "an absolute path")
 _STATE = _text(r"/.(?s:.*)", "an absolute path")
+_DEVICE = _text(r"((/dev/|[A-Z]+=)[!-~]{1,250})?", "a device as root= names it, or nothing")
+_ABSOLUTE_OR_EMPTY = _text(r"(/(?s:.*))?", "an absolute path, or nothing")
 _SECONDS = _number(0, 3600)
 _PCR = _either("none or 8 to 15", _choice("none"), _number(8, 15))
 _BYTES = _either(
@@ -136,7 +138,9 @@ class State:
 class DigestSource:
     """[digest]"""
 
-    source: str | None = _key(_choice("carried", "cmdline", "any", "uki"), "digest-source")
+    source: str | None = _key(
+        _choice("carried", "cmdline", "any", "uki", "first-initrd"), "digest-source"
+    )
     uki: str | None = _key(_choice("compare", "require", "off"), "uki")
 
 
@@ -172,6 +176,15 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Initrd:
+    """[initrd]"""
+
+    device: str | None = _key(_DEVICE, "initrd-device")
+    store: str | None = _key(_ABSOLUTE_OR_EMPTY, "initrd-store")
+    size: int | str | None = _key(_SIZE, "initrd-size")
+
+
+@dataclass(frozen=True)
 class Extensions:
     """[extensions]"""
 
@@ -196,6 +209,7 @@ class Document:
     var: Var = Var()
     state: State = State()
     digest: DigestSource = DigestSource()
+    initrd: Initrd = Initrd()
     extensions: Extensions = Extensions()
     measure: Measure = Measure()
     store: Store = Store()

@@ -6,11 +6,12 @@ from __future__ import annotations
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source.payload import (
     FIRST,
+    INITRD,
     KEY,
     KINDS,
     MAX,
     MAX_DIGESTS,
-    MAX_EXTENSIONS,
+    MAX_OTHERS,
     PREFIXES,
     is_name,
 )
@@ -21,18 +22,18 @@ _NAME = (
 )
 
 
-def write(roots: list[Digest], extensions: dict[str, Digest] | None = None) -> bytes:
-    """A payload with these candidates for the root and these extensions and apps, by key.
-    ValueError where no such bytes exist."""
-    named = sorted((extensions or {}).items())
+def write(roots: list[Digest], others: dict[str, Digest] | None = None) -> bytes:
+    """A payload with these candidates for the root and these other images, by key. ValueError where
+    no such bytes exist."""
+    named = sorted((others or {}).items())
     if not 1 <= len(roots) <= MAX_DIGESTS or len(set(roots)) != len(roots):
         raise ValueError(f"{len(roots)} digests: 1 to {MAX_DIGESTS} different ones are possible")
-    if len(named) > MAX_EXTENSIONS:
-        raise ValueError(f"{len(named)} extensions and apps: {MAX_EXTENSIONS} are possible")
+    if len(named) > MAX_OTHERS:
+        raise ValueError(f"{len(named)} images beside the root: {MAX_OTHERS} are possible")
     lines = [FIRST]
     for key, digest in [*((KEY, digest) for digest in roots), *named]:
         kind, _, name = key.partition(".")
-        if key != KEY and not (kind in KINDS and is_name(name)):
+        if key not in (KEY, INITRD) and not (kind in KINDS and is_name(name)):
             raise ValueError(f"{key}: a name is {_NAME}")
         lines.append(f"{key}={PREFIXES[digest.algorithm]}{digest.hex}")
     data = "".join(line + "\n" for line in lines).encode("ascii")

@@ -21,6 +21,7 @@ from pyinit.host.uki.read import Uki, read_file
 from pyinit.initrd.machine.tpm_message import ALGORITHMS as TPM_ALGORITHMS
 from pyinit.initrd.root.digest import ALGORITHMS, Digest
 from pyinit.initrd.root.extension import place_of
+from pyinit.initrd.source.payload import INITRD
 
 BANKS = tuple(TPM_ALGORITHMS)
 LOADER_PCR, UKI_PCR = 4, 11
@@ -189,13 +190,18 @@ def root(
     banks: Sequence[str],
     soft_reboots: Iterable[Digest] = (),
     *,
-    extensions: Mapping[str, Digest] | None = None,
+    others: Mapping[str, Digest] | None = None,
 ) -> Prediction:
-    """The PCR of the root and of its extensions, by their keys, where nothing else extends it:
-    before switch-root, and then after each soft reboot into one of these images was prepared."""
+    """The PCR of the root and of the other images that the UKI names, by their keys, where nothing
+    else extends it: before switch-root, and then after each soft reboot into one of these images
+    was prepared. A second initrd comes before the root, which it composes."""
+    named = dict(others or {})
     pcr = Prediction(pcr_number, banks, image)
+    if INITRD in named:
+        _measure(pcr, named.pop(INITRD), source, INITRD)
+        pcr.reach("the second initrd")
     _measure(pcr, image, source)
-    for key, digest in (extensions or {}).items():
+    for key, digest in named.items():
         _measure(pcr, digest, source, place_of(key))
     pcr.reach("the root")
     for number, other in enumerate(soft_reboots, 1):

@@ -246,7 +246,7 @@ class _Named:
 
 
 def _all(named: Payload | None) -> list[Digest] | None:
-    return None if named is None else [*named.roots, *named.extensions.values()]
+    return None if named is None else [*named.roots, *named.others.values()]
 
 
 def on_line(data: bytes, where: str) -> list[Digest]:

@@ -20,10 +20,10 @@ from pyinit.initrd.source.payload import SECTION
 END_OF_LZ4 = bytes(4)
 
 
-def format_digests(digests: list[Digest], extensions: dict[str, Digest] | None = None) -> bytes:
+def format_digests(digests: list[Digest], others: dict[str, Digest] | None = None) -> bytes:
     """The payload. UsageError: too many, or one twice."""
     try:
-        return payload_write.write(digests, extensions)
+        return payload_write.write(digests, others)
     except ValueError as error:
         raise UsageError("usage", "--digest", str(error)) from None
 
@@ -43,7 +43,7 @@ def seal(
     target: Path,
     digests: list[Digest],
     *,
-    extensions: dict[str, Digest] | None = None,
+    others: dict[str, Digest] | None = None,
     replace: bool = False,
     unsigned_command_line: bool = False,
 ) -> Uki:
@@ -61,7 +61,7 @@ def seal(
             f"no {COMMAND_LINE} section: whoever starts it would choose init= and its arguments",
             "one (ukify build --cmdline=...), or --unsigned-command-line",
         )
-    data = format_digests(digests, extensions)
+    data = format_digests(digests, others)
     initrd_index = uki.find(".initrd")
     assert initrd_index is not None
     initrd = [*_unsealed_initrd(uki, initrd_index), carried_archive(data)]

@@ -70,9 +70,9 @@ def images(
     return carried or [], "carried"
 
 
-def extensions(uki: Uki, profile: int, source: str) -> dict[str, Digest]:
-    """Those that the boot composes where that source names the root, as `images` has it; by key, in
-    their order."""
+def others(uki: Uki, profile: int, source: str) -> dict[str, Digest]:
+    """What the boot composes beside the root where that source names it, as `images` has it; by
+    key, in their order. Apps are not among them."""
     if source == "cmdline":
         return {}
     named = None
@@ -84,7 +84,9 @@ def extensions(uki: Uki, profile: int, source: str) -> dict[str, Digest]:
         named = uki.section_payload(profile)
     if named is None and profile != _cfs.PE_BASE:
         named = uki.section_payload()
-    return {} if named is None else named.split()[0]
+    if named is None:
+        return {}
+    return {key: each for key, each in named.others.items() if not key.startswith("app.")}
 
 
 def source_is_said(

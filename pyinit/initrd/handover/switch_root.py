@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""The last step of `init`: the composed root becomes `/`, and its own init takes our place."""
+"""The last step of `init`: the composed root, or second initrd, becomes `/`, and its own init takes
+our place."""
 
 import _cfs
 import posix
@@ -7,33 +8,34 @@ import posix
 from pyinit.initrd.kernel import interfaces, mountinfo
 from pyinit.initrd.report import output
 from pyinit.initrd.report.errors import Refused, Step, os_error
-from pyinit.initrd.source.cmdline import CommandLine
 from pyinit.initrd.source.config import Config
 
 
-def switch(
-    name: str, sysroot: str, settings: Config, line: CommandLine, arguments: list[str]
-) -> None:
-    """Moves the kernel interfaces over, makes the composed root `/`, executes its init.
+def switch(name: str, sysroot: str, settings: Config, program: str, arguments: list[str]) -> None:
+    """Moves the kernel interfaces over, makes the composed root `/`, executes its init, `program`.
 
     It gets what the kernel gave us: the `arguments`, and the environment, which execv keeps.
     The initramfs is emptied last. A failure once the root is another one ends in no shell: that
     at its path would be the image's, not the initrd's.
     """
     with Step("switch-root", sysroot):
-        if mountinfo.read()[0].fstype != "rootfs" or not _cfs.root_is_initramfs():
+        old_root = posix.open("/", posix.O_RDONLY | posix.O_CLOEXEC)
+        mount = mountinfo.of(old_root)
+        fstype = "" if mount is None else mount.fstype
+        # A second initrd is a mount. decide.taken_over() has seen that it is the right one.
+        second = settings.digest_source == "first-initrd" and fstype == "overlay"
+        if not second and (fstype != "rootfs" or not _cfs.root_is_initramfs()):
             found = "not the initramfs that the kernel unpacked"
             raise Refused("switch-root", "/", found, "rootfs")
-        program = line.first("init") or "/sbin/init"
-        old_root = posix.open("/", posix.O_RDONLY | posix.O_CLOEXEC)
         for where in interfaces.PLACES:
             _cfs.mount_move(where, sysroot + where)
-        _cfs.switch_root(sysroot)
+        _cfs.switch_root(sysroot, second)
         if settings.failure == "shell":
             settings.failure = "reboot"
     check_program(program)
     try:
-        _cfs.initramfs_empty(old_root)
+        if not second:  # which is gone with its mount
+            _cfs.initramfs_empty(old_root)
     except OSError as error:
         # Memory that is not freed; nothing depends on it.
         output.err(f"{name}: warning: initramfs not emptied: {os_error(error)}\n")

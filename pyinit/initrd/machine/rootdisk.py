@@ -81,12 +81,15 @@ def find(spec: str, search: Search, *, discovered: bool = False) -> str:
         raise search.refused(error) from None
 
 
-def mount(device: str, types: str, flags: str, search: Search) -> tuple[int, int]:
+def mount(
+    device: str, types: str, flags: str, search: Search, *, writable: bool = False
+) -> tuple[int, int]:
     """The file system on it, attached nowhere; and those of its attributes that are ours alone,
     which state shown from it shall not have. Refused("store").
 
     `types` and `flags` are the values of rootfstype= and rootflags=, or empty. `search` finds the
-    other devices of a btrfs that lies on several.
+    other devices of a btrfs that lies on several. `writable`: the file system, not this mount of
+    it; the kernel takes no other mount of a disk that differs in that.
     """
     wanted, attributes = parse_flags(flags)
     kinds = [fstype for fstype in types.split(",") if fstype not in ("", _OF_THE_INITRAMFS)]
@@ -103,7 +106,7 @@ def mount(device: str, types: str, flags: str, search: Search) -> tuple[int, int
             continue
         if fstype == btrfs.KIND:
             _scan(device, search, degraded=("degraded", None) in wanted)
-        options: Options = [("ro", None), ("source", device), *wanted]
+        options: Options = [("rw" if writable else "ro", None), ("source", device), *wanted]
         try:
             disk = _cfs.fs_mount(fstype, options, HIDDEN | attributes)
         except OSError as error:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """`init`: PID 1 of an initrd without systemd. come_up() is the whole way, from nothing to the init
-of the sealed root."""
+of the sealed root, or of a second initrd."""
 
 import posix
 
@@ -26,6 +26,8 @@ from pyinit.initrd.source.config import Config
 _NAME = "init"
 _SYSROOT = "/sysroot"
 _SHELL = "/bin/sh"
+_SECOND = "/init"  # the program of a second initrd, as the kernel has it of the first
+_COMPOSED_SECOND = 3  # what the child process ends with then
 _ONCE = ("root", "rootfstype", "rootflags", "init")
 # What other initrds obey, and nobody does here: what they mount, unlock, verify, resume or stop at.
 _OF_OTHERS = (
@@ -84,8 +86,9 @@ def come_up(settings: Config, arguments: list[str]) -> None:
         load_modules(modules)
     interfaces.make_directory(_SYSROOT)
     moved = tuple(where.removeprefix("/") for where in interfaces.PLACES)
-    compose_in_child(settings, line, moved, modules)
-    switch_root.switch(_NAME, _SYSROOT, settings, line, arguments)
+    second = compose_in_child(settings, line, moved, modules)
+    program = _SECOND if second else line.first("init") or "/sbin/init"
+    switch_root.switch(_NAME, _SYSROOT, settings, program, arguments)
 
 
 def warn_of_words(line: CommandLine) -> None:
@@ -107,8 +110,9 @@ def warn_of_words(line: CommandLine) -> None:
 
 def compose_in_child(
     settings: Config, line: CommandLine, moved: tuple[str, ...], modules: Modules
-) -> None:
-    """The composed root at /sysroot, made by a child process from the disk that `root=` names.
+) -> bool:
+    """The composed root at /sysroot, made by a child process from the disk that `root=` names. Is
+    it a second initrd?
 
     Composing enters a mount namespace of its own, and unshare(CLONE_NEWNS) gives the caller a root
     directory of its own too. PID 1 shares its with the kernel's threads: had it parted from them,
@@ -119,7 +123,13 @@ def compose_in_child(
     if child == 0:
         try:
             root = line.first("root") or ""
-            record = boot.setup(settings, line, _SYSROOT, moved, modules=modules, root=root)
+            record = boot.setup(
+                settings, line, _SYSROOT, moved, modules=modules, root=root, can_start=True
+            )
+            if "root" not in record:
+                text = f"second initrd is {record['image']} ({record['digest']})"
+                output.err(f"{_NAME}: {text}\n")
+                posix._exit(_COMPOSED_SECOND)  # noqa: SLF001
             announce.announce(_NAME, record, settings)
         except BaseException as error:
             try:
@@ -131,8 +141,10 @@ def compose_in_child(
     if posix.WIFSIGNALED(status):
         found = f"killed by signal {posix.WTERMSIG(status)}"
         raise Refused("attach", _SYSROOT, found, "a composed root")
-    if status != 0:
+    code = posix.WEXITSTATUS(status)
+    if code not in (0, _COMPOSED_SECOND):
         raise Told
+    return code == _COMPOSED_SECOND
 
 
 def load_modules(modules: Modules) -> None:

@@ -20,7 +20,7 @@ _CHOICES = {
     "profile": ("none", "bootc"),
     "uki": ("compare", "require", "off"),
     "failure": ("reboot", "poweroff", "shell"),
-    "digest-source": ("carried", "cmdline", "any", "uki"),
+    "digest-source": ("carried", "cmdline", "any", "uki", "first-initrd"),
     "root": ("sealed", "transient", "transient-ro"),
     "etc": ("none", "bind", "overlay", "transient"),
     "var": ("none", "bind", "overlay", "transient", "transient-disk"),
@@ -35,11 +35,12 @@ _NUMBERS = {  # key: (what it counts, the largest)
     "root-wait": ("seconds", 3600),
     "state-grow": ("bytes", 1 << 62),
 }
-_SIZES = ("root-size", "etc-size", "var-size")
+_SIZES = ("root-size", "etc-size", "var-size", "initrd-size")
 _PATHS = ("store", "state-etc", "state-var")
+_MAY_BE_EMPTY = ("initrd-device", "initrd-store")
 _PATH_EXPECTED = "an absolute path without empty, . and .. components"
 # The key is the attribute with "-" for "_".
-KEYS = (*_PATHS, *_CHOICES, *_BOOLEANS, *_NUMBERS, *_SIZES)
+KEYS = (*_PATHS, *_CHOICES, *_BOOLEANS, *_NUMBERS, *_SIZES, *_MAY_BE_EMPTY)
 
 DIGEST = "{digest}"
 """Stands in state-etc and state-var for the hex digits of the image's digest."""
@@ -58,6 +59,7 @@ class Config:
         # The source that may name the image. carried: the file in the initrd. cmdline: composefs=
         # or composefs.digest=. any: the file, and where there is none, the command line. uki: the
         # section of the UKI, proved by the TPM to be the one that was booted; `uki` is no matter.
+        # first-initrd: this is a second initrd, and the first one hands over what it knows.
         self.digest_source = "carried"
         # compare: the UKI's section, where it can be read, must agree with the carried file;
         # require: and not being able to read it stops the boot.
@@ -84,6 +86,10 @@ class Config:
         self.extensions_missing = "refuse"  # what becomes of the boot where one is not there
         self.measure_pcr = "none"  # the PCR of the TPM that the root is measured into
         self.measure_required = False  # and no boot where that cannot be done
+        # Where the second initrd lies, whose digest the UKI names: what root= names, and `store`.
+        self.initrd_device = ""
+        self.initrd_store = ""
+        self.initrd_size = "50%"  # of what is written in it, in memory
         self.state_grow = 0  # bytes that an image file with state shall have at least
 
     @property
@@ -131,28 +137,36 @@ def format(config: Config) -> bytes:
 
 
 def _value(key: str, text: str, where: str) -> str | int:
-    if key in _CHOICES and text in _CHOICES[key]:
+    if key in _BOOLEANS and text in _YES_NO:
+        return _YES_NO[text]
+    if key in _NUMBERS and _is_number(text, _NUMBERS[key][1]):
+        return int(text)
+    if _is_text(key, text):
         return text
-    if key in _SIZES and _is_size(text):
-        return text
-    if key in _PATHS and _is_path(text, key != "store"):
-        return text
+    raise UsageError("config", where, f"{key}={text[:160]!r}", _expected(key))
+
+
+def _is_text(key: str, text: str) -> bool:
     if key in _CHOICES:
-        expected = " or ".join(_CHOICES[key])
-    elif key in _BOOLEANS:
-        if text in _YES_NO:
-            return _YES_NO[text]
-        expected = "yes or no"
-    elif key in _NUMBERS:
+        return text in _CHOICES[key]
+    if key in _SIZES:
+        return _is_size(text)
+    if key in _MAY_BE_EMPTY and (not text or key == "initrd-device"):
+        return True
+    return key in (*_PATHS, "initrd-store") and _is_path(text, key.startswith("state-"))
+
+
+def _expected(key: str) -> str:
+    if key in _CHOICES:
+        return " or ".join(_CHOICES[key])
+    if key in _BOOLEANS:
+        return "yes or no"
+    if key in _NUMBERS:
         unit, most = _NUMBERS[key]
-        if _is_number(text, most):
-            return int(text)
-        expected = f"{unit}, 0 to {most}"
-    elif key in _SIZES:
-        expected = "bytes, or 1% to 100% of the memory"
-    else:
-        expected = _PATH_EXPECTED if key == "store" else f"{_PATH_EXPECTED}, {DIGEST} allowed"
-    raise UsageError("config", where, f"{key}={text[:160]!r}", expected)
+        return f"{unit}, 0 to {most}"
+    if key in _SIZES:
+        return "bytes, or 1% to 100% of the memory"
+    return f"{_PATH_EXPECTED}, {DIGEST} allowed" if key.startswith("state-") else _PATH_EXPECTED
 
 
 def _is_number(text: str, most: int) -> bool:

@@ -4,7 +4,8 @@
 The carried file decides; it is as trusted as this program, in whose initrd it lies. What the
 UKI's section and the command line say is compared with it: every source that is there must agree,
 and one that disagrees stops the boot. The command line is a source of its own only where the
-initrd's configuration allows it, and the section where that demands it and the TPM proves it.
+initrd's configuration allows it, and the section where that demands it and the TPM proves it. A
+second initrd gets it from the first, which has compared them.
 """
 
 import errno
@@ -12,7 +13,7 @@ import errno
 from pyinit.initrd.kernel import files
 from pyinit.initrd.report.errors import Refused, SystemFailure, os_error
 from pyinit.initrd.root.digest import Digest
-from pyinit.initrd.source import cmdline, payload
+from pyinit.initrd.source import cmdline, handed_over, payload
 from pyinit.initrd.source.cmdline import CommandLine
 from pyinit.initrd.source.config import Config
 from pyinit.initrd.source.esp import UkiDigests
@@ -24,11 +25,12 @@ _COMMAND_LINE = "kernel command line"
 class Decision:
     """Candidates in order of preference, extensions by key, apps by name; and who names them."""
 
-    __slots__ = ("apps", "candidates", "extensions", "level", "source", "uki")
+    __slots__ = ("apps", "candidates", "extensions", "level", "named", "source", "uki")
 
     def __init__(self, named: Payload, source: str, uki: str) -> None:
+        self.named = named
         self.candidates = named.roots
-        self.extensions, self.apps = named.split()
+        self.extensions, self.apps = named.extensions, named.apps
         self.source = source  # carried, cmdline or uki
         self.level = "proved" if source == "uki" else source
         self.uki = uki  # what came of comparing the UKI's section
@@ -62,7 +64,9 @@ def decide(config: Config, held: Payload | None, uki: UkiDigests, line: CommandL
         decision = Decision(held, "carried", _compare_uki(config, held, uki))
     elif allowed == "carried":
         expected = "the file that cfs-uki seal adds to the UKI's initrd"
-        if named:
+        if handed_over.is_there():
+            expected += "; or digest-source=first-initrd in its configuration"
+        elif named:
             expected += "; or digest-source=cmdline in its configuration"
         raise Refused("source", payload.CARRIED, "not in this initrd", expected)
     elif not named:
@@ -71,9 +75,20 @@ def decide(config: Config, held: Payload | None, uki: UkiDigests, line: CommandL
     else:
         by_line = Payload(named)
         decision = Decision(by_line, "cmdline", _compare_uki(config, by_line, uki))
-    if named and named != decision.candidates:
-        _conflict(_COMMAND_LINE, Payload(named), Payload(decision.candidates))
+    _check_line(named, decision)
     return decision
+
+
+def taken_over(held: Payload | None, line: CommandLine) -> tuple[Decision, dict[str, str]]:
+    """In a second initrd: what the first one decided, and its facts for the status record. A copy
+    in this initrd and the command line must agree with it. Refused("source")."""
+    facts, named = handed_over.load()
+    if held is not None and held != named:
+        _conflict(payload.CARRIED, held, named)
+    decision = Decision(named, facts["source"], facts["uki"])
+    decision.level = facts["level"]
+    _check_line(cmdline.digests(line), decision)
+    return decision, facts
 
 
 def _by_uki(held: Payload | None, uki: UkiDigests) -> Decision:
@@ -83,6 +98,11 @@ def _by_uki(held: Payload | None, uki: UkiDigests) -> Decision:
     if held is not None and held != uki.found:
         _conflict(payload.CARRIED, held, uki.found)
     return Decision(uki.found, "uki", f"proved: {uki.path}")
+
+
+def _check_line(named: list[Digest], decision: Decision) -> None:
+    if named and named != decision.candidates:
+        _conflict(_COMMAND_LINE, Payload(named), Payload(decision.candidates))
 
 
 def _check_named(config: Config, named: list[Digest], uki: UkiDigests) -> None:

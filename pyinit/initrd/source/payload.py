@@ -5,11 +5,12 @@
     rootfs=fsverity-sha256-12:<64 lower-case hex digits>
     app.editor=fsverity-sha256-12:<64 lower-case hex digits>
     confext.site=fsverity-sha256-12:<64 lower-case hex digits>
+    initrd=fsverity-sha256-12:<64 lower-case hex digits>
     sysext.debug=fsverity-sha256-12:<64 lower-case hex digits>
 
-Each `rootfs=` line is a candidate, in order of preference. Behind them are extensions and apps, in
-the order of their keys. NUL bytes may follow as padding, since PE tools fill sections up. There is
-no key that switches a check off, and none is skipped.
+Each `rootfs=` line is a candidate, in order of preference. Behind them are the other images, in the
+order of their keys: apps, a second initrd and extensions. NUL bytes may follow as padding, since PE
+tools fill sections up. There is no key that switches a check off, and none is skipped.
 """
 
 import _cfs
@@ -23,10 +24,11 @@ SECTION = ".cfsdig"
 MAX = 16384
 """Bytes, padding included."""
 MAX_DIGESTS = 32
-MAX_EXTENSIONS = 64
-APP = "app"
-KINDS = (APP, "confext", "sysext")
-"""A key is one of these, a dot and a name."""
+MAX_OTHERS = 64
+KINDS = ("app", "confext", "sysext")
+"""Of what has a name: a key is one of these, a dot and the name."""
+INITRD = "initrd"
+"""The key of the second initrd."""
 
 FIRST = "cfsdig1"
 KEY = "rootfs"
@@ -38,35 +40,39 @@ PREFIXES = {_cfs.SHA256: "fsverity-sha256-12:", _cfs.SHA512: "fsverity-sha512-12
 
 
 class Payload:
-    """What a payload names. `roots`: at least one candidate, in order of preference. `extensions`:
-    by key, as `sysext.debug`, in the order of the keys; apps are among them."""
+    """What a payload names. `roots`: at least one candidate, in order of preference. `others`: by
+    key, as `sysext.debug`, in the order of the keys."""
 
-    __slots__ = ("extensions", "roots")
+    __slots__ = ("others", "roots")
 
-    def __init__(self, roots: list[Digest], extensions: dict[str, Digest] | None = None) -> None:
+    def __init__(self, roots: list[Digest], others: dict[str, Digest] | None = None) -> None:
         self.roots = roots
-        self.extensions = extensions or {}
+        self.others = others or {}
+
+    @property
+    def extensions(self) -> dict[str, Digest]:
+        """What the boot composes beside the root, by key."""
+        kinds = ("confext.", "sysext.")
+        return {key: value for key, value in self.others.items() if key.startswith(kinds)}
+
+    @property
+    def apps(self) -> dict[str, Digest]:
+        """What the running system may mount, by name."""
+        return {key[4:]: value for key, value in self.others.items() if key.startswith("app.")}
+
+    def lines(self) -> list[str]:
+        """As parse() takes them, without the first."""
+        pairs = [*((KEY, digest) for digest in self.roots), *self.others.items()]
+        return [f"{key}={PREFIXES[digest.algorithm]}{digest.hex}" for key, digest in pairs]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Payload) and str(self) == str(other)
 
     __hash__ = None  # type: ignore[assignment]
 
-    def split(self) -> tuple[dict[str, Digest], dict[str, Digest]]:
-        """What the boot composes, by key; and the apps, by name, which the running system may
-        mount."""
-        composed, apps = {}, {}
-        for key, digest in self.extensions.items():
-            kind, _, name = key.partition(".")
-            if kind == APP:
-                apps[name] = digest
-            else:
-                composed[key] = digest
-        return composed, apps
-
     def __str__(self) -> str:
         """All of it, for messages."""
-        named = [f"{key}={digest}" for key, digest in self.extensions.items()]
+        named = [f"{key}={digest}" for key, digest in self.others.items()]
         return " ".join([*map(str, self.roots), *named])
 
 
@@ -83,7 +89,7 @@ def parse(data: bytes, where: str) -> Payload:
         if key != KEY:
             _check_key(key, last, where)
             last = key
-            found.extensions[key] = digest(key, value, where)
+            found.others[key] = digest(key, value, where)
             continue
         if last:
             raise Refused("source", where, f"{key} behind {last}", _ORDER)
@@ -91,12 +97,11 @@ def parse(data: bytes, where: str) -> Payload:
         if root in found.roots:
             raise Refused("source", where, f"{root} is there twice")
         found.roots.append(root)
-    roots, extensions = len(found.roots), len(found.extensions)
+    roots, others = len(found.roots), len(found.others)
     if not 1 <= roots <= MAX_DIGESTS:
         raise Refused("source", where, f"{roots} digests", f"1 to {MAX_DIGESTS}")
-    if extensions > MAX_EXTENSIONS:
-        found_text = f"{extensions} extensions and apps"
-        raise Refused("source", where, found_text, f"at most {MAX_EXTENSIONS}")
+    if others > MAX_OTHERS:
+        raise Refused("source", where, f"{others} images beside the root", f"at most {MAX_OTHERS}")
     return found
 
 
@@ -113,8 +118,8 @@ def digest(key: str, value: str, where: str) -> Digest:
 
 def _check_key(key: str, last: str, where: str) -> None:
     kind, _, name = key.partition(".")
-    if kind not in KINDS or not is_name(name):
-        known = "rootfs, app.NAME, confext.NAME or sysext.NAME"
+    if key != INITRD and (kind not in KINDS or not is_name(name)):
+        known = "rootfs, app.NAME, confext.NAME, initrd or sysext.NAME"
         raise Refused("source", where, f"unknown key {key[:80]!r}", known)
     if key <= last:
         raise Refused("source", where, f"{key} behind {last}", _ORDER)

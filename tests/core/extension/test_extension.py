@@ -281,7 +281,7 @@ def test_store(cfs: ModuleType, tmp_path: Path) -> None:
         lambda cfs, path: cfs.store_open(AT_FDCWD, path),
         lambda cfs, path: cfs.image_open(AT_FDCWD, path),
         lambda cfs, path: cfs.open_beneath(-1, path, 0),
-        lambda cfs, path: cfs.switch_root(path),
+        lambda cfs, path: cfs.switch_root(path, False),
         lambda cfs, path: cfs.mount_move(path, "/no/b"),
         lambda cfs, path: cfs.mount_move("/no/a", path),
     ],

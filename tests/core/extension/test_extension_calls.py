@@ -28,7 +28,7 @@ DONE: list[tuple[Callable[[Any], object], str, str | None]] = [
     (lambda cfs: cfs.mount_move("/no/a", "/no/b"), "move /no/a to /no/b", "/no/b"),
     (lambda cfs: cfs.module_load(-1, b"", False), "finit_module 0 ", None),
     (lambda cfs: cfs.module_load(-1, b'a="b c"', True), 'finit_module 0x4 a="b c"', None),
-    (lambda cfs: cfs.switch_root("/no/root"), "chdir /no/root", "/no/root"),
+    (lambda cfs: cfs.switch_root("/no/root", False), "chdir /no/root", "/no/root"),
     (lambda cfs: cfs.outlive_initrd(), "setsid", None),
     (lambda cfs: cfs.close_from(4), "close_range 0x4 0xffffffff", None),
     (lambda cfs: cfs.reboot(7), "reboot 0x7", None),

@@ -116,8 +116,15 @@ def test_what_an_initramfs_lies_on(core: Core, kind: int, is_one: int) -> None:
 
 
 def test_the_steps_of_switching_root_end_where_one_fails(core: Core) -> None:
-    assert core.each_call_fails(lambda: core.lib.cfs_switch_root(b"/new")) == [
+    assert core.each_call_fails(lambda: core.lib.cfs_switch_root(b"/new", False)) == [
         "chdir /new", "move . to /", "chroot .", "chdir /",
+    ]  # fmt: skip
+
+
+def test_the_steps_of_leaving_a_mount(core: Core) -> None:
+    """The old root lies over the new one then, and is what "." names."""
+    assert core.each_call_fails(lambda: core.lib.cfs_switch_root(b"/new", True)) == [
+        "chdir /new", "pivot_root . .", "umount 0x2", "chdir /",
     ]  # fmt: skip
 
 

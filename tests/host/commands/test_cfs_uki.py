@@ -56,6 +56,7 @@ def test_seal_and_show(plain_uki: Path, tmp_path: Path, capsys: Capture) -> None
             "profile": None,
             "section": [str(ONE), str(TWO)],
             "carried": [str(ONE), str(TWO)],
+            "initrd": None,
             "extensions": {},
             "agree": True,
         }
@@ -115,6 +116,7 @@ def test_one_payload_for_all_profiles(uki_parts: UkiParts, tmp_path: Path, capsy
             "profile": None,
             "section": [str(ONE)],
             "carried": [str(ONE)],
+            "initrd": None,
             "extensions": {},
             "agree": True,
         }
@@ -366,13 +368,15 @@ def test_an_initrd_of_a_profile_comes_instead_of_the_base(tmp_path: Path, capsys
         PROFILE, sealed_section(ONE), PROFILE, (".cmdline", b"quiet"),
     )  # fmt: skip
     assert main(["show", "--json", str(path)]) == 0
-    both = {"section": [str(ONE)], "carried": [str(ONE)], "extensions": {}, "agree": True}
+    both = {"section": [str(ONE)], "carried": [str(ONE)], "agree": True}
+    both |= {"initrd": None, "extensions": {}}
     assert json.loads(capsys.readouterr().out)["digests"] == [
         {"profile": None, **both},
         {
             "profile": 0,
             "section": [str(ONE)],
             "carried": None,
+            "initrd": None,
             "extensions": {},
             "agree": None,
         },

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""`cfs-uki seal`, `payload`, `show` and `digests` with extensions and apps."""
+"""`cfs-uki seal`, `payload`, `show` and `digests` with what a UKI names beside the root."""
 
 import json
 from pathlib import Path
@@ -37,6 +37,29 @@ def test_extensions(plain_uki: Path, tmp_path: Path, capsys: Capture) -> None:
     assert Uki(target).read(".cfsdig") == data
     extensions = {"sysext.debug": TWO, "confext.site": ONE, "app.a.b": TWO}
     assert data == format_digests([ONE], extensions)
+
+
+def test_a_second_initrd(plain_uki: Path, tmp_path: Path, capsys: Capture) -> None:
+    target = tmp_path / "out.efi"
+    named = ["--initrd", TWO.hex, "--sysext", f"debug={ONE}"]
+    assert main(["seal", "--digest", ONE.hex, *named, str(plain_uki), "-o", str(target)]) == 0
+    assert main(["show", str(target)]) == 0
+    assert f"  initrd: {TWO}\n  sysext.debug: {ONE}\n  agree: " in capsys.readouterr().out
+    assert main(["show", "--json", str(target)]) == 0
+    [about] = json.loads(capsys.readouterr().out)["digests"]
+    assert (about["initrd"], about["extensions"]) == (str(TWO), {"sysext.debug": str(ONE)})
+    assert main(["digests", str(target)]) == 0
+    assert capsys.readouterr().out == f"{ONE}\n{TWO}\n"
+    assert main(["payload", "--digest", ONE.hex, *named, str(tmp_path)]) == 0
+    capsys.readouterr()
+    data = (tmp_path / "cfsdig").read_bytes()
+    assert data == format_digests([ONE], {"initrd": TWO, "sysext.debug": ONE})
+    command = ["seal", "--replace", "--digest", TWO.hex, "--sysext", f"debug={ONE}"]
+    assert main([*command, str(target), "-o", str(target)]) == 0
+    said = f"named initrd {TWO}, and the sealed one does not: give --initrd {TWO} again"
+    assert said in capsys.readouterr().err
+    assert main(["payload", "--digest", ONE.hex, "--initrd", "x", str(tmp_path)]) == 1
+    assert "--initrd: " in capsys.readouterr().err
 
 
 def test_what_a_uki_does_not_name_any_more_is_told(

@@ -162,6 +162,20 @@ def test_extensions_follow_the_root(tmp_path: Path, capsys: Capture) -> None:
     assert line == f"15:sha256={value(*texts, text_of(TWO, 'soft-reboot'))}\n"
 
 
+def test_a_second_initrd_comes_before_the_root(tmp_path: Path, capsys: Capture) -> None:
+    """Which it composes: a secret that is bound to the root is not had in it."""
+    data = format_digests([ONE], {"app.a": TWO, "initrd": TWO, "sysext.b": ONE})
+    known = initrd("15", ONE)[1]
+    made = known[: -len(carried_archive(format_digests([ONE])))] + carried_archive(data)
+    path = write(tmp_path / "a.efi", STUB, (".initrd", made))
+    texts = [
+        text_of(TWO).replace(":/:", ":initrd:"), text_of(ONE),
+        text_of(ONE).replace(":/:", ":/run/extensions/b:"),
+    ]  # fmt: skip
+    line = said(capsys, "--pcr", "15", "--format", "cryptenroll", path)
+    assert line == f"15:sha256={value(*texts)}\n"
+
+
 def test_extensions_of_a_profile_with_an_initrd_of_its_own(tmp_path: Path, capsys: Capture) -> None:
     """What the base's initrd carries is not booted then."""
     base = carried_archive(format_digests([ONE], {"sysext.base": ONE}))

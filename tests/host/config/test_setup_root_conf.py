@@ -69,6 +69,7 @@ def test_each_key() -> None:
         '[state]\nmissing = "refuse"\ngrow = "1G"\n[digest]\nsource = "cmdline"\n'
         'uki = "off"\n[store]\npath = "/repo"\n[sysroot]\n'
         "readonly = false\nvolatile-root-link = true\n"
+        '[initrd]\ndevice = "LABEL=boot"\nstore = "/other"\nsize = "1G"\n'
         '[extensions]\nmissing = "skip"\n'
         "[measure]\npcr = 15\nrequired = true\n"
         '[failure]\naction = "poweroff"\ndelay = 0\n[device]\nwait = 3600\ndiscover = true\n'
@@ -81,7 +82,8 @@ def test_each_key() -> None:
         "sysroot-readonly": False, "volatile-root-link": True, "failure-delay": 0,
         "root-wait": 3600, "root-discover": True, "state-grow": 1 << 30, "root-size": "25%",
         "etc-size": "67108864", "var-size": "4096", "measure-pcr": "15", "measure-required": True,
-        "extensions-missing": "skip",
+        "extensions-missing": "skip", "initrd-device": "LABEL=boot", "initrd-store": "/other",
+        "initrd-size": "1073741824",
     }  # fmt: skip
     assert config.parse(config.format(settings), "").values() == settings.values()
 

@@ -12,9 +12,9 @@ digests = st.one_of(
     st.binary(min_size=32, max_size=32).map(lambda value: Digest(1, value)),
     st.binary(min_size=64, max_size=64).map(lambda value: Digest(2, value)),
 )
-names = st.from_regex(r"(app|sysext|confext)\.[a-z0-9][a-z0-9._-]{0,63}", fullmatch=True).filter(
-    lambda name: not name.endswith((".raw", ".v", ".sysext", ".confext"))
-)
+names = st.from_regex(
+    r"initrd|(app|sysext|confext)\.[a-z0-9][a-z0-9._-]{0,63}", fullmatch=True
+).filter(lambda name: not name.endswith((".raw", ".v", ".sysext", ".confext")))
 
 
 @given(
@@ -23,13 +23,15 @@ names = st.from_regex(r"(app|sysext|confext)\.[a-z0-9][a-z0-9._-]{0,63}", fullma
     st.integers(0, 400),
 )
 def test_what_is_written_is_read(
-    roots: list[Digest], extensions: dict[str, Digest], padding: int
+    roots: list[Digest], others: dict[str, Digest], padding: int
 ) -> None:
-    data = payload_write.write(roots, extensions)
+    data = payload_write.write(roots, others)
     found = payload.parse(data + b"\0" * padding, "x")
-    assert (found.roots, found.extensions) == (roots, extensions)
-    assert list(found.extensions) == sorted(extensions)
-    assert data == payload_write.write(roots, dict(reversed(extensions.items())))
+    assert (found.roots, found.others) == (roots, others)
+    assert list(found.others) == sorted(others)
+    assert data == payload_write.write(roots, dict(reversed(others.items())))
+    text = "".join(line + "\n" for line in [payload.FIRST, *found.lines()])
+    assert text.encode() == data
 
 
 def test_what_no_payload_can_say() -> None:
@@ -37,10 +39,10 @@ def test_what_no_payload_can_say() -> None:
     for wrong in ([], many, many[:1] * 2):
         with pytest.raises(ValueError, match="1 to 32 different ones"):
             payload_write.write(wrong)
-    for key in ("sysext.A", "sysext.", "sysext", "initrd", "app.A", "sysext.a/b", "sysext..a"):
+    for key in ("sysext.A", "sysext.", "sysext", "initrd.a", "app.A", "sysext.a/b", "sysext..a"):
         with pytest.raises(ValueError, match="a name is"):
             payload_write.write([ONE], {key: ONE})
-    with pytest.raises(ValueError, match="65 extensions and apps: 64"):
+    with pytest.raises(ValueError, match="65 images beside the root: 64"):
         payload_write.write([ONE], {f"sysext.{number}": ONE for number in range(65)})
     long = {f"sysext.{number:064}": Digest(2, bytes(64)) for number in range(64)}
     with pytest.raises(ValueError, match="bytes: at most 16384"):

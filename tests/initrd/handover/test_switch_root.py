@@ -14,7 +14,6 @@ from pyinit.initrd.handover import switch_root
 from pyinit.initrd.kernel import mountinfo
 from pyinit.initrd.programs import init
 from pyinit.initrd.report.errors import Refused
-from pyinit.initrd.source.cmdline import CommandLine
 from pyinit.initrd.source.config import Config
 from tests.initrd.harness import opens
 
@@ -97,10 +96,13 @@ def test_programs_that_are_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 def machine(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A machine whose root is switched in words only: what would be done, in order."""
     done: list[str] = []
-    monkeypatch.setattr(mountinfo, "read", lambda: [SimpleNamespace(fstype="rootfs")])
+    monkeypatch.setattr(mountinfo, "of", lambda _: SimpleNamespace(fstype="rootfs"))
     monkeypatch.setattr(_cfs, "root_is_initramfs", lambda: True)
-    for name in ("mount_move", "switch_root", "initramfs_empty"):
+    for name in ("mount_move", "initramfs_empty"):
         monkeypatch.setattr(_cfs, name, lambda *_, name=name: done.append(name))
+    monkeypatch.setattr(
+        _cfs, "switch_root", lambda _, leave: done.append("leave" if leave else "switch_root")
+    )
     monkeypatch.setattr(posix, "execv", lambda path, _: done.append(path))
     return done
 
@@ -113,9 +115,7 @@ def test_no_shell_once_the_root_is_another(
     settings = Config()
     settings.failure, settings.failure_delay = action, 0
     with pytest.raises(Refused, match="missing in the image"):
-        switch_root.switch(
-            "init", "/sysroot", settings, CommandLine([("init", "/nowhere/at/all")]), []
-        )
+        switch_root.switch("init", "/sysroot", settings, "/nowhere/at/all", [])
     assert machine == ["mount_move"] * 4 + ["switch_root"]
     monkeypatch.setattr(_cfs, "reboot", lambda command: machine.append(hex(command)))
     init.give_up(settings)
@@ -129,12 +129,12 @@ def test_a_root_that_was_not_switched_leaves_the_shell(
     settings = Config()
     settings.failure = "shell"
     with pytest.raises(Refused, match="not the initramfs"):
-        switch_root.switch("init", "/sysroot", settings, CommandLine([]), [])
+        switch_root.switch("init", "/sysroot", settings, "/sbin/init", [])
     assert (settings.failure, machine) == ("shell", [])
     monkeypatch.setattr(_cfs, "root_is_initramfs", lambda: True)
-    monkeypatch.setattr(mountinfo, "read", lambda: [SimpleNamespace(fstype="tmpfs")])
+    monkeypatch.setattr(mountinfo, "of", lambda _: SimpleNamespace(fstype="tmpfs"))
     with pytest.raises(Refused, match="not the initramfs"):
-        switch_root.switch("init", "/sysroot", settings, CommandLine([]), [])
+        switch_root.switch("init", "/sysroot", settings, "/sbin/init", [])
     assert (settings.failure, machine) == ("shell", [])
 
 
@@ -142,7 +142,7 @@ def test_the_initramfs_is_emptied_when_the_program_is_known_to_be_good(
     machine: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(switch_root, "check_program", lambda path: machine.append(f"check {path}"))
-    switch_root.switch("init", "/sysroot", Config(), CommandLine([]), [])
+    switch_root.switch("init", "/sysroot", Config(), "/sbin/init", [])
     assert machine[4:] == ["switch_root", "check /sbin/init", "initramfs_empty", "/sbin/init"]
 
     def fail(_path: str, _arguments: list[str]) -> None:
@@ -150,7 +150,26 @@ def test_the_initramfs_is_emptied_when_the_program_is_known_to_be_good(
 
     monkeypatch.setattr(posix, "execv", fail)
     with pytest.raises(Refused, match="switch-root: /sbin/init: Exec format error"):
-        switch_root.switch("init", "/sysroot", Config(), CommandLine([]), [])
+        switch_root.switch("init", "/sysroot", Config(), "/sbin/init", [])
+
+
+def test_a_second_initrd_is_left_with_its_mount(
+    machine: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no initramfs, and nothing of it may be deleted: below it lies the store's image. Only
+    where the configuration says that it is one, and the root is an overlay."""
+    monkeypatch.setattr(mountinfo, "of", lambda _: SimpleNamespace(fstype="overlay"))
+    monkeypatch.setattr(_cfs, "root_is_initramfs", lambda: False)
+    monkeypatch.setattr(switch_root, "check_program", lambda _: None)
+    settings = Config()
+    with pytest.raises(Refused, match="not the initramfs"):
+        switch_root.switch("init", "/sysroot", settings, "/sbin/init", [])
+    settings.digest_source = "first-initrd"
+    switch_root.switch("init", "/sysroot", settings, "/sbin/init", [])
+    assert machine == ["mount_move"] * 4 + ["leave", "/sbin/init"]
+    monkeypatch.setattr(mountinfo, "of", lambda _: SimpleNamespace(fstype="ext4"))
+    with pytest.raises(Refused, match="not the initramfs"):
+        switch_root.switch("init", "/sysroot", settings, "/sbin/init", [])
 
 
 def test_init_gets_the_arguments_of_the_kernel(
@@ -161,7 +180,7 @@ def test_init_gets_the_arguments_of_the_kernel(
     monkeypatch.setattr(switch_root, "check_program", lambda _: None)
     monkeypatch.setattr(posix, "execv", lambda *given: executed.append(given))
     given = ["single", "a b", "-x=\udcff"]
-    switch_root.switch("init", "/sysroot", Config(), CommandLine([("init", "/i")]), given)
+    switch_root.switch("init", "/sysroot", Config(), "/i", given)
     assert executed == [("/i", ["/i", *given])]
 
 
@@ -173,6 +192,6 @@ def test_an_initramfs_that_is_not_emptied_stops_no_boot(
 
     monkeypatch.setattr(switch_root, "check_program", lambda _: None)
     monkeypatch.setattr(_cfs, "initramfs_empty", fail)
-    switch_root.switch("init", "/sysroot", Config(), CommandLine([]), [])
+    switch_root.switch("init", "/sysroot", Config(), "/sbin/init", [])
     assert machine[-1] == "/sbin/init"
     assert capfd.readouterr().err == "init: warning: initramfs not emptied: no (EIO)\n"

@@ -114,6 +114,15 @@ def test_it_is_mounted_so_that_nothing_on_it_counts(monkeypatch: pytest.MonkeyPa
     ]
 
 
+def test_a_disk_that_others_mount_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they will: this mount of it stays read-only."""
+    kernel = Kernel(monkeypatch, ext4=0)
+    rootdisk.mount("/dev/vda", "", "", search(), writable=True)
+    assert kernel.asked == [
+        ("ext4", [("rw", None), ("source", "/dev/vda")], RDONLY | NOSUID | NODEV | NOEXEC)
+    ]
+
+
 def test_the_options_of_the_command_line_are_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Kernel(monkeypatch, btrfs=0)
     flags = "rw,noatime,subvol=@,degraded,x-initrd.mount,,a="

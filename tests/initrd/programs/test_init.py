@@ -102,25 +102,34 @@ def test_on_a_console_that_shows_the_log_a_failure_stands_once(
 def compose(patch: pytest.MonkeyPatch, line: bytes, end: str = "") -> tuple[int, str]:
     """How compose_in_child() ends where the child does so, and what both say on stderr."""
 
-    def setup(*_: object, root: str, **__: object) -> str:
+    def setup(*_: object, root: str, **__: object) -> dict[str, str]:
+        if end == "second":
+            return {"image": "/i", "digest": "d"}
         if end == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         if end:
             raise REFUSED
-        return f"record of {root!r}"
+        return {"root": root}
 
     def run() -> int:
         try:
-            init.compose_in_child(Config(), cmdline.parse(line), (), None)  # type: ignore[arg-type]
+            second = init.compose_in_child(
+                Config(),
+                cmdline.parse(line),
+                (),
+                None,  # type: ignore[arg-type]
+            )
         except init.Told:
             return 8
         except CfsError as error:
             os.write(2, str(error).encode())
             return error.code
-        return 7
+        return 6 if second else 7
 
     patch.setattr(boot, "setup", setup)
-    patch.setattr(announce, "announce", lambda *given: os.write(2, given[1].encode()))
+    patch.setattr(
+        announce, "announce", lambda *given: os.write(2, f"record of {given[1]['root']!r}".encode())
+    )
     return in_child(run)
 
 
@@ -170,6 +179,11 @@ def test_a_child_composes_the_root_and_announces_it(
 ) -> None:
     """Without `root=` as well the disk is one that it mounts itself: "", and not None."""
     assert compose(monkeypatch, line) == (7, f"record of {root!r}")
+
+
+def test_a_child_that_composed_a_second_initrd_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And leaves no record of a root, which there is none of yet."""
+    assert compose(monkeypatch, b"", "second") == (6, "init: second initrd is /i (d)\n")
 
 
 def test_a_child_that_fails_stops_the_boot(

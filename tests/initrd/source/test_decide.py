@@ -8,7 +8,7 @@ import pytest
 from pyinit.host.uki import payload_write
 from pyinit.initrd.report.errors import Refused, SystemFailure
 from pyinit.initrd.root.digest import Digest
-from pyinit.initrd.source import cmdline, payload
+from pyinit.initrd.source import cmdline, handed_over, payload
 from pyinit.initrd.source import decide as sources
 from pyinit.initrd.source.config import Config
 from pyinit.initrd.source.decide import Decision
@@ -307,3 +307,46 @@ def test_nothing_takes_its_place() -> None:
     unproved.proved = False
     with pytest.raises(Refused, match="not proved"):
         by_uki(unproved)
+
+
+# ---- a second initrd
+
+FACTS = {
+    "source": "uki", "level": "proved", "uki": "proved: a.efi", "secure_boot": "on",
+    "command_line": "not looked at",
+}  # fmt: skip
+
+
+def _take_over(
+    monkeypatch: pytest.MonkeyPatch, held: Payload | None = None, line: bytes = b""
+) -> tuple[Decision, dict[str, str]]:
+    monkeypatch.setattr(handed_over, "load", lambda: (FACTS, Payload([A, B], {"sysext.a": C})))
+    return sources.taken_over(held, cmdline.parse(line))
+
+
+def test_what_the_first_initrd_decided_is_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    decision, facts = _take_over(monkeypatch)
+    assert (decision.candidates, decision.extensions, facts) == ([A, B], {"sysext.a": C}, FACTS)
+    assert (decision.source, decision.level, decision.uki) == ("uki", "proved", "proved: a.efi")
+
+
+def test_what_else_names_a_root_there_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = f"composefs={A.hex} composefs={B.hex}".encode()
+    same = Payload([A, B], {"sysext.a": C})
+    assert _take_over(monkeypatch, same, line)[0].candidates == [A, B]
+    for held in (Payload([A, B]), Payload([A], {"sysext.a": C})):
+        with pytest.raises(Refused, match=f"source: {payload.CARRIED}"):
+            _take_over(monkeypatch, held)
+    for other in (A, C):
+        with pytest.raises(Refused, match="source: kernel command line"):
+            _take_over(monkeypatch, None, f"composefs={other.hex}".encode())
+
+
+def test_who_has_been_handed_something_is_told_how_to_take_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for there, end in ((True, "; or digest-source=first-initrd in its configuration"), (False, "")):
+        monkeypatch.setattr(handed_over, "is_there", lambda there=there: there)
+        with pytest.raises(Refused) as caught:
+            decide(config(), None, None, "")
+        assert str(caught.value).endswith("that cfs-uki seal adds to the UKI's initrd" + end)

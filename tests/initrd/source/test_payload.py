@@ -58,13 +58,13 @@ def test_extensions() -> None:
     )
 
 
-def test_apps_are_no_matter_of_the_boot() -> None:
-    found = payload.parse(
-        ONE + line("app.a", "c3") + line("app.b.c", "d4") + line("sysext.a", "e5"), "x"
-    )
-    composed, apps = found.split()
-    assert {key: digest.hex[:2] for key, digest in composed.items()} == {"sysext.a": "e5"}
-    assert {name: digest.hex[:2] for name, digest in apps.items()} == {"a": "c3", "b.c": "d4"}
+def test_only_extensions_are_composed_by_the_boot() -> None:
+    lines = [("app.a", "c3"), ("app.b.c", "d4"), ("initrd", "e5"), ("sysext.b", "f6")]
+    found = payload.parse(ONE + b"".join(line(*one) for one in lines), "x")
+    assert list(found.others) == [key for key, _ in lines]
+    assert {key: digest.hex[:2] for key, digest in found.extensions.items()} == {"sysext.b": "f6"}
+    assert {name: digest.hex[:2] for name, digest in found.apps.items()} == {"a": "c3", "b.c": "d4"}
+    assert payload.parse(ONE + line("sysext.b", "f6"), "x") != found
 
 
 def test_two_that_name_the_same_roots_and_other_extensions_differ() -> None:
@@ -105,7 +105,10 @@ def test_padding_is_allowed_at_the_end_only() -> None:
         (ONE + line("app", "c3"), "unknown key 'app'"),
         (ONE + line("app.A", "c3"), "unknown key 'app.A'"),
         (ONE + line("confext.a", "c3") + line("app.a", "d4"), "app.a behind confext.a"),
-        (ONE + line("initrd", "c3"), "unknown key 'initrd'"),
+        (ONE + line("initrd.a", "c3"), "unknown key 'initrd.a'"),
+        (ONE + line("initrd", "c3") * 2, "initrd behind initrd"),
+        (ONE + line("sysext.a", "c3") + line("initrd", "c3"), "initrd behind sysext.a"),
+        (b"cfsdig1\n" + line("initrd", "c3"), "0 digests"),
         (ONE + line("sysext.A", "c3"), "unknown key 'sysext.A'"),
         (ONE + line("sysext..", "c3"), "unknown key 'sysext..'"),
         (ONE + line("sysext.-a", "c3"), "unknown key 'sysext.-a'"),
@@ -155,7 +158,7 @@ def test_at_most_32() -> None:
 def test_at_most_64_extensions() -> None:
     named = [line(f"sysext.{number:02}", "c3") for number in range(65)]
     assert len(payload.parse(ONE + b"".join(named[:64]), "x").extensions) == 64
-    words = "65 extensions and apps, expected at most 64"
+    words = "65 images beside the root, expected at most 64"
     assert words in refusal(ONE + b"".join(named))
     assert words in refusal(ONE + line("app.a", "c3") + b"".join(named[:64]))
 
@@ -166,7 +169,7 @@ def test_any_bytes_are_a_payload_of_one_spelling_or_refused(data: bytes) -> None
         found = payload.parse(data, "x")
     except Refused:
         return
-    assert payload_write.write(found.roots, found.extensions) == data.rstrip(b"\0")
+    assert payload_write.write(found.roots, found.others) == data.rstrip(b"\0")
 
 
 MORE = ONE + line("app.a", "e5") + line("confext.a", "c3") + line("sysext.a", "d4")

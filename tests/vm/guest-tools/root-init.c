@@ -124,6 +124,8 @@ int main(int argc, char **argv)
 	show("/sys/module/loop/parameters/max_loop");
 	show("/proc/self/mountinfo");
 	show("/run/cfs/root.json");
+	show("/run/cfs/initrd.json");
+	show("/sys/class/tpm/tpm0/pcr-sha256/15");
 	show("/etc/hostname");
 	show("/sysroot/marker");
 	list("/");

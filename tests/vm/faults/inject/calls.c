@@ -70,6 +70,7 @@ static const struct call calls[] = {
 	CALL(openat, EMFILE, ENFILE, ENOMEM, EIO, EINTR, EPERM),
 	CALL(openat2, EMFILE, ENFILE, ENOMEM, EINTR, EPERM, ENOSYS),
 	CALL(pipe2, EMFILE, ENFILE),
+	CALL(pivot_root, EINVAL, EBUSY, ENOMEM, EPERM),
 	CALL(ppoll, ENOMEM, EINTR),
 	CALL(prctl, EINVAL, EACCES, ENOMEM),
 	CALL(pread64, EIO, EINTR),

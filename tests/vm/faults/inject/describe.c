@@ -55,7 +55,7 @@ void describe(pid_t child, long number, const uint64_t *args, char *room, size_t
 	case __NR_unlink: case __NR_readlink: case __NR_access:
 #endif
 	case __NR_chdir: case __NR_fsopen: case __NR_getxattr: case __NR_lgetxattr:
-	case __NR_umount2: case __NR_execve:
+	case __NR_umount2: case __NR_execve: case __NR_pivot_root:
 		peek(child, args[0], room, size);
 		break;
 	case __NR_fsconfig:
