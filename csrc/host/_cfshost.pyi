@@ -37,6 +37,10 @@ class Image:
     def list(self, path: bytes | str, write: Callable[[bytes], object]) -> bool:
         """A line for each file at and below `path` ("" for all). False: there is none."""
 
+    def files(self, directory: bytes | str) -> Sequence[tuple[bytes, bytes, bytes]]:
+        """The regular files in a directory: (name, the content that the image itself has, where it
+        lies else below the directory of objects)."""
+
 def objects(images: Sequence[Image]) -> tuple[bytes, int]:
     """Where all content lies below the directory of objects, a line each, sorted; how many."""
 

@@ -513,6 +513,12 @@ bool Walk::next()
 	return true;
 }
 
+void Walk::pass_over()
+{
+	if (inode_.is_directory() && !again_)
+		stack_.pop_back();
+}
+
 std::string Walk::first_path() const
 {
 	return path_of(seen_[inode_.nid] - 1);

@@ -144,6 +144,8 @@ class Walk {
 	explicit Walk(const Image &image, std::vector<Hidden> *hidden = nullptr);
 
 	bool next(); /* false: that was all */
+	/* Not into the directory that it is at. */
+	void pass_over();
 
 	const std::string &path() const /* "/usr/bin"; "" is the root */
 	{

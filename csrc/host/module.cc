@@ -109,6 +109,20 @@ bool list(const Held &held, const std::string &path, const py::function &write)
 	return cfs::list(held.image(), path, sink);
 }
 
+py::list files(const Held &held, const std::string &directory)
+{
+	py::list out;
+
+	cfs::files(held.image(), directory,
+		   [&out](std::string_view name, std::string_view content,
+			  std::string_view payload) {
+			   out.append(py::make_tuple(py::bytes(name.data(), name.size()),
+						     py::bytes(content.data(), content.size()),
+						     py::bytes(payload.data(), payload.size())));
+		   });
+	return out;
+}
+
 /* Of all images together, each once and in order. */
 std::vector<std::string_view> all_objects(const Images &images)
 {
@@ -373,7 +387,8 @@ PYBIND11_MODULE(_cfshost, module)
 		.def_property_readonly("version",
 				       [](const Held &held) { return held.image().version(); })
 		.def("dump", &dump, py::arg("write"))
-		.def("list", &list, py::arg("path"), py::arg("write"));
+		.def("list", &list, py::arg("path"), py::arg("write"))
+		.def("files", &files, py::arg("directory"));
 	module.def("objects", &objects, py::arg("images"));
 	module.def("missing", &missing, py::arg("images"), py::arg("directory"),
 		   py::arg("checked") = nullptr);

@@ -307,6 +307,29 @@ bool list(const Image &image, std::string_view path, const Sink &sink)
 	return found;
 }
 
+void files(const Image &image, std::string_view directory, const FileSink &sink)
+{
+	Walk walk(image);
+	Attributes about;
+
+	while (walk.next()) {
+		std::string_view here = walk.path();
+		size_t above = here.rfind('/');
+
+		if (walk.inode().is_directory()) {
+			if (!directory.starts_with(here) ||
+			    (directory.size() > here.size() && directory[here.size()] != '/'))
+				walk.pass_over();
+		} else if (walk.inode().is_regular() && here.substr(0, above) == directory) {
+			image.attributes(walk.inode(), false, about);
+			if (!about.whiteout)
+				sink(here.substr(above + 1),
+				     about.payload.empty() ? image.content(walk.inode()) : "",
+				     about.payload);
+		}
+	}
+}
+
 void each_object(const Image &image, const Sink &sink)
 {
 	Walk walk(image);

@@ -25,6 +25,12 @@ void dump(const Image &image, const Sink &sink);
  * link leads and where the content of a file lies. False: nothing of that name. */
 bool list(const Image &image, std::string_view path, const Sink &sink);
 
+/* A regular file: its name, the content that the image itself has, and where else it lies. */
+using FileSink = std::function<void(std::string_view, std::string_view, std::string_view)>;
+
+/* Those of a directory, in order. What lies elsewhere in the image is not looked at. */
+void files(const Image &image, std::string_view directory, const FileSink &sink);
+
 /* Where content lies in the store: of each file, in the order of the names. */
 void each_object(const Image &image, const Sink &sink);
 /* Each once and in order. */

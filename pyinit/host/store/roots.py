@@ -24,8 +24,10 @@ from pyinit.host.store import fsverity, image, streams
 from pyinit.host.store.beneath import Directory
 from pyinit.host.store.layout import Store
 from pyinit.host.store.threads import Threads
+from pyinit.initrd.handover import named_images
 from pyinit.initrd.report.errors import CfsError, Refused
 from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.source import image_list
 
 _HEX = re.compile(r"[0-9a-f]{64}(?:[0-9a-f]{64})?")
 ASIDE = "gc"
@@ -67,6 +69,7 @@ class Needed:
         self.links: set[str] = set() if known is None else known.links
         self.unread: list[CfsError] = []
         self.seen: set[Digest] = set() if known is None else known.seen
+        self._listed: list[tuple[Digest, str]] = []  # by images that are kept, to be kept too
         aside = store.path / ASIDE
         try:
             self._runs = sorted(entry.path for entry in os.scandir(aside))
@@ -78,7 +81,13 @@ class Needed:
         return self._place(digest) is not None
 
     def keep_image(self, digest: Digest, why: str, kind: str = "name") -> None:
-        """An image that is there, and all of its objects."""
+        """An image that is there, and all of its objects; and the images that it lists for
+        `cfs-mount --name`."""
+        self._keep_image(digest, why, kind)
+        while self._listed:
+            self._keep_image(*self._listed.pop(), "record")
+
+    def _keep_image(self, digest: Digest, why: str, kind: str) -> None:
         self.images.setdefault(digest, []).append((kind, why))
         self.links.add(f"images/{digest.hex}")
         if digest in self.seen:
@@ -89,15 +98,32 @@ class Needed:
                 # Both take as long. What a changed image names is kept too, and stops it anyway.
                 hashed = pool.submit(_check, digest, data, found, self._shown(digest))
                 try:
-                    self.live.add_image(_cfshost.Image(data))
+                    parsed = _cfshost.Image(data)
+                    self.live.add_image(parsed)
                 finally:
                     hashed.result()
+            self._look_for_lists(parsed, digest)
         except _cfshost.Malformed as error:
             rule, offset = error.args
             text = f"no composefs image: {rule} at byte {offset}"
             self.unread.append(Refused("erofs", self._shown(digest), f"{text}, and {why} names it"))
         except CfsError as error:
             self.unread.append(error)
+
+    def _look_for_lists(self, parsed: _cfshost.Image, digest: Digest) -> None:
+        """A list that is none names nothing: cfs-mount refuses it."""
+        for name, inside, payload in parsed.files(named_images.DIRECTORY):
+            where = f"{named_images.DIRECTORY}/{os.fsdecode(name)} of {digest}"
+            held = digest_of_hex(payload.decode("latin-1").replace("/", ""))
+            if not name.endswith(b".conf") or (payload and held is None):
+                continue
+            text = inside if held is None else self._content(held, where)
+            if len(text) > image_list.MAX:
+                continue
+            with suppress(Refused):
+                listed, _ = image_list.parse(text, where)
+                if self.has_image(listed):
+                    self._listed.append((listed, where))
 
     def keep_stream(self, digest: Digest, why: str) -> None:
         """An object, and what it refers to, if it is an image or a split stream."""

@@ -333,6 +333,29 @@ def test_every_rule_of_the_reader_is_broken_by_a_seed() -> None:
     assert set(re.findall(calls, text)) == RULES.keys() | others
 
 
+def test_the_files_of_a_directory() -> None:
+    """Nothing of it but regular files, and nothing elsewhere; a second name of a file too."""
+    twice = written.inline(b"twice", nlink=2)
+    below = written.directory((b"deep", written.inline(b"deep")))
+    here = written.directory(
+        (b"a", written.inline(b"a")), (b"b", written.stored(A)), (b"c", below),
+        (b"d", written.link(b"a")), (b"e", twice),
+    )  # fmt: skip
+    beside = written.directory((b"a", written.inline(b"beside")), (b"first", twice))
+    root = written.directory(
+        (b"her", beside),
+        (b"here", here),
+        (b"herein", written.directory((b"x", written.inline(b"x")))),
+    )
+    parsed = _cfshost.Image(written.image(root))
+    payload = f"{A[:2]}/{A[2:]}".encode()
+    expected = [(b"a", b"a", b""), (b"b", b"", payload), (b"e", b"twice", b"")]
+    assert list(parsed.files("/here")) == expected
+    assert list(parsed.files("/here/c")) == [(b"deep", b"deep", b"")]
+    for nothing in ("", "/", "/her/a", "/here/", "/here/b", "/none", "here"):
+        assert list(parsed.files(nothing)) == []
+
+
 # ---- the peer
 
 

@@ -21,7 +21,7 @@ from tests.host.store import written
 from tests.host.store.played import put
 from tests.host.store.test_gc import add_image, add_ref, collect, content, digits, tree, whole
 from tests.host.store.test_streams import stream
-from tests.host.store.written import directory, stored
+from tests.host.store.written import Node, directory, inline, link, stored
 
 pytestmark = pytest.mark.usefixtures("alone")
 FIXTURE = Path(__file__).resolve().parents[2] / "vm/state/bootc.tar.gz"
@@ -175,3 +175,86 @@ def test_a_sealed_image_is_measured_by_the_kernel(
         needed = Needed(Store(store))
         needed.keep_image(Digest.parse(digest, ""), "a test")
         assert (not needed.unread) is right
+
+
+# ---- what an image lists for `cfs-mount --name`
+
+LISTED = b"cfsimg1\ndigest=fsverity-sha256-12:%s\n"
+
+
+def _add_root(store: Path, *lists: tuple[bytes, Node], place: str = "usr/lib/cfs/images.d") -> str:
+    """A named image with these files there; its digest."""
+    tree_of = directory(*sorted(lists, key=lambda entry: entry[0]))
+    for name in reversed(place.split("/")):
+        tree_of = directory((name.encode(), tree_of), (b"x" + name.encode(), inline(b"beside")))
+    return _add(store, written.image(tree_of), "cfs/root")
+
+
+def _add(store: Path, data: bytes, ref: str = "") -> str:
+    path = put(store, data)
+    digest = path.parent.name + path.name
+    (store / "images" / digest).symlink_to(f"../objects/{digest[:2]}/{digest[2:]}")
+    if ref:
+        add_ref(store, "images", ref, digest)
+    return digest
+
+
+def _in_store(store: Path, data: bytes) -> Node:
+    """A file whose content is an object."""
+    put(store, data)
+    return stored(digits(data), len(data))
+
+
+def test_what_an_image_lists_stays(store: Path) -> None:
+    """In the image itself, or in an object; also what that lists in its turn."""
+    last, gone = add_image(store, [1]), add_image(store, [2])
+    middle_list = directory((b"c.conf", inline(LISTED % last.encode())))
+    for name in (b"images.d", b"cfs", b"lib", b"usr"):
+        middle_list = directory((name, middle_list))
+    middle, other = _add(store, written.image(middle_list)), add_image(store, [3])
+    root = _add_root(
+        store,
+        (b"a.conf", inline(LISTED % middle.encode())),
+        (b"b.conf", _in_store(store, LISTED % other.encode() + b"store=/elsewhere\n")),
+    )
+    assert collect(store, "--now") == 0
+    for kept in (root, middle, other, last):
+        assert whole(store, kept)
+    assert not (store / "images" / gone).is_symlink()
+
+
+def test_what_is_no_list_keeps_nothing(store: Path) -> None:
+    """cfs-mount refuses these, or looks for them nowhere."""
+    images = {number: add_image(store, [number]) for number in range(1, 7)}
+    texts = {number: LISTED % digest.encode() for number, digest in images.items()}
+    _add_root(
+        store,
+        (b"1.conf", inline(texts[1] + b"insecure=1\n")),
+        (b"2.txt", inline(texts[2])),
+        (b"3.conf", directory((b"3.conf", inline(texts[3])))),
+        (b"4.conf", link(b"../4.conf")),
+        (b"5.conf", inline(texts[5][:-1])),
+        (b"absent.conf", inline(LISTED % (b"ab" * 32))),
+    )
+    elsewhere = _add(
+        store, written.image(directory((b"6.conf", inline(texts[6])))), "cfs/elsewhere"
+    )
+    assert collect(store, "--now") == 0
+    assert whole(store, elsewhere)
+    assert not [number for number in images if (store / "images" / images[number]).is_symlink()]
+
+
+def test_a_list_that_cannot_be_read_stops_it(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It might name anything."""
+    named = add_image(store, [1])
+    text = LISTED % named.encode()
+    root = _add_root(store, (b"a.conf", _in_store(store, text)))
+    digest = digits(text)
+    (store / "objects" / digest[:2] / digest[2:]).unlink()
+    before = tree(store)
+    assert collect(store, "--now") == 32
+    assert tree(store) == before
+    said = f"not there, and /usr/lib/cfs/images.d/a.conf of sha256:{root} needs it"
+    assert said in capsys.readouterr().err
