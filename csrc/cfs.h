@@ -400,8 +400,8 @@ int cfs_module_load(int fd, const char *arguments, bool compressed);
 int cfs_root_is_initramfs(void);
 /* Unlinks everything on the initramfs, never crossing into another file system. -EPERM: none. */
 int cfs_initramfs_empty(int root_fd);
-/* chdir, move the mount over "/", chroot: the new root is the caller's root after it. leave: the old
- * one is a mount, and no initramfs; it and what is mounted in it are detached (pivot_root). */
+/* chdir, move the mount over "/", chroot: the new root is the caller's root after it. leave: the
+ * old one is a mount, and no initramfs; it and what is mounted in it are detached (pivot_root). */
 int cfs_switch_root(const char *new_root, bool leave);
 /* For a child of who leaves the initrd: a session of its own, and the first SIGTERM passes. systemd
  * sends one to every process when it leaves an initrd. -EPERM: it leads a process group. */

@@ -18,8 +18,8 @@ struct Unnamed {
 	int error = 0;	       /* EEXIST: something has it. ECANCELED: another one had an error */
 };
 
-/* By `threads` threads where there are many. After an error, but EEXIST, the rest gets no names. What
- * `progress` throws ends it. NoThread. */
+/* By `threads` threads where there are many. After an error, but EEXIST, the rest gets no names.
+ * What `progress` throws ends it. NoThread. */
 void give_names(int directory, std::vector<Unnamed> &files, unsigned threads,
 		const Progress &progress);
 

@@ -321,11 +321,13 @@ void files(const Image &image, std::string_view directory, const FileSink &sink)
 			    (directory.size() > here.size() && directory[here.size()] != '/'))
 				walk.pass_over();
 		} else if (walk.inode().is_regular() && here.substr(0, above) == directory) {
+			bool inside;
+
 			image.attributes(walk.inode(), false, about);
+			inside = about.payload.empty() && has_content(walk.inode());
 			if (!about.whiteout)
 				sink(here.substr(above + 1),
-				     about.payload.empty() ? image.content(walk.inode()) : "",
-				     about.payload);
+				     inside ? image.content(walk.inode()) : "", about.payload);
 		}
 	}
 }

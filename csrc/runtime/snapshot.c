@@ -10,8 +10,9 @@
  * says which words get the load address added.
  *
  * The window is a huge page where the kernel has one, and a few pages behind it: one page fault in
- * place of some four hundred. Where it has none (transparent_hugepage=never, none free, or a load address that is no
- * multiple of 2 MB, as older kernels choose it), the same code fills ordinary pages.
+ * place of some four hundred. Where it has none (transparent_hugepage=never, none free, or a load
+ * address that is no multiple of 2 MB, as older kernels choose it), the same code fills ordinary
+ * pages.
  */
 #define Py_BUILD_CORE 1
 #include <Python.h>

@@ -40,6 +40,18 @@ void check(const cfs::Image &image)
 	(void)outcome(size, [&](const cfs::Sink &sink) { cfs::list(image, "/a", sink); });
 	Outcome third = outcome(size, [&](const cfs::Sink &) { objects = cfs::objects(image); });
 
+	for (const char *directory : { "", "/a", "/d" }) {
+		Outcome files = outcome(size, [&](const cfs::Sink &) {
+			cfs::files(image, directory,
+				   [](std::string_view name, std::string_view content,
+				      std::string_view payload) {
+					   PROMISE(!name.empty() &&
+						   (content.empty() || payload.empty()));
+				   });
+		});
+
+		PROMISE(!dump.whole || files.whole);
+	}
 	/* A dump looks at all that the others do. */
 	PROMISE(!dump.whole || (list.whole && third.whole));
 	for (size_t i = 1; i < objects.size(); i++)

@@ -17,8 +17,6 @@ from pyinit.initrd.source.decide import Decision
 from pyinit.initrd.source.payload import INITRD
 from pyinit.initrd.state import layers
 
-RECORD = status.DIRECTORY + "/initrd.json"
-
 
 def is_named(settings: Config, decision: Decision, *, can_start: bool) -> bool:
     """Does the UKI name one? Refused("source"): it does and nobody here can start it, or the
@@ -68,7 +66,7 @@ def attach(
         "measured": pcr.measure(settings, digest, decision.source, INITRD),
     }
     with Step("switch-root", handed_over.PATH):
-        status.write(record, RECORD)
+        status.write(record, status.INITRD)
         status.write_file(handed_over.PATH, handed_over.write(facts, decision.named))
     compose.attach(tree, stage.target, image)
     return record

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* What window.ld gives to heap.c, for a test: memory of HEAP_PAGES pages, and TAIL_PAGES behind them. */
+/* What window.ld gives to heap.c, for a test: memory of HEAP_PAGES pages, and TAIL_PAGES behind
+ * them. */
 #define TEXT(number) #number
 #define SPACE(pages) ".zero 4096 * " TEXT(pages) "\n"
 __asm__(".bss\n"

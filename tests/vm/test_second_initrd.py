@@ -75,6 +75,10 @@ def test_ours_again(toolbox: Toolbox, disk: SecondDisk, role: str, word: str) ->
     record = check_root(console, disk.digests["whole"])
     assert (record["source"], record["uki"]) == ("carried", "not compared: not booted by EFI")
     has(console, rf"/proc/self/mountinfo: .* / /sysroot ro,.* - ext4 /dev/vda {word}.*")
+    # The root lies on what was there before all other mounts, and not on the second initrd.
+    parent = has(console, r"/proc/self/mountinfo: \d+ (\d+) \S+ / / .*").group(1)
+    proc = has(console, r"/proc/self/mountinfo: (\d+) \d+ \S+ / /proc .*").group(1)
+    assert int(parent) < int(proc)
 
 
 def test_one_on_another_disk(toolbox: Toolbox, disk: SecondDisk, rootdisk: RootDisk) -> None:
@@ -244,6 +248,7 @@ def test_dracuts(toolbox: Toolbox, tmp_path: Path, word: str) -> None:
     assert found["state"] == "running", (found, console.tail)
     assert found["root"].startswith(f"composefs:{root.first.digest} ro,")
     assert "verity=require" in found["root"]
+    assert found["mounts"] == "1"
     record, first = json.loads(found["record"]), json.loads(found["first"])
     assert (record["digest"], record["source"]) == (f"sha256:{root.first.digest}", "carried")
     assert (first["digest"], first["source"]) == (f"sha256:{digest}", "carried")

@@ -240,8 +240,14 @@ def _strings(named: Payload | None) -> list[str] | None:
 
 def _others(named: Payload | None) -> dict[str, object]:
     """Where the two copies differ, those of the one that boots: `agree` says so."""
-    others = {} if named is None else {key: str(each) for key, each in named.others.items()}
-    return {INITRD: others.pop(INITRD, None), "extensions": others}
+    if named is None:
+        return {INITRD: None, "extensions": {}, "apps": {}}
+    initrd = named.others.get(INITRD)
+    return {
+        INITRD: None if initrd is None else str(initrd),
+        "extensions": {key: str(each) for key, each in named.extensions.items()},
+        "apps": {name: str(each) for name, each in named.apps.items()},
+    }
 
 
 def _decoded(text: bytes) -> str:
@@ -275,6 +281,9 @@ def _text(about: dict[str, object]) -> str:
             lines.append(f"  {INITRD}: {entry[INITRD]}")
         extensions = entry["extensions"]
         assert isinstance(extensions, dict)
+        apps = entry["apps"]
+        assert isinstance(apps, dict)
+        lines += [f"  app.{name}: {digest}" for name, digest in apps.items()]
         lines += [f"  {key}: {digest}" for key, digest in extensions.items()]
         if entry["section"] is not None or entry["carried"] is not None:
             agree = _AGREE[entry["agree"]]  # type: ignore[index]

@@ -382,7 +382,7 @@ class Ready(NamedTuple):
 
 class _Naming:
     """A batch of copies is brought to the disk beside, while the next one is read. All get their
-    names in the end, or none."""
+    names in the end. Where one cannot have its name, those before it keep theirs."""
 
     def __init__(
         self, adder: Adder, directory: int, beside: Threads, ready: list[Ready], most: int

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""The images that records of the running system name: of the root that runs, of one that is ready
-for a soft reboot, and of what bootc has deployed or staged."""
+"""The images that records of the running system name: of the root that runs, of the second initrd
+that has started it, of a root that is ready for a soft reboot, and of what bootc has deployed or
+staged."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ _DEPLOYMENTS = "state/deploy"
 def keep(needed: Needed) -> None:
     """Keeps the images that are in the store. Another store's record is not told from one of an
     image that is gone; neither has anything to keep here."""
-    for path, key in ((status.PATH, "digest"), (status.NEXT, "digest"), (STAGED, "depl_id")):
+    ours = (status.PATH, status.INITRD, status.NEXT)
+    for path, key in (*((path, "digest") for path in ours), (STAGED, "depl_id")):
         try:
             digests = _read(path, key)
         except CfsError as error:

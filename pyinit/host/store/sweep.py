@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""What an `add` that was killed left: temporary files of earlier versions, and of file systems
-where a file cannot be without a name."""
+"""What an `add` that was killed left: temporary files of earlier versions, of file systems where a
+file cannot be without a name, and of more copies than can be kept open."""
 
 from __future__ import annotations
 

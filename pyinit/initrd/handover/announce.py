@@ -24,7 +24,7 @@ def announce(name: str, record: "dict[str, status.Value]", settings: Config) -> 
     leave(name, keep.UNITS, lambda: keep.write(record))
     leave(name, relabel.UNITS, lambda: relabel.leave_units(record))
     apps = record.get("apps")
-    if isinstance(apps, dict) and apps:
+    if isinstance(apps, dict):  # an empty one too: who could write here before may have left one
         leave(name, status.APPS, lambda: status.write_file(status.APPS, _lines(apps)))
     device = record["device"]
     if settings.volatile_root_link and isinstance(device, str):

@@ -49,8 +49,15 @@ def of_uki() -> dict[str, Digest]:
             data = files.read(path, payload.MAX)
         except FileNotFoundError:
             return {}
-    pairs = keylines.pairs(data, status.APPS_FIRST, Refused, "source", path)
-    return {name: payload.digest(name, value, path) for name, value in pairs}
+    found: dict[str, Digest] = {}
+    last = ""
+    for name, value in keylines.pairs(data, status.APPS_FIRST, Refused, "source", path):
+        if name <= last or not payload.is_name(name):
+            expected = "names of images, each once and in order"
+            raise Refused("source", path, repr(name[:80]), expected)
+        found[name] = payload.digest(name, value, path)
+        last = name
+    return found
 
 
 def _read(root: int, path: str) -> bytes | None:

@@ -3,8 +3,10 @@
 
 root.json is the status record: what was mounted, from which source, checked how. nextroot.json is
 that of a root prepared for a soft reboot. setup-root.conf is the configuration that the initrd
-went by: a later preparation goes by the same, and not by what a disk says. apps
-is there where the UKI names images for the running system: named_images.py reads it."""
+went by: a later preparation goes by the same, and not by what a disk says. apps has the images that
+the UKI names for the running system: named_images.py reads it. initrd.json is the record of a
+second initrd.
+"""
 
 import posix
 
@@ -13,6 +15,7 @@ from pyinit.initrd.kernel import files
 DIRECTORY = "/run/cfs"
 PATH = DIRECTORY + "/root.json"
 NEXT = DIRECTORY + "/nextroot.json"
+INITRD = DIRECTORY + "/initrd.json"
 CONFIG = DIRECTORY + "/setup-root.conf"
 APPS = DIRECTORY + "/apps"
 APPS_FIRST = "cfsapp1"

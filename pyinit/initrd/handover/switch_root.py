@@ -15,8 +15,8 @@ def switch(name: str, sysroot: str, settings: Config, program: str, arguments: l
     """Moves the kernel interfaces over, makes the composed root `/`, executes its init, `program`.
 
     It gets what the kernel gave us: the `arguments`, and the environment, which execv keeps.
-    The initramfs is emptied last. A failure once the root is another one ends in no shell: that
-    at its path would be the image's, not the initrd's.
+    The initramfs is emptied last. A failure from the moment when the root changes ends in no shell:
+    that at its path may be the image's, not the initrd's.
     """
     with Step("switch-root", sysroot):
         old_root = posix.open("/", posix.O_RDONLY | posix.O_CLOEXEC)
@@ -29,9 +29,9 @@ def switch(name: str, sysroot: str, settings: Config, program: str, arguments: l
             raise Refused("switch-root", "/", found, "rootfs")
         for where in interfaces.PLACES:
             _cfs.mount_move(where, sysroot + where)
-        _cfs.switch_root(sysroot, second)
         if settings.failure == "shell":
             settings.failure = "reboot"
+        _cfs.switch_root(sysroot, second)
     check_program(program)
     try:
         if not second:  # which is gone with its mount

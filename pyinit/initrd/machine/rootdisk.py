@@ -89,7 +89,7 @@ def mount(
 
     `types` and `flags` are the values of rootfstype= and rootflags=, or empty. `search` finds the
     other devices of a btrfs that lies on several. `writable`: the file system, not this mount of
-    it; the kernel takes no other mount of a disk that differs in that.
+    it, where the disk allows that; the kernel takes no other mount of a disk that differs in it.
     """
     wanted, attributes = parse_flags(flags)
     kinds = [fstype for fstype in types.split(",") if fstype not in ("", _OF_THE_INITRAMFS)]
@@ -106,9 +106,9 @@ def mount(
             continue
         if fstype == btrfs.KIND:
             _scan(device, search, degraded=("degraded", None) in wanted)
-        options: Options = [("rw" if writable else "ro", None), ("source", device), *wanted]
+        options: Options = [("source", device), *wanted]
         try:
-            disk = _cfs.fs_mount(fstype, options, HIDDEN | attributes)
+            disk = _mount(fstype, options, HIDDEN | attributes, writable=writable)
         except OSError as error:
             problems.append(f"{fstype}: {os_error(error)}")
             # As the kernel goes on in its own list: another file system, or none that it has.
@@ -120,6 +120,17 @@ def mount(
     if flags:
         found += f" (rootflags={flags})"
     raise Refused("store", device, found, "a root file system to mount")
+
+
+def _mount(fstype: str, options: "Options", attributes: int, *, writable: bool) -> int:
+    """Read-only where the disk is write-protected, as the kernel's mount of a root goes on."""
+    if writable:
+        try:
+            return _cfs.fs_mount(fstype, [("rw", None), *options], attributes)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EROFS):
+                raise
+    return _cfs.fs_mount(fstype, [("ro", None), *options], attributes)
 
 
 def _scan(device: str, search: Search, *, degraded: bool) -> None:

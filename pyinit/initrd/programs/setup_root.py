@@ -19,7 +19,7 @@ from pyinit.initrd.report.errors import (
 )
 from pyinit.initrd.root import compose
 from pyinit.initrd.root.digest import Digest
-from pyinit.initrd.source import cmdline, config, decide
+from pyinit.initrd.source import cmdline, config, decide, handed_over
 from pyinit.initrd.source.cmdline import CommandLine
 from pyinit.initrd.source.config import Config
 
@@ -57,10 +57,10 @@ def main(arguments: list[str]) -> int:
 
                 settings = config.load(wanted.config)
                 return soft_reboot.prepare(name, settings, wanted.following, wanted.sysroot)
+            settings = config.load(wanted.config)
             done = compose.mounted_at(wanted.sysroot)
             if done is not None:
-                return _already(name, wanted.sysroot, done)
-            settings = config.load(wanted.config)
+                return _already(name, wanted.sysroot, done, settings)
             line = cmdline.load()
             _obey_volatile(settings, line)
             moved = _MOVED if wanted.root is not None else ()
@@ -93,9 +93,10 @@ def _give_up(name: str, path: str) -> int:
     return EXIT_SYSTEM
 
 
-def _already(name: str, sysroot: str, done: Digest) -> int:
+def _already(name: str, sysroot: str, done: Digest, settings: Config) -> int:
     """A root is there already. Returns 0 for the same digest. Refused: it is another one."""
-    held = decide.carried()
+    second = settings.digest_source == "first-initrd"
+    held = handed_over.load()[1] if second else decide.carried()
     candidates = held.roots if held is not None else cmdline.digests(cmdline.load())
     if done in candidates:
         if not _is_recorded(done):

@@ -58,6 +58,7 @@ def test_seal_and_show(plain_uki: Path, tmp_path: Path, capsys: Capture) -> None
             "carried": [str(ONE), str(TWO)],
             "initrd": None,
             "extensions": {},
+            "apps": {},
             "agree": True,
         }
     ]
@@ -118,6 +119,7 @@ def test_one_payload_for_all_profiles(uki_parts: UkiParts, tmp_path: Path, capsy
             "carried": [str(ONE)],
             "initrd": None,
             "extensions": {},
+            "apps": {},
             "agree": True,
         }
     ]
@@ -369,7 +371,7 @@ def test_an_initrd_of_a_profile_comes_instead_of_the_base(tmp_path: Path, capsys
     )  # fmt: skip
     assert main(["show", "--json", str(path)]) == 0
     both = {"section": [str(ONE)], "carried": [str(ONE)], "agree": True}
-    both |= {"initrd": None, "extensions": {}}
+    both |= {"initrd": None, "extensions": {}, "apps": {}}
     assert json.loads(capsys.readouterr().out)["digests"] == [
         {"profile": None, **both},
         {
@@ -378,6 +380,7 @@ def test_an_initrd_of_a_profile_comes_instead_of_the_base(tmp_path: Path, capsys
             "carried": None,
             "initrd": None,
             "extensions": {},
+            "apps": {},
             "agree": None,
         },
         {"profile": 1, **both},

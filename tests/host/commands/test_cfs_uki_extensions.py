@@ -25,9 +25,8 @@ def test_extensions(plain_uki: Path, tmp_path: Path, capsys: Capture) -> None:
     assert f"  app.a.b: {TWO}\n  confext.site: {ONE}\n  sysext.debug: {TWO}\n  agree:   yes" in text
     assert main(["show", "--json", str(target)]) == 0
     [about] = json.loads(capsys.readouterr().out)["digests"]
-    assert about["extensions"] == {
-        "app.a.b": str(TWO), "confext.site": str(ONE), "sysext.debug": str(TWO),
-    }  # fmt: skip
+    assert about["extensions"] == {"confext.site": str(ONE), "sysext.debug": str(TWO)}
+    assert about["apps"] == {"a.b": str(TWO)}
     # Whoever keeps what a UKI names keeps these too.
     assert main(["digests", str(target)]) == 0
     assert capsys.readouterr().out == f"{ONE}\n{TWO}\n"

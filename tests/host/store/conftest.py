@@ -69,6 +69,7 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Neither the mounts of this machine nor its records."""
     monkeypatch.setattr(mounts, "overlays", list)
     monkeypatch.setattr(status, "PATH", str(tmp_path / "root.json"))
+    monkeypatch.setattr(status, "INITRD", str(tmp_path / "initrd.json"))
     monkeypatch.setattr(status, "NEXT", str(tmp_path / "nextroot.json"))
     monkeypatch.setattr(status, "APPS", str(tmp_path / "apps"))
     monkeypatch.setattr(records, "STAGED", str(tmp_path / "staged"))

@@ -20,13 +20,17 @@ Capture = pytest.CaptureFixture[str]
     ("where", "record"),
     [
         ("root", {"digest": "sha256:{}"}),
+        ("initrd", {"digest": "sha256:{}", "source": "carried"}),
         ("next", {"digest": "sha256:{}", "source": "soft-reboot"}),
         ("staged", {"depl_id": "{}", "finalization_locked": False}),
     ],
 )
 def test_what_a_record_names_stays(store: Path, where: str, record: dict[str, object]) -> None:
     named, gone = add_image(store, [1, 2]), add_image(store, [2, 3])
-    path = {"root": status.PATH, "next": status.NEXT, "staged": records.STAGED}[where]
+    path = {
+        "root": status.PATH, "initrd": status.INITRD, "next": status.NEXT,
+        "staged": records.STAGED,
+    }[where]  # fmt: skip
     Path(path).write_text(json.dumps(record).replace("{}", named))
     assert collect(store, "--now") == 0
     assert whole(store, named)

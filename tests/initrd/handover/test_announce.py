@@ -68,6 +68,10 @@ def test_apps_are_left_as_the_uki_spells_them(
         f"cfsapp1\na-b=fsverity-sha256-12:{one.hex}\nc=fsverity-sha512-12:{two.hex}\n"
     )
     assert named_images.of_uki() == {"a-b": one, "c": two}
+    # Somebody else's list does not stay where the UKI names nothing.
+    announce.announce("cfs-setup-root", {"device": None, "apps": {}}, config.Config())
+    assert (tmp_path / "APPS").read_text() == "cfsapp1\n"
+    assert named_images.of_uki() == {}
 
 
 @pytest.mark.parametrize(

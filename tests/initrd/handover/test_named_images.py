@@ -144,7 +144,17 @@ def test_a_broken_file_is_refused_also_where_the_uki_names_it(root: Root) -> Non
     assert "x.conf: unknown key 'verity'" in refusal()
 
 
-@pytest.mark.parametrize("data", [b"", b"cfsapp2\n", b"cfsapp1\nx=1\n", b"cfsapp1\nx\n"])
+LINE = b"%s=fsverity-sha256-12:" + b"ab" * 32 + b"\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"cfsapp2\n", b"cfsapp1\nx=1\n", b"cfsapp1\nx\n",
+        b"cfsapp1\n" + LINE % b"x" * 2, b"cfsapp1\n" + LINE % b"y" + LINE % b"x",
+        b"cfsapp1\n" + LINE % b"X",
+    ],
+)  # fmt: skip
 def test_a_broken_list_of_the_uki_is_refused(root: Root, data: bytes) -> None:
     root.lists(ONE)
     root.apps.write_bytes(data)

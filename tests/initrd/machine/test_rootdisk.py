@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """How the disk is asked for; its mounts are in tests/vm."""
 
+import _cfs
 import errno
 import os
 from collections.abc import Callable
@@ -121,6 +122,23 @@ def test_a_disk_that_others_mount_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kernel.asked == [
         ("ext4", [("rw", None), ("source", "/dev/vda")], RDONLY | NOSUID | NODEV | NOEXEC)
     ]
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EROFS])
+def test_a_disk_that_is_write_protected(monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    """As the kernel's own mount of a root, and mount(8), go on."""
+    kernel = Kernel(monkeypatch, ext4=0)
+    honest = _cfs.fs_mount
+
+    def fs_mount(fstype: str, options: Options, attributes: int) -> int:
+        if ("rw", None) in options:
+            raise OSError(error, os.strerror(error))
+        return honest(fstype, options, attributes)
+
+    monkeypatch.setattr(_cfs, "fs_mount", fs_mount)
+    assert rootdisk.mount("/dev/vda", "", "", search(), writable=True) == (77, NOEXEC)
+    [(_, options, _)] = kernel.asked
+    assert options[0] == ("ro", None)
 
 
 def test_the_options_of_the_command_line_are_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from pyinit.initrd.programs import setup_root, soft_reboot
 from pyinit.initrd.report.errors import EXIT_OK, EXIT_REFUSED, EXIT_SYSTEM, EXIT_USAGE
 from pyinit.initrd.root import compose
 from pyinit.initrd.root.digest import Digest
-from pyinit.initrd.source import cmdline, config, decide
+from pyinit.initrd.source import cmdline, config, decide, handed_over
 from pyinit.initrd.source.payload import Payload
 
 DIGEST = "ab" * 32
@@ -207,3 +207,18 @@ def test_a_second_run_does_nothing_where_that_root_is_there(
         assert setup_root.main([]) == EXIT_REFUSED
     if code == EXIT_OK:
         assert "does not say that it was checked, expected nothing" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("named", "code"), [(DIGEST, EXIT_OK), (OTHER, EXIT_REFUSED)])
+def test_a_second_run_in_a_second_initrd(
+    flow: Boot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: str, code: int
+) -> None:
+    """What names the root there is what the first initrd has handed over."""
+    (tmp_path / "conf").write_bytes(b"cfsconf1\ndigest-source=first-initrd\n")
+    handed = Payload([Digest.parse(named, "")])
+    monkeypatch.setattr(handed_over, "load", lambda: ({}, handed))
+    monkeypatch.setattr(compose, "mounted_at", lambda _: Digest.parse(DIGEST, ""))
+    (tmp_path / "root.json").write_text(f'{{"digest": "sha256:{DIGEST}"}}\n')
+    monkeypatch.setattr(status, "PATH", str(tmp_path / "root.json"))
+    assert setup_root.main([]) == code
+    assert flow.asked == []
