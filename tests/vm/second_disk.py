@@ -96,7 +96,7 @@ def _add(store: Path, made: Path, tree: Path, key: str) -> str:
 
 
 def make_systemd_disk(
-    toolbox: Toolbox, root: SystemdRoot, archive: Path, use: str = "systemd"
+    toolbox: Toolbox, root: SystemdRoot, archive: Path, use: str
 ) -> tuple[Path, str]:
     """A disk with that root and an initrd, which dracut made; and the initrd's digest. One is kept
     for each use."""

@@ -15,7 +15,7 @@ from pyinit.initrd.source import handed_over
 from pyinit.initrd.source.payload import parse
 
 from .cases import Case, LazyResults, run_cases
-from .dracut import STABLE, TOML, initrd
+from .dracut import OLDEST, STABLE, TOML, initrd
 from .guest import Console, Disk, boot, swtpm
 from .initrd import (
     BOOT_MODULES,
@@ -232,12 +232,19 @@ echo "mounts: $(grep -c composefs: /proc/self/mountinfo)"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mmdebstrap and chroot need root")
-@pytest.mark.parametrize("word", ["rw", pytest.param("", marks=pytest.mark.all_only)])
-def test_dracuts(toolbox: Toolbox, tmp_path: Path, word: str) -> None:
+@pytest.mark.parametrize(
+    ("by", "word"),
+    [
+        (STABLE, "rw"),
+        pytest.param(STABLE, "", marks=pytest.mark.all_only),
+        pytest.param(OLDEST, "rw", marks=pytest.mark.all_only),
+    ],
+)
+def test_dracuts(toolbox: Toolbox, tmp_path: Path, by: str, word: str) -> None:
     """systemd of the second initrd mounts the root's disk, which is the one that it lies on."""
     root = make_systemd_root(toolbox)
-    made = initrd(STABLE, toolbox.kernel("stable"), {TOML: SECOND}, add=("cfs",))
-    place, digest = make_systemd_disk(toolbox, root, made.file)
+    made = initrd(by, toolbox.kernel("stable"), {TOML: SECOND}, add=("cfs",))
+    place, digest = make_systemd_disk(toolbox, root, made.file, by)
     archive = script_disk(tmp_path / "script.tar", REPORT)
     console = _boot(
         toolbox, [Disk(place, discard_writes=True), Disk(archive, read_only=True)],
