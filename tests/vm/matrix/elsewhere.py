@@ -13,6 +13,7 @@ _EXTENSIONS = (
     "tests/vm/test_extensions.py::test_on_newest",
     "tests/initrd/root/test_extension.py",
 )
+_SECOND = "tests/vm/test_second_initrd.py::"
 _FAILURE = "tests/vm/test_init_failures.py::test_failure"
 ELSEWHERE = (
     Elsewhere(
@@ -158,5 +159,20 @@ ELSEWHERE = (
         62,
         "section and carried file name other extensions",
         ("tests/initrd/source/test_decide.py::test_copies_that_name_other_extensions_disagree",),
+    ),
+    Elsewhere(
+        63,
+        "a second initrd that is absent, forged, without /init, or asks nobody",
+        (f"{_SECOND}test_refused", f"{_SECOND}test_one_that_is_none"),
+    ),
+    Elsewhere(
+        64,
+        "a hand-over that somebody else has left, or in another initrd",
+        (f"{_SECOND}test_refused", "tests/initrd/source/test_handed_over.py"),
+    ),
+    Elsewhere(
+        65,
+        "an image by a name that no list has, or by a list over the root and not in it",
+        ("tests/vm/test_apps.py", "tests/initrd/handover/test_named_images.py"),
     ),
 )
