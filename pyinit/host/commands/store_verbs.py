@@ -26,6 +26,7 @@ def add(options: argparse.Namespace) -> int:
         raise UsageError("usage", "add", "nothing to add", "FILE, DIR or --image FILE")
     from pyinit.host.store import add, image, metadata
     from pyinit.host.store.create import created
+    from pyinit.host.store.jobs import algorithm_of
     from pyinit.host.store.layout import ALGORITHM_NAMES
 
     if options.name is not None:
@@ -37,7 +38,7 @@ def add(options: argparse.Namespace) -> int:
     images = [image.read(path) for path in options.images]
     if not options.create:
         return _add(options, images)
-    named = ALGORITHM_NAMES.get(options.hash) or add.algorithm_of(options.paths)
+    named = ALGORITHM_NAMES.get(options.hash) or algorithm_of(options.paths)
     number = options.erofs_version
     image_format = metadata.FORMAT if number is None else number
     with created(options.object_store, named, options.verity, image_format):
@@ -46,6 +47,7 @@ def add(options: argparse.Namespace) -> int:
 
 def _add(options: argparse.Namespace, images: list[Image]) -> int:
     from pyinit.host.store import add, labels, lock
+    from pyinit.host.store.jobs import jobs_of
     from pyinit.host.store.layout import Store
     from pyinit.host.store.sweep import sweep
 
@@ -57,7 +59,7 @@ def _add(options: argparse.Namespace, images: list[Image]) -> int:
     with lock.shared(store, tell), rates(NAME, "adding", quiet=options.quiet) as progress:
         adder = add.Adder(store, options.verity, progress)
         try:
-            jobs, count = add.jobs_of(options.paths, algorithm)
+            jobs, count = jobs_of(options.paths, algorithm)
             digests = adder.add(jobs)[:count]
             add.check_images(images, store, allow_missing=options.allow_missing, tell=tell)
             for one in images:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import _cfshost
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ from pyinit.host.failure import system_failure
 from pyinit.host.store import fsverity
 from pyinit.host.store.check import cores
 from pyinit.host.store.image import Image, missing
+from pyinit.host.store.jobs import Job
 from pyinit.host.store.layout import Store, object_name
 from pyinit.host.store.threads import Threads
 from pyinit.initrd.report.errors import Refused, SystemFailure, UsageError, os_error, printable
@@ -46,15 +47,6 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 AT_FDCWD = -100
 
 Progress = Callable[[int, int], object]
-
-
-@dataclass(frozen=True)
-class Job:
-    """A file to add, and what its digest has to be where that is known."""
-
-    path: Path
-    algorithm: int
-    expected: Digest | None = None
 
 
 @dataclass
@@ -545,39 +537,3 @@ def check_name(name: str) -> str:
     if not name or name.startswith(".") or "/" in name or printable(name) != name:
         raise UsageError("usage", f"--name {name}", "no name", "letters and digits, no slash")
     return name
-
-
-def jobs_of(paths: Iterable[Path], algorithm: int) -> tuple[list[Job], int]:
-    """Files first, in the order given, then the objects of other stores, whose names must be the
-    digests of their files. And how many are files."""
-    files: list[Job] = []
-    others: list[Job] = []
-    for path in paths:
-        if path.is_dir():
-            others += _objects_of(path)
-        else:
-            files.append(Job(path, algorithm))
-    return files + others, len(files)
-
-
-def algorithm_of(paths: Iterable[Path]) -> int | None:
-    """That of the names in the first of them that is a store."""
-    for path in paths:
-        if path.is_dir():
-            return next((job.algorithm for job in _objects_of(path)), None)
-    return None
-
-
-def _objects_of(directory: Path) -> list[Job]:
-    jobs: list[Job] = []
-    for names in Store(directory).walk():
-        if names.strange:
-            strange = names.directory / names.strange[0]
-            raise Refused("store", str(strange), "a name that is not a digest")
-        for name, digits in names.named:
-            path = names.directory / name
-            expected = Digest.parse(digits, str(path))
-            jobs.append(Job(path, expected.algorithm, expected))
-    if not jobs:
-        raise Refused("store", str(directory), "no object in it", "a store, or files")
-    return jobs

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyinit.host.atomic import has_procfs, open_new, procfs
-from pyinit.host.store.add import Adder, Copy, Job, close, descriptors
+from pyinit.host.store.add import Adder, Copy, close, descriptors
 from pyinit.host.store.check import cores
+from pyinit.host.store.jobs import Job
 from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.root.digest import Digest
 
