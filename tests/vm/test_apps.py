@@ -4,16 +4,12 @@ is refused. The running system is a chroot in the composed root; many cases to a
 
 import pytest
 
-from pyinit.initrd.source import config
-from pyinit.initrd.source.config import Config
-
 from .app_disk import AppDisk, make_app_disk
-from .cases import Case, LazyResults, Results, run_cases
+from .cases import Case, LazyResults, Results
 from .extension_disk import ABSENT, FORGED
-from .guest import Disk
-from .initrd import FILE_SYSTEM_MODULES, GUEST_MODULES, HASH_MODULES
-from .product import cfs_init, refusal
+from .product import refusal
 from .rootdisk import CARRIED
+from .setup_root_cases import run_setup_root
 from .toolbox import Toolbox
 
 SETTINGS = {"sealed": {}, "transient": {"root": "transient"}}
@@ -157,25 +153,8 @@ CASES = (
 
 
 def _run(toolbox: Toolbox, made: AppDisk, role: str) -> Results:
-    settings = {}
-    for name, values in SETTINGS.items():
-        settings[name] = Config()
-        for key, value in values.items():
-            setattr(settings[name], key, value)
-    return run_cases(
-        toolbox,
-        toolbox.kernel(role),
-        CASES,
-        setup="mount -t ext4 /dev/vda /disk",
-        modules=(*GUEST_MODULES, *FILE_SYSTEM_MODULES["ext4"], *HASH_MODULES),
-        files={
-            "usr/bin/cfs-setup-root": cfs_init(),
-            CARRIED: b"",
-            "guest/carried": made.carried(**NAMED),
-            **{f"guest/configuration/{n}": config.format(value) for n, value in settings.items()},
-        },
-        disks=[Disk(made.disk("ext4"), discard_writes=True)],
-    )
+    files = {"guest/carried": made.carried(**NAMED)}
+    return run_setup_root(toolbox, role, made, CASES, SETTINGS, files)
 
 
 @pytest.fixture(scope="session")

@@ -7,20 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pyinit.initrd.source import config
-from pyinit.initrd.source.config import Config
-
 from . import dracut
-from .cases import Case, LazyResults, Results, run_cases
+from .cases import Case, LazyResults, Results
 from .extension_disk import ABSENT, FORGED, ExtensionDisk, make_extension_disk
 from .guest import Console, Disk, boot
-from .initrd import (
-    FILE_SYSTEM_MODULES,
-    GUEST_MODULES,
-    HASH_MODULES,
-)
-from .product import cfs_init, refusal
+from .product import refusal
 from .rootdisk import CARRIED
+from .setup_root_cases import run_setup_root
 from .systemd_root import VOLATILE, SystemdRoot, boot_root, make_systemd_root, script_disk
 from .toolbox import Toolbox
 
@@ -190,25 +183,8 @@ ON_NEWEST = (*CASES, *PLANTED, _case("etc-overlay", "up", settings="overlay", na
 
 
 def _run(toolbox: Toolbox, made: ExtensionDisk, role: str, cases: tuple[Case, ...]) -> Results:
-    settings = {}
-    for name, values in SETTINGS.items():
-        settings[name] = Config()
-        for key, value in values.items():
-            setattr(settings[name], key, value)
-    return run_cases(
-        toolbox,
-        toolbox.kernel(role),
-        cases,
-        setup="mount -t ext4 /dev/vda /disk",
-        modules=(*GUEST_MODULES, *FILE_SYSTEM_MODULES["ext4"], *HASH_MODULES),
-        files={
-            "usr/bin/cfs-setup-root": cfs_init(),
-            CARRIED: b"",
-            **{f"guest/carried/{name}": made.carried(**named) for name, named in NAMED.items()},
-            **{f"guest/configuration/{n}": config.format(value) for n, value in settings.items()},
-        },
-        disks=[Disk(made.disk("ext4"), discard_writes=True)],
-    )
+    files = {f"guest/carried/{name}": made.carried(**named) for name, named in NAMED.items()}
+    return run_setup_root(toolbox, role, made, cases, SETTINGS, files)
 
 
 @pytest.fixture(scope="session")
