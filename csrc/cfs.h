@@ -375,6 +375,10 @@ int cfs_overlay_mount(const struct cfs_overlay *overlay, uint64_t attributes, st
 int cfs_mount_attach(int mount_fd, int directory_fd);
 /* open_tree(OPEN_TREE_CLONE): a detached copy */
 int cfs_mount_clone(int directory_fd, bool recursive);
+/* locked.c: the same, of what is mounted on the directory alone. Nobody in a user namespace can take
+ * an attribute of it away. -EINVAL: something is mounted in it; -EPERM: in a chroot; -ENOSPC, -EINVAL:
+ * no user namespaces here. */
+int cfs_mount_clone_locked(int directory_fd);
 /* mount_setattr: MOUNT_ATTR_* to set and to clear */
 int cfs_mount_set(int mount_fd, uint64_t set, uint64_t clear, bool recursive);
 /* Makes the file system (not the mount) writable or read-only: fspick, reconfigure. */

@@ -160,6 +160,17 @@ static PyObject *mount_clone(PyObject *module, PyObject *args)
 	return int_or_fail(fd, NULL, NULL);
 }
 
+static PyObject *mount_clone_locked(PyObject *module, PyObject *args)
+{
+	int directory_fd, fd;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "i:mount_clone_locked", &directory_fd))
+		return NULL;
+	UNLOCKED(fd, cfs_mount_clone_locked(directory_fd));
+	return int_or_fail(fd, NULL, NULL);
+}
+
 static PyObject *mount_set(PyObject *module, PyObject *args)
 {
 	uint64_t set, clear;
@@ -233,6 +244,7 @@ PyMethodDef mount_methods[] = {
 	{ "overlay_mount", overlay_mount, METH_VARARGS, NULL },
 	{ "mount_attach", mount_attach, METH_VARARGS, NULL },
 	{ "mount_clone", mount_clone, METH_VARARGS, NULL },
+	{ "mount_clone_locked", mount_clone_locked, METH_VARARGS, NULL },
 	{ "mount_set", mount_set, METH_VARARGS, NULL },
 	{ "mount_remount", mount_remount, METH_VARARGS, NULL },
 	{ "mount_detach", mount_detach, METH_VARARGS, NULL },

@@ -48,6 +48,13 @@ int sys_dup(int fd)
 	return result(fcntl(fd, F_DUPFD_CLOEXEC, 3));
 }
 
+int sys_dup_to(int fd, int place)
+{
+	int r = result(dup3(fd, place, O_CLOEXEC));
+
+	return r < 0 ? r : 0;
+}
+
 int sys_flock(int fd, int operation)
 {
 	return result(flock(fd, operation));

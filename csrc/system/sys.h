@@ -17,6 +17,7 @@ struct statfs;
 int sys_openat(int dir_fd, const char *path, int flags); /* close-on-exec; creates nothing */
 int sys_openat2(int dir_fd, const char *path, uint64_t flags, uint64_t resolve); /* the same */
 int sys_dup(int fd); /* close-on-exec */
+int sys_dup_to(int fd, int place); /* the same, in the place of another one; gives 0 */
 int sys_flock(int fd, int operation);
 int sys_syncfs(int fd);
 int sys_fstat(int fd, struct stat *out);

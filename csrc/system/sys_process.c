@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/prctl.h>
@@ -26,6 +27,11 @@ int sys_pipe(int fds[2])
 int sys_fork(void)
 {
 	return result(fork());
+}
+
+int sys_fork_with_files(void)
+{
+	return result(syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0));
 }
 
 int sys_wait(pid_t child, int *status)

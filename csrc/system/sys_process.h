@@ -11,6 +11,7 @@ struct sock_fprog;
 
 int sys_pipe(int fds[2]); /* close-on-exec */
 int sys_fork(void);       /* the child's id, 0 in the child */
+int sys_fork_with_files(void); /* the same; the two have one table of descriptors */
 int sys_wait(pid_t child, int *status);
 int sys_write_exact(int fd, const void *data, size_t length);
 int sys_limit(int resource, unsigned long limit); /* setrlimit, soft and hard */

@@ -143,6 +143,11 @@ LIBC(fork, pid_t, void)
 	return fails("fork") ? -1 : __real_fork();
 }
 
+LIBC(dup3, int, int fd, int place, int flags)
+{
+	return fails("dup3") ? -1 : __real_dup3(fd, place, flags);
+}
+
 LIBC(waitpid, pid_t, pid_t child, int *status, int options)
 {
 	return fails("waitpid") ? -1 : __real_waitpid(child, status, options);

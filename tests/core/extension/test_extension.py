@@ -85,6 +85,7 @@ def test_wrong_types(cfs: ModuleType, cfs_core: Core, name: str) -> None:
         lambda cfs: cfs.image_canary(-1),
         lambda cfs: cfs.mount_attach(-1, -1),
         lambda cfs: cfs.mount_clone(-1, False),
+        lambda cfs: cfs.mount_clone_locked(-1),
         lambda cfs: cfs.mount_set(-1, 1, 0, False),
         lambda cfs: cfs.initramfs_empty(-1),
     ],
