@@ -270,6 +270,8 @@ def image_list() -> list[bytes]:
     for byte in (0, 9, 13, 0x1B, 0x7F, 0x80, 0xFF, 0x41, 0x2F, 0x3A):
         for at in (0, 7, 8, 15, len(good) - 2):
             found.append(good[:at] + bytes([byte]) + good[at + 1 :])
+    users = (b"yes", b"no", b"", b"Yes", b"1", b"yes ", b"yes\nusers=no", b"yes\nstore=/a")
+    found += [good + b"users=" + word + b"\n" for word in users]
     return found
 
 

@@ -124,7 +124,7 @@ CASES = (
     ),
     _bad(
         "broken", "--name broken", "source", f"{_LISTS}/broken.conf", "unknown key .verity.",
-        "digest or store",
+        "digest, store or users",
     ),
     _bad(
         "link", "--name link", "source", f"{_LISTS}/link.conf",

@@ -121,7 +121,7 @@ class Needed:
             if len(text) > image_list.MAX:
                 continue
             with suppress(Refused):
-                listed, _ = image_list.parse(text, where)
+                listed, _, _ = image_list.parse(text, where)
                 if self.has_image(listed):
                     self._listed.append((listed, where))
 

@@ -23,14 +23,17 @@ _DISK = "/sysroot"
 _REGULAR, _FORMAT = 0o100000, 0o170000
 
 
-def find(name: str) -> tuple[Digest, str]:
-    """The digest that somebody names so, and the store. CfsError: nobody does, or two differ."""
+def find(name: str) -> tuple[Digest, str, bool]:
+    """The digest that somebody names so, the store, and whether the sealed root lets users have it.
+    CfsError: nobody names it, or two differ."""
     path = f"{DIRECTORY}/{name}.conf"
     by_uki = of_uki().get(name)
     root = existing.at("/")
     is_sealed = root is not None and root.verity == "require"
     data = _read(root.directory, path) if root is not None and is_sealed else None
-    by_root, store = image_list.parse(data, path) if data is not None else (by_uki, "")
+    by_root, store, for_users = by_uki, "", False
+    if data is not None:
+        by_root, store, for_users = image_list.parse(data, path)
     if by_root is None:
         found = f"neither in {status.APPS} nor {path} in the sealed root"
         if not is_sealed:
@@ -38,7 +41,7 @@ def find(name: str) -> tuple[Digest, str]:
         raise Refused("source", name, found, "an image that the UKI or the root names")
     if by_uki not in (None, by_root):
         raise Refused("source", path, str(by_root), f"{by_uki}, as the UKI has it")
-    return by_root, store or _DISK + config.load(status.CONFIG).store
+    return by_root, store or _DISK + config.load(status.CONFIG).store, for_users
 
 
 def of_uki() -> dict[str, Digest]:

@@ -43,7 +43,7 @@ def mount(name: str, wanted: MountOptions) -> None:
     if wanted.name is not None:
         from pyinit.initrd.handover import named_images
 
-        wanted.digest, found = named_images.find(wanted.name)
+        wanted.digest, found, _ = named_images.find(wanted.name)
         wanted.store = wanted.store or found
     if wanted.remount:
         _say(name, wanted, mount_again.remount(name, wanted), {})

@@ -4,8 +4,9 @@
     cfsimg1
     digest=fsverity-sha256-12:<64 lower-case hex digits>
     store=/srv/composefs
+    users=yes
 
-Key lines, each key once. `store` may be missing.
+Key lines, each key once. `store` and `users` may be missing.
 """
 
 from pyinit.initrd.report.errors import Refused
@@ -16,16 +17,21 @@ FIRST = "cfsimg1"
 MAX = 4096
 
 
-def parse(data: bytes, where: str) -> tuple[Digest, str]:
-    """The digest in it, and the store, empty where it has none. Refused("source")."""
+def parse(data: bytes, where: str) -> tuple[Digest, str, bool]:
+    """The digest in it, the store, empty where it has none, and whether users may have the image.
+    Refused("source")."""
     found: dict[str, str] = {}
     for key, value in keylines.pairs(data, FIRST, Refused, "source", where):
-        if key not in ("digest", "store"):
-            raise Refused("source", where, f"unknown key {key[:80]!r}", "digest or store")
+        if key not in ("digest", "store", "users"):
+            expected = "digest, store or users"
+            raise Refused("source", where, f"unknown key {key[:80]!r}", expected)
         if key in found:
             raise Refused("source", where, f"{key} is there twice")
         found[key] = value
     store = found.get("store", "")
     if "store" in found and not store.startswith("/"):
         raise Refused("source", where, f"store={store[:160]!r}", "an absolute path")
-    return payload.digest("digest", found.get("digest", ""), where), store
+    users = found.get("users", "no")
+    if users not in ("yes", "no"):
+        raise Refused("source", where, f"users={users[:80]!r}", "yes or no")
+    return payload.digest("digest", found.get("digest", ""), where), store, users == "yes"

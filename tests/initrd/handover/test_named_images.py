@@ -70,17 +70,26 @@ def refusal(name: str = "x") -> str:
 
 def test_by_the_uki(root: Root) -> None:
     root.uki(x=A, y=B)
-    assert named_images.find("x") == (A, "/sysroot/composefs")
-    assert named_images.find("y") == (B, "/sysroot/composefs")
+    assert named_images.find("x") == (A, "/sysroot/composefs", False)
+    assert named_images.find("y") == (B, "/sysroot/composefs", False)
     root.verity = None  # whatever the root is
-    assert named_images.find("x") == (A, "/sysroot/composefs")
+    assert named_images.find("x") == (A, "/sysroot/composefs", False)
+
+
+def test_users_may_have_what_the_sealed_root_says_alone(root: Root) -> None:
+    root.uki(x=A)
+    assert named_images.find("x")[2] is False
+    root.lists(ONE + b"users=yes\n")
+    assert named_images.find("x") == (A, "/sysroot/composefs", True)
+    root.verity = "off"  # the root is not sealed: its list says nothing
+    assert named_images.find("x") == (A, "/sysroot/composefs", False)
 
 
 def test_by_the_sealed_root(root: Root) -> None:
     root.lists(ONE)
-    assert named_images.find("x") == (A, "/sysroot/composefs")
+    assert named_images.find("x") == (A, "/sysroot/composefs", False)
     root.lists(b"cfsimg1\nstore=/srv/images\n" + LINE_B)
-    assert named_images.find("x") == (B, "/srv/images")
+    assert named_images.find("x") == (B, "/srv/images", False)
     # Nothing that is mounted in the root is in what is looked at.
     assert root.cloned == [False, False]
 
@@ -88,13 +97,13 @@ def test_by_the_sealed_root(root: Root) -> None:
 def test_the_store_is_where_the_initrd_had_it(root: Root, tmp_path: Path) -> None:
     root.uki(x=A)
     (tmp_path / "setup-root.conf").write_text("cfsconf1\nstore=/elsewhere\n")
-    assert named_images.find("x") == (A, "/sysroot/elsewhere")
+    assert named_images.find("x") == (A, "/sysroot/elsewhere", False)
 
 
 def test_both_have_to_agree(root: Root) -> None:
     root.uki(x=A)
     root.lists(b"cfsimg1\nstore=/srv\n" + LINE_A)
-    assert named_images.find("x") == (A, "/srv")
+    assert named_images.find("x") == (A, "/srv", False)
     root.lists(b"cfsimg1\n" + LINE_B)
     assert f"x.conf: {B}, expected {A}, as the UKI has it" in refusal()
 

@@ -14,9 +14,11 @@ ONE = b"cfsimg1\n" + LINE_A
 
 
 def test_the_documented_bytes() -> None:
-    assert image_list.parse(ONE, "x") == (A, "")
-    assert image_list.parse(b"cfsimg1\nstore=/a\n" + LINE_B, "x") == (B, "/a")
-    assert image_list.parse(ONE + b"store=/a\n", "x") == (A, "/a")
+    assert image_list.parse(ONE, "x") == (A, "", False)
+    assert image_list.parse(b"cfsimg1\nstore=/a\n" + LINE_B, "x") == (B, "/a", False)
+    assert image_list.parse(ONE + b"store=/a\n", "x") == (A, "/a", False)
+    assert image_list.parse(ONE + b"users=yes\nstore=/a\n", "x") == (A, "/a", True)
+    assert image_list.parse(ONE + b"users=no\n", "x") == (A, "", False)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +32,10 @@ def test_the_documented_bytes() -> None:
         (ONE + b"store=/a\nstore=/a\n", "store is there twice"),
         (ONE + b"store=a\n", "store='a', expected an absolute path"),
         (ONE + b"store=\n", "store='', expected an absolute path"),
-        (ONE + b"verity=off\n", "unknown key 'verity', expected digest or store"),
+        (ONE + b"verity=off\n", "unknown key 'verity', expected digest, store or users"),
+        (ONE + b"users=1\n", "users='1', expected yes or no"),
+        (ONE + b"users=\n", "users='', expected yes or no"),
+        (ONE + b"users=no\nusers=yes\n", "users is there twice"),
         (ONE + b"\n", "line 3 is ''"),
         (ONE.replace(b"fsverity-", b""), "expected fsverity-sha256-12:"),
         (ONE.replace(b"a1\n", b"\n"), "wrong length"),
@@ -47,10 +52,12 @@ def test_what_is_refused(data: bytes, words: str) -> None:
 @given(st.binary(max_size=60) | st.binary(max_size=40).map(lambda tail: ONE + tail))
 def test_any_bytes_are_an_image_of_one_spelling_or_refused(data: bytes) -> None:
     try:
-        digest, store = image_list.parse(data, "x")
+        digest, store, users = image_list.parse(data, "x")
     except Refused:
         return
     line = LINE_A if digest.algorithm == 1 else LINE_B
     head = line[: line.index(b":") + 1]
     lines = [head + digest.hex.encode(), *([b"store=" + store.encode()] if store else [])]
-    assert sorted(data.split(b"\n")) == sorted([b"", b"cfsimg1", *lines])
+    lines += [b"users=yes"] if users else []
+    given = [line for line in data.split(b"\n") if line != b"users=no"]
+    assert sorted(given) == sorted([b"", b"cfsimg1", *lines])
