@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The image of a name, for a user: whether they may have it, and the mount for them.
+
+systemd composes it once, by cfs-mount@NAME.service, for all who ask. Each gets a clone of that
+mount, whose attributes they cannot take away.
+"""
+
+from __future__ import annotations
+
+import _cfs
+import subprocess
+
+from pyinit.initrd.handover import named_images
+from pyinit.initrd.report.errors import CfsError, Step, SystemFailure
+from pyinit.initrd.root import existing
+from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.source import payload
+
+PLACE = "/run/cfs/images"
+"""Where cfs-mount@.service mounts."""
+START = ("/usr/bin/systemctl", "start", "--")
+SECONDS = 40
+"""Until it is mounted."""
+ATTRIBUTES = frozenset(("ro", "nosuid", "nodev"))
+
+
+class NoSuchImage(Exception):
+    """None of that name is for users. Whether there is one for root, they are not told."""
+
+
+class CannotMount(Exception):
+    """It is for users, and is not there. The text is for them: what lies where is not in it."""
+
+
+def give(name: str) -> tuple[Digest, int]:
+    """The digest, and a detached mount. NoSuchImage; CannotMount. What the text leaves out is its
+    cause, a CfsError."""
+    if not payload.is_name(name):
+        raise NoSuchImage
+    try:
+        digest, _, for_users = named_images.find(name)
+    except SystemFailure as error:
+        raise CannotMount("the system failed") from error
+    except CfsError as error:
+        raise NoSuchImage from error
+    if not for_users:
+        raise NoSuchImage
+    place = f"{PLACE}/{name}"
+    there = _at(place)
+    if there is None:
+        _start(f"cfs-mount@{name}.service")
+        there = _at(place)
+    if there is None:
+        raise CannotMount(f"cfs-mount@{name}.service has mounted nothing: its journal says why")
+    # The unit may have mounted what an earlier root named so; root may mount anything there.
+    if there.digest != digest or there.verity != "require":
+        raise CannotMount("another image is mounted there")
+    if not set(there.options) >= ATTRIBUTES:
+        raise CannotMount("it is mounted without ro, nosuid or nodev")
+    try:
+        with Step("attach", place):
+            return digest, _cfs.mount_clone_locked(there.directory)
+    except CfsError as error:
+        raise CannotMount("no clone of it: this kernel may have no user namespaces") from error
+
+
+def _at(place: str) -> existing.Existing | None:
+    try:
+        return existing.at(place)
+    except CfsError:  # there is no such directory yet
+        return None
+
+
+def _start(unit: str) -> None:
+    try:
+        subprocess.run(
+            [*START, unit], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False,
+            timeout=SECONDS,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CannotMount(f"{unit} was not started") from error
