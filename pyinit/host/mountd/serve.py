@@ -83,7 +83,8 @@ def _send(connection: socket.socket, message: bytes, descriptors: list[int]) -> 
     """The descriptors go with the first byte."""
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))]
     sent = connection.sendmsg([message], ancillary if descriptors else [])
-    connection.sendall(message[sent:])
+    if sent < len(message):  # sending nothing fails where the other side has its answer and is gone
+        connection.sendall(message[sent:])
 
 
 def _tell(text: str) -> None:

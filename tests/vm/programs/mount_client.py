@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""In a guest, as a user: what can be done with the mount that io.cfs.Mount gives, and with the
+service. Each line is told to test_mountd.py."""
+
+import _cfs
+import errno
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+SOCKET = "/run/cfs/io.cfs.Mount"
+RDONLY, NOSUID, NODEV = 1, 2, 4
+
+
+def connect() -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(120)
+    connection.connect(SOCKET)
+    return connection
+
+
+def ask(method: str, **parameters: str) -> bytes:
+    return json.dumps({"method": method, "parameters": parameters}).encode() + b"\0"
+
+
+def mount(name: str) -> tuple[dict[str, object], int]:
+    with connect() as connection:
+        connection.sendall(ask("io.cfs.Mount.Mount", name=name))
+        data, descriptors, _, _ = socket.recv_fds(connection, 8192, 4)
+    assert data[-1:] == b"\0", data
+    answer = json.loads(data[:-1])
+    if "error" in answer:
+        raise SystemExit(f"{name}: {answer}")
+    return answer["parameters"], descriptors[answer["parameters"]["fileDescriptor"]]
+
+
+def tried(call: Callable[..., object], *arguments: object) -> str:
+    try:
+        call(*arguments)
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    return "done"
+
+
+def read(path: str, **how: int) -> str:
+    with open(os.open(path, os.O_RDONLY, **how), encoding="ascii") as file:
+        return file.read().strip()
+
+
+def run(program: int, *arguments: str) -> str:
+    """What a program writes that is given by its descriptor."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.dup2(writer, 1)
+        os.execve(program, [*arguments], {})
+    os.close(writer)
+    with open(reader, encoding="ascii") as file:
+        text = file.read().strip()
+    os.wait()
+    return text
+
+
+def locked(fd: int) -> str:
+    return " ".join(tried(_cfs.mount_set, fd, 0, each, False) for each in (RDONLY, NOSUID, NODEV))
+
+
+def use() -> None:
+    answer, fd = mount("second")
+    print("answer:", answer)
+    print("read:", read("etc/hostname", dir_fd=fd))
+    print("by a path:", read(f"/proc/self/fd/{fd}/etc/hostname"))
+    print("executed:", run(os.open("usr/bin/uname", os.O_PATH, dir_fd=fd), "uname"))
+    os.fchdir(fd)
+    print("from within:", read("etc/hostname"))
+    os.chdir("/")
+    print("written:", tried(lambda: os.open("usr/x", os.O_WRONLY | os.O_CREAT, dir_fd=fd)))
+    print("attached:", tried(_cfs.mount_attach, fd, os.open("/mnt", os.O_PATH)))
+    user = os.getuid()
+    os.unshare(os.CLONE_NEWUSER | os.CLONE_NEWNS)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", "0 65534 1")):
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+            file.write(text)
+    print("locked:", locked(fd))
+    print("attached in a namespace:", tried(_cfs.mount_attach, fd, os.open("/mnt", os.O_PATH)))
+    print("locked there:", locked(os.open("/mnt", os.O_PATH)))
+    os.chroot("/mnt")
+    os.chdir("/")
+    print("as a root:", read("/etc/hostname"))
+    print("executed there:", run(os.open("/usr/bin/uname", os.O_PATH), "uname"))
+
+
+def hold() -> None:
+    _, fd = mount("second")
+    open("/tmp/held", "x").close()
+    while not os.path.exists("/tmp/stopped"):
+        time.sleep(0.1)
+    print("held:", read("etc/hostname", dir_fd=fd))
+
+
+def hurt() -> None:
+    """As many connections as it can have, of every kind, for some seconds."""
+    end = time.monotonic() + 8
+
+    def one(kind: int) -> None:
+        while time.monotonic() < end:
+            try:
+                with connect() as connection:
+                    reader, writer = os.pipe()
+                    if kind == 0:
+                        time.sleep(8)  # says nothing
+                    elif kind == 1:
+                        connection.sendall(b"x" * 5000)
+                        connection.recv(10)
+                    elif kind == 2:
+                        call = ask("io.cfs.Mount.Mount", name="../x")
+                        socket.send_fds(connection, [call], [writer])
+                        connection.recv(10)
+                    os.close(reader)
+                    os.close(writer)
+            except OSError:
+                pass
+
+    threads = [threading.Thread(target=one, args=(kind % 4,)) for kind in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for attempt in range(60):
+        try:
+            answer, fd = mount("second")
+        except (OSError, AssertionError):
+            time.sleep(1)
+            continue
+        print("served after that:", read("etc/hostname", dir_fd=fd))
+        print("attempts:", attempt + 1)
+        return
+
+
+{"use": use, "hold": hold, "hurt": hurt}[sys.argv[1]]()
