@@ -33,8 +33,8 @@ done
 # mount(8) looks for its helpers in /sbin.
 ln -sfn ../lib/composefs/cfs-init "$destdir$sbindir/mount.cfs"
 
-put 644 "$unitdir" dracut-module/*.service
-# Enabled: it has a condition of its own. The others are for initrds, or a template.
+put 644 "$unitdir" dracut-module/*.service dracut-module/*.socket
+# Enabled: it has a condition of its own. The others are for initrds, or templates, or let users in.
 mkdir -p "$destdir$unitdir/soft-reboot.target.wants"
 ln -sfn ../cfs-soft-reboot.service "$destdir$unitdir/soft-reboot.target.wants/"
 put 755 /usr/lib/dracut/modules.d/90cfs dracut-module/90cfs/*.sh

@@ -287,6 +287,6 @@ def test_every_mount_option_is_explained() -> None:
 
 def test_every_command_has_a_page() -> None:
     assert {path.name for path in (ROOT / "man").iterdir()} == {
-        *(f"{name}.8" for name in (*HOST, *IN_INITRD, "cfs-init", "cfs-seal-disk")),
+        *(f"{name}.8" for name in (*HOST, *IN_INITRD, "cfs-init", "cfs-mountd", "cfs-seal-disk")),
         "setup-root-conf.toml.5",
     }  # fmt: skip

@@ -17,10 +17,12 @@ INITRD = (
     "main", "programs", "boot", "second_initrd", "state", "handover", "source", "machine", "root",
     "kernel", "report",
 )  # fmt: skip
-HOST = ("commands", "guest", "uki", "store", "config", "frozen", "atomic", "failure")
+HOST = (
+    "commands", "mountd", "guest", "uki", "store", "config", "frozen", "atomic", "failure",
+)  # fmt: skip
 CSRC = ("extension", "runtime", "host", "system", "parse", "cfs.h")
 # Rooms beside each other: none knows the other.
-APART = ({"uki", "store", "config", "frozen", "atomic", "failure"},)
+APART = ({"mountd", "uki", "store", "config", "frozen", "atomic", "failure"},)
 ALLOWED = {("uki", "atomic"), ("store", "atomic"), ("uki", "failure"), ("store", "failure")}
 # The interpreter loads it before there is anything to import with.
 ALONE = "importer"

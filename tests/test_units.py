@@ -10,10 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from pyinit.host import mountd
+from pyinit.host.mountd import image, serve
+
 DIRECTORY = Path(__file__).parents[1] / "dracut-module"
 UNIT = DIRECTORY / "cfs-setup-root.service"
 FAILURE = DIRECTORY / "cfs-failure.service"
 IMAGE = DIRECTORY / "cfs-mount@.service"
+CONNECTION = DIRECTORY / "cfs-mountd@.service"
+SOCKET = DIRECTORY / "cfs-mountd.socket"
 
 
 def settings(unit: Path) -> list[tuple[str, str]]:
@@ -89,3 +94,19 @@ def test_an_image_is_mounted_for_everybody() -> None:
     assert ("RestrictNamespaces", "mnt") in settings(IMAGE)
     # It forbids openat2, where a filter cannot see the mode (systemd 257).
     assert "RestrictSUIDSGID" not in dict(settings(IMAGE))
+
+
+def test_users_reach_the_service_and_it_reaches_little() -> None:
+    found, opened = dict(settings(CONNECTION)), dict(settings(SOCKET))
+    assert (opened["Accept"], opened["SocketMode"]) == ("yes", "0666")
+    # Who connects often ends no socket; who is cut off leaves no unit.
+    assert opened["TriggerLimitIntervalSec"] == "0"
+    assert found["CollectMode"] == "inactive-or-failed"
+    assert int(found["RuntimeMaxSec"]) > image.SECONDS + serve.SECONDS
+    assert found["ExecStart"].endswith(f" -Im {mountd.__name__}")
+    assert found["CapabilityBoundingSet"] == "CAP_SYS_ADMIN"
+    assert found["RestrictNamespaces"] == "mnt user"
+    # What is mounted for all has to come in.
+    assert not {"PrivateMounts", "MountFlags", "RootDirectory", "PrivateUsers"} & set(found)
+    for key in ("StandardOutput", "StandardError"):  # not into the answer
+        assert found[key] == "journal"

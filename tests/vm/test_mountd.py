@@ -57,6 +57,7 @@ echo "secret: $(call '{"name":"secret"}')"
 echo "unknown: $(call '{"name":"../second"}')"
 echo "absent: $(call '{"name":"absent"}')"
 echo "wrong: $(call '{"name":"second","digest":"x"}')"
+$user sh /run/test/documented | sed 's/^/documented: /'
 $client use
 echo "mounted for all: $(findmnt -n -o OPTIONS /run/cfs/images/second | grep -o '^ro,nosuid,nodev')"
 echo "places: $(ls /run/cfs/images | tr '\n' ' ')"
@@ -86,12 +87,12 @@ journalctl -b -o cat -t cfs-mountd | head -40
 """
 SAYS = (
     "state: running", "mode: 666", "product: cfs-mountd", "methods: 1", "more: 2",
-    "read: second", "by a path: second", "executed: Linux", "from within: second",
+    "documented: Linux", "read: second", "by a path: second", "executed: Linux", "from within: second",
     "written: EROFS", "attached: EPERM", "locked: EPERM EPERM EPERM",
     "attached in a namespace: done", "locked there: EPERM EPERM EPERM", "as a root: second",
     "executed there: Linux", "mounted for all: ro,nosuid,nodev", "places: absent second ",
-    "stopped:  inactive", "held: second", "told: 4", "served after that: second", "left: 0", "socket: active", "portable: second",
-    "detached: not-found",
+    "stopped:  inactive", "held: second", "told: 5", "served after that: second", "left: 0",
+    "socket: active", "portable: second", "detached: not-found",
 )  # fmt: skip
 
 
@@ -136,10 +137,15 @@ def test_what_a_user_gets(
         kernel, cfs_init(), modules=BOOT_MODULES,
         files={CONFIG: configuration(root="transient"), CARRIED: root.carried(root.first)},
     )  # fmt: skip
+    documented = (REPOSITORY / "docs/howto/apps.md").read_text()
+    documented = "python3 - " + documented.partition("python3 - ")[2].partition("```")[0]
+    (tmp_path / "documented").write_text(
+        documented.replace("editor", "second").replace("edit", "uname")
+    )
     client = Path(__file__).parent / "programs/mount_client.py"
     archive = script_disk(
         tmp_path / "script.tar", SCRIPT.replace("DIGEST", root.second.digest),
-        {"tree": tree, "client.py": client},
+        {"tree": tree, "client.py": client, "documented": tmp_path / "documented"},
     )  # fmt: skip
     console = boot(
         toolbox, kernel=kernel.vmlinuz, initrd=initrd, append=APPEND, memory=1024, limit=600,
