@@ -74,11 +74,11 @@ echo "socket: $(systemctl is-active cfs-mountd.socket)"
 systemd-analyze security --no-pager cfs-mountd@1.service | tail -1
 
 systemctl reload dbus
-# The default profile wants /var/tmp, which the image of a root has not.
+# The profiles want /var/tmp, which the image of a root has not.
 portablectl attach -q --runtime --profile=trusted /run/cfs/images/second fstrim
 drop_in=/run/systemd/system/fstrim.service.d
 mkdir -p $drop_in
-printf '[Service]\nExecStart=\nExecStart=cat /etc/hostname\n' >$drop_in/x.conf
+printf '[Service]\nPrivateTmp=no\nExecStart=\nExecStart=cat /etc/hostname\n' >$drop_in/x.conf
 systemctl daemon-reload
 systemctl start fstrim.service || journalctl -b -o cat -u fstrim.service
 echo "portable: $(journalctl -b -o cat -u fstrim.service | grep -x second)"
