@@ -16,6 +16,7 @@ EXPECTED = (
     "/usr/bin/cfs-setup-root", "/usr/bin/cfs-store", "/usr/bin/cfs-uki", "/usr/sbin/mount.cfs",
     "/usr/lib/composefs/cfs-init", "/usr/lib/dracut/modules.d/90cfs/module-setup.sh",
     "/usr/lib/systemd/system/cfs-failure.service", "/usr/lib/systemd/system/cfs-mount@.service",
+    "/usr/lib/systemd/system/cfs-mountd.socket", "/usr/lib/systemd/system/cfs-mountd@.service",
     "/usr/lib/systemd/system/cfs-setup-root.service",
     "/usr/lib/systemd/system/soft-reboot.target.wants/cfs-soft-reboot.service",
     "/usr/share/bash-completion/completions/cfs-uki",
