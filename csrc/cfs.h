@@ -416,4 +416,11 @@ int cfs_close_from(unsigned int first);
 int cfs_terminal_pending(int fd);
 int cfs_reboot(unsigned int command); /* LINUX_REBOOT_CMD_* */
 
+/* ---- ask.c ---------------------------------------------------------------------------------- */
+
+/* Connects to the stream socket at a path and sends the question whole; the socket, whose reads
+ * answer -EAGAIN as long as there is nothing. Nothing waits, and no signal comes where nobody is at
+ * the other end any more: -EPIPE. -ENAMETOOLONG: no path of a socket; -EAGAIN: too many ask. */
+int cfs_ask(const char *path, const uint8_t *question, size_t size);
+
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* What PID 1 does. */
+/* What PID 1 does, and what is asked of another program. */
 #include "cfs_python.h"
 
 static PyObject *module_load(PyObject *module, PyObject *args)
@@ -89,6 +89,22 @@ static PyObject *reboot_machine(PyObject *module, PyObject *args)
 	return none_or_fail(error, NULL, NULL);
 }
 
+static PyObject *ask(PyObject *module, PyObject *args)
+{
+	PyObject *path;
+	const char *name, *question;
+	Py_ssize_t size;
+	int fd;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "O&y#:ask", PyUnicode_FSConverter, &path, &question, &size))
+		return NULL;
+	name = PyBytes_AsString(path);
+	UNLOCKED(fd, cfs_ask(name, (const uint8_t *)question, (size_t)size));
+	Py_DECREF(path);
+	return int_or_fail(fd, NULL, PyTuple_GetItem(args, 0));
+}
+
 PyMethodDef boot_methods[] = {
 	{ "module_load", module_load, METH_VARARGS, NULL },
 	{ "root_is_initramfs", root_is_initramfs, METH_NOARGS, NULL },
@@ -98,5 +114,6 @@ PyMethodDef boot_methods[] = {
 	{ "close_from", close_from, METH_VARARGS, NULL },
 	{ "terminal_pending", terminal_pending, METH_VARARGS, NULL },
 	{ "reboot", reboot_machine, METH_VARARGS, NULL },
+	{ "ask", ask, METH_VARARGS, NULL },
 	{ NULL, NULL, 0, NULL },
 };

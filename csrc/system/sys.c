@@ -7,7 +7,9 @@
 #include <linux/openat2.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -100,6 +102,21 @@ int sys_ioctl(int fd, unsigned long request, void *argument)
 	/* Not repeated: for some requests EINTR is an answer. By number: musl's function takes the
 	 * request as an int. */
 	return result(syscall(SYS_ioctl, fd, request, argument));
+}
+
+int sys_socket(int domain, int type)
+{
+	return result(socket(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+}
+
+int sys_connect(int fd, const struct sockaddr_un *address)
+{
+	return result(connect(fd, (const struct sockaddr *)address, sizeof(*address)));
+}
+
+int sys_send(int fd, const void *data, size_t length)
+{
+	return result(send(fd, data, length, MSG_NOSIGNAL));
 }
 
 int sys_read(int fd, void *buffer, size_t length)

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
+struct sockaddr_un;
 struct statfs;
 
 int sys_openat(int dir_fd, const char *path, int flags); /* close-on-exec; creates nothing */
@@ -25,6 +26,9 @@ int sys_fstatfs(int fd, struct statfs *out);
 int sys_fdopendir(int fd, DIR **out); /* the stream owns the fd from then on */
 int sys_unlinkat(int dir_fd, const char *name, int flags);
 int sys_ioctl(int fd, unsigned long request, void *argument);
+int sys_socket(int domain, int type); /* close-on-exec, and nobody waits for it */
+int sys_connect(int fd, const struct sockaddr_un *address);
+int sys_send(int fd, const void *data, size_t length); /* no SIGPIPE where the other end is gone */
 int sys_read(int fd, void *buffer, size_t length); /* the kernel gives less than 2 GiB at once */
 /* Exactly `length` bytes. -ENODATA: the file ends before. */
 int sys_pread_exact(int fd, void *buffer, size_t length, uint64_t offset);

@@ -133,6 +133,21 @@ LIBC(write, ssize_t, int fd, const void *data, size_t length)
 	return fails("write") ? -1 : __real_write(fd, data, length);
 }
 
+LIBC(socket, int, int domain, int type, int protocol)
+{
+	return fails("socket") ? -1 : __real_socket(domain, type, protocol);
+}
+
+LIBC(connect, int, int fd, const struct sockaddr *address, socklen_t length)
+{
+	return fails("connect") ? -1 : __real_connect(fd, address, length);
+}
+
+LIBC(send, ssize_t, int fd, const void *data, size_t length, int flags)
+{
+	return fails("send") ? -1 : __real_send(fd, data, length, flags);
+}
+
 LIBC(pipe2, int, int *ends, int flags)
 {
 	return fails("pipe2") ? -1 : __real_pipe2(ends, flags);

@@ -15,7 +15,14 @@ _NOT = ("csrc/runtime", "pyinit/initrd/importer.py")
 # Where the near tests have another name.
 _NEAR = {
     "csrc/system/image_file.c": ("test_image",),
-    "csrc/system/sys.c": ("test_sys", "test_store", "test_boot", "test_confined", "test_pe_file"),
+    "csrc/system/sys.c": (
+        "test_sys",
+        "test_store",
+        "test_boot",
+        "test_confined",
+        "test_pe_file",
+        "test_ask",
+    ),
     "csrc/system/sys_mount.c": ("test_mount",),
     "csrc/system/sys_process.c": ("test_sys", "test_confined"),
 }

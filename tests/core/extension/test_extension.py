@@ -4,6 +4,7 @@
 import ast
 import errno
 import os
+import socket
 import struct
 import sys
 from collections.abc import Callable
@@ -285,6 +286,7 @@ def test_store(cfs: ModuleType, tmp_path: Path) -> None:
         lambda cfs, path: cfs.switch_root(path, False),
         lambda cfs, path: cfs.mount_move(path, "/no/b"),
         lambda cfs, path: cfs.mount_move("/no/a", path),
+        lambda cfs, path: cfs.ask(path, b""),
     ],
 )
 def test_path_that_is_none(
@@ -296,6 +298,20 @@ def test_path_that_is_none(
         with pytest.raises(TypeError):
             call(cfs, 1)
     assert said == []
+
+
+def test_a_question(cfs: ModuleType, tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with pytest.raises(FileNotFoundError) as caught:
+        cfs.ask(path, b"who\0")
+    assert caught.value.filename == path
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        fd = cfs.ask(path, b"who\0")
+        with server.accept()[0] as theirs:
+            assert theirs.recv(100) == b"who\0"
+        os.close(fd)
 
 
 def test_no_reference_is_lost(cfs: ModuleType) -> None:
