@@ -46,6 +46,7 @@ MAKERS: dict[str, Callable[[], list[bytes]]] = {
     "efivar": binary_seeds.efivar,
     "gpt": binary_seeds.gpt,
     "tpm_message": binary_seeds.tpm_message,
+    "nvpcr_message": text_seeds.nvpcr_message,
     "superblock": binary_seeds.superblock,
     "modules": text_seeds.modules,
     "modprobe": text_seeds.modprobe,

@@ -85,6 +85,7 @@ PARSERS = {
         Parser("efivar", _python("source/efivar"), max_length=512),
         Parser("gpt", _python("machine/gpt"), max_length=16384),
         Parser("tpm_message", _python("machine/tpm_message"), max_length=256),
+        Parser("nvpcr_message", _python("machine/nvpcr_message"), max_length=256),
         Parser("superblock", _python("machine/superblock", "kernel/utf16")),
         Parser("modules", _python("machine/modules", "machine/modalias")),
         Parser("modprobe", _python("machine/modprobe"), max_length=6000),

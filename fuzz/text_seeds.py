@@ -64,6 +64,7 @@ def payload() -> list[bytes]:
 
 _KEYS = (
     "store digest-source uki failure sysroot-readonly failure-delay root-wait var-size profile"
+    " measure-nvpcr state-etc initrd-device"
 ).split()
 _VALUES = [
     *"yes no YES 0 1 00 10 3600 3601 9999 99999 -1 +1 1_0 / /a /a/b-c a // /a/ /./a /a/..".split(),
@@ -189,6 +190,28 @@ def modprobe() -> list[bytes]:
     )  # fmt: skip
     found += [b"\n--\n" + word for word in words]
     return [*found, b"options a b\n--\na.c", b"\n--\n" * 3]
+
+
+def nvpcr_message() -> list[bytes]:
+    """Answers of systemd 262; cut; with white space; what no one should say."""
+    names = (b"io.systemd.PCRExtend.NoSuchNvPCR", b"io.systemd.PCRExtend.NvPCRSpaceExhausted")
+    system = b'{"error":"io.systemd.System","parameters":{"errno":95,"errnoName":"EOPNOTSUPP"}}'
+    done = b'{"parameters":{}}'
+    return [
+        *(done[:size] for size in range(len(done) + 1)),
+        *(b'{"error":"%s","parameters":{}}' % name for name in names),
+        *(
+            b"{}",
+            b"",
+            b' { "parameters" : {\n} }\t',
+            b'{"parameters":{"a":1}}',
+            done + b"\0",
+            system,
+        ),
+        *(system[:size] for size in range(len(system))),
+        *(b'{"error":"%s"}' % name for name in (b"", b"\xff", b"a" * 81, b"a.b", b"a b")),
+        b'{"error":"a","parameters":{"errnoName":"E\x1b"}}',
+    ]
 
 
 def mountinfo() -> list[bytes]:

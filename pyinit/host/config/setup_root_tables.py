@@ -58,6 +58,7 @@ _DEVICE = _text(r"((/dev/|[A-Z]+=)[!-~]{1,250})?", "a device as root= names it, 
 _ABSOLUTE_OR_EMPTY = _text(r"(/(?s:.*))?", "an absolute path, or nothing")
 _SECONDS = _number(0, 3600)
 _PCR = _either("none or 8 to 15", _choice("none"), _number(8, 15))
+_NVPCR = _text("([A-Za-z][A-Za-z0-9_-]{0,63})?", "the name of an NvPCR, or nothing")
 _BYTES = _either(
     'bytes, as a number or like "64M"', _number(0, _BYTES_MAX), _text("[0-9]{1,15}[KMGT]?", "")
 )
@@ -197,6 +198,7 @@ class Measure:
 
     pcr: int | str | None = _key(_PCR, "measure-pcr")
     required: bool | None = _key(_BOOLEAN, "measure-required")
+    nvpcr: str | None = _key(_NVPCR, "measure-nvpcr")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""The root in a PCR of the TPM: what was composed, for keys and for who asks from afar.
+"""The root in a PCR of the TPM: what was composed, for keys and for who asks from afar. systemd's
+NvPCR is extended by the same text (nvpcr.py).
 
 The hash of `composefs:<where>:<algorithm>:<digest>:<source>` extends all banks at once. The record
 of it goes to systemd's log of such measurements, by its rules (tpm2-util.c of systemd 257): the log
@@ -12,7 +13,7 @@ import errno
 import posix
 import time
 
-from pyinit.initrd.handover import status
+from pyinit.initrd.handover import nvpcr, status
 from pyinit.initrd.kernel import files
 from pyinit.initrd.machine import tpm_message
 from pyinit.initrd.machine.tpm_message import TpmError
@@ -30,18 +31,28 @@ _ATTEMPTS, _PAUSE_SECONDS = 100, 0.05
 
 
 def measure(settings: Config, digest: Digest, source: str, place: str = "/") -> "status.Value":
-    """Extends the PCR that the configuration names by an image and where it is mounted in the new
-    system; what the status record says of it, None where it names none. Refused("measure"): it must
-    be done, and could not."""
-    if settings.measure_pcr == "none":
-        return None
-    pcr = int(settings.measure_pcr)
+    """Extends the PCR and the NvPCR that the configuration names by an image and where it is
+    mounted in the new system; what the status record says of it, None where it names neither.
+    Refused("measure"): the PCR must be extended, and could not be."""
     what = "the root" if place == "/" else place
     text = f"composefs:{place}:{ALGORITHMS[digest.algorithm]}:{digest.hex}:{source}"
+    found: dict[str, status.Value] = {}
+    if settings.measure_pcr != "none":
+        found.update(_into_pcr(int(settings.measure_pcr), settings.measure_required, what, text))
+    name = settings.measure_nvpcr
+    if name:
+        fault = nvpcr.extend(name, text)
+        if fault:
+            output.err(f"warning: {what} is not measured into the NvPCR {name}: {fault}\n")
+        found["nvpcr"] = {"name": name, "fault" if fault else "string": fault or text}
+    return found or None
+
+
+def _into_pcr(pcr: int, required: bool, what: str, text: str) -> "dict[str, status.Value]":
     try:
         values = extend(pcr, text)
     except TpmError as error:
-        if settings.measure_required:
+        if required:
             expected = f"{what} measured ([measure] required)"
             raise Refused("measure", f"PCR {pcr}", str(error), expected) from None
         output.err(f"warning: {what} is not measured into PCR {pcr}: {error}\n")

@@ -37,7 +37,7 @@ _NUMBERS = {  # key: (what it counts, the largest)
 }
 _SIZES = ("root-size", "etc-size", "var-size", "initrd-size")
 _PATHS = ("store", "state-etc", "state-var")
-_MAY_BE_EMPTY = ("initrd-device", "initrd-store")
+_MAY_BE_EMPTY = ("initrd-device", "initrd-store", "measure-nvpcr")
 _PATH_EXPECTED = "an absolute path without empty, . and .. components"
 # The key is the attribute with "-" for "_".
 KEYS = (*_PATHS, *_CHOICES, *_BOOLEANS, *_NUMBERS, *_SIZES, *_MAY_BE_EMPTY)
@@ -86,6 +86,7 @@ class Config:
         self.extensions_missing = "refuse"  # what becomes of the boot where one is not there
         self.measure_pcr = "none"  # the PCR of the TPM that the root is measured into
         self.measure_required = False  # and no boot where that cannot be done
+        self.measure_nvpcr = ""  # the name of systemd's NvPCR that it is measured into
         # Where the second initrd lies, whose digest the UKI names: what root= names, and `store`.
         self.initrd_device = ""
         self.initrd_store = ""
@@ -153,6 +154,8 @@ def _is_text(key: str, text: str) -> bool:
         return _is_size(text)
     if key in _MAY_BE_EMPTY and (not text or key == "initrd-device"):
         return True
+    if key == "measure-nvpcr":
+        return _is_name(text)
     return key in (*_PATHS, "initrd-store") and _is_path(text, key.startswith("state-"))
 
 
@@ -166,6 +169,8 @@ def _expected(key: str) -> str:
         return f"{unit}, 0 to {most}"
     if key in _SIZES:
         return "bytes, or 1% to 100% of the memory"
+    if key == "measure-nvpcr":
+        return "the name of an NvPCR, or nothing"
     return f"{_PATH_EXPECTED}, {DIGEST} allowed" if key.startswith("state-") else _PATH_EXPECTED
 
 
@@ -177,6 +182,12 @@ def _is_number(text: str, most: int) -> bool:
 def _is_size(text: str) -> bool:
     most = 100 if text.endswith("%") else 1 << 62
     return _is_number(text.removesuffix("%"), most) and text[0] != "0"
+
+
+def _is_name(text: str) -> bool:
+    # systemd makes a file name of it, and takes a number for that of a PCR.
+    rest = text.replace("-", "").replace("_", "")
+    return len(text) < 65 and rest.isascii() and rest.isalnum() and text[0].isalpha()
 
 
 def _is_path(text: str, template: bool) -> bool:

@@ -71,7 +71,7 @@ def test_each_key() -> None:
         "readonly = false\nvolatile-root-link = true\n"
         '[initrd]\ndevice = "LABEL=boot"\nstore = "/other"\nsize = "1G"\n'
         '[extensions]\nmissing = "skip"\n'
-        "[measure]\npcr = 15\nrequired = true\n"
+        '[measure]\npcr = 15\nrequired = true\nnvpcr = "composefs"\n'
         '[failure]\naction = "poweroff"\ndelay = 0\n[device]\nwait = 3600\ndiscover = true\n'
     )
     assert settings.values() == {
@@ -82,6 +82,7 @@ def test_each_key() -> None:
         "sysroot-readonly": False, "volatile-root-link": True, "failure-delay": 0,
         "root-wait": 3600, "root-discover": True, "state-grow": 1 << 30, "root-size": "25%",
         "etc-size": "67108864", "var-size": "4096", "measure-pcr": "15", "measure-required": True,
+        "measure-nvpcr": "composefs",
         "extensions-missing": "skip", "initrd-device": "LABEL=boot", "initrd-store": "/other",
         "initrd-size": "1073741824",
     }  # fmt: skip
@@ -169,6 +170,8 @@ def test_deep_nesting(text: str) -> None:
         ('[digest]\nsource = "esp"\n', '2:1: [digest] source = "esp", expected carried or'),
         ("[digest]\ncmdline = true\n", "2:1: unknown key [digest] cmdline, expected"),
         ('[canary]\nrule = "first-object"\n', "1:2: unknown table [canary], expected one of"),
+        ('[measure]\nnvpcr = "9"\n', '2:1: [measure] nvpcr = "9", expected the name of an NvPCR'),
+        ('[measure]\nnvpcr = "a\\n"\n', "2:1: [measure] nvpcr"),
         ("[etc\n", "1:5: Expected ']'"),
         ("[etc]\n[etc]\n", "2:"),
         ('[etc]\nmount = "a', "2:11: "),

@@ -50,6 +50,7 @@ def test_the_defaults_are_the_strict_ones() -> None:
         "state-grow": 0,
         "measure-pcr": "none",
         "measure-required": False,
+        "measure-nvpcr": "",
     }
     assert parse().values() == Config().values()
 
@@ -118,12 +119,23 @@ def test_each_key() -> None:
         ("state-var=/digest}", "{digest} allowed"),
         ("state-var=/", "{digest} allowed"),
         ("state-var=a/b", "{digest} allowed"),
+        ("measure-nvpcr=9", "expected the name of an NvPCR, or nothing"),
+        ("measure-nvpcr=-a", "expected the name of an NvPCR"),
+        ("measure-nvpcr=-", "expected the name of an NvPCR"),
+        ("measure-nvpcr=a/b", "expected the name of an NvPCR"),
+        ('measure-nvpcr=a"b', "expected the name of an NvPCR"),
+        ("measure-nvpcr=" + "a" * 65, "expected the name of an NvPCR"),
         ("# comment", "expected key=value"),
         ("", "expected key=value"),
     ],
 )
 def test_what_is_wrong(line: str, words: str) -> None:
     assert words in error(f"cfsconf1\n{line}\n".encode())
+
+
+@pytest.mark.parametrize("name", ["", "composefs", "a", "A-b_9", "a" * 64])
+def test_names_of_an_nvpcr(name: str) -> None:
+    assert parse(f"measure-nvpcr={name}").measure_nvpcr == name
 
 
 def test_only_state_is_named_by_the_digest() -> None:
