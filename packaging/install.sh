@@ -26,6 +26,8 @@ put_as() { # MODE TARGET FILE
 }
 
 put 755 /usr/lib/composefs build/cfs-init
+# Not where systemd takes it for every initrd: the dracut module decides for which.
+put 644 /usr/lib/composefs dracut-module/composefs.nvpcr
 mkdir -p "$destdir/usr/bin" "$destdir$sbindir"
 for name in cfs-mount cfs-setup-root; do
 	ln -sfn ../lib/composefs/cfs-init "$destdir/usr/bin/$name"

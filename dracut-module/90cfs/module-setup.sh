@@ -11,6 +11,7 @@ _cfs_toml=/usr/lib/composefs/setup-root-conf.toml
 _cfs_conf=/usr/lib/composefs/setup-root.conf
 _cfs_digest=/usr/lib/composefs/rootfs.digest
 _cfs_record=/run/cfs/root.json
+_cfs_nvpcr=/usr/lib/composefs/composefs.nvpcr
 
 check() {
     [[ -x "${dracutsysrootdir-}$_cfs_init" ]] || return 1
@@ -70,6 +71,7 @@ install() {
                 "$systemdsystemunitdir/$_unit.service.d/cfs-failure.conf"
         done
         _cfs_mask
+        _cfs_install_nvpcr
         # For rd.systemd.wants=systemd-growfs@sysroot.service: it grows before the root is composed.
         inst_multiple -o "$systemdutildir/systemd-growfs" \
             "$systemdsystemunitdir/systemd-growfs@.service"
@@ -123,6 +125,40 @@ _cfs_install_configuration() {
         dfatal "cfs: $_toml is not usable, see above: no initrd is made"
         return 1
     fi
+}
+
+# systemd's NvPCR, where the configuration names one. dracut leaves out the socket that is asked, and
+# brings the program that makes the NvPCR only where tpm2-tools are.
+_cfs_install_nvpcr() {
+    local _name _file _from=
+    _name=$(sed -n 's/^measure-nvpcr=//p' "$initdir$_cfs_conf" 2> /dev/null)
+    [[ $_name ]] || return 0
+    for _file in "/etc/nvpcr/$_name.nvpcr" "/usr/lib/nvpcr/$_name.nvpcr" "$_cfs_nvpcr"; do
+        [[ ! $_from && -e ${dracutsysrootdir-}$_file ]] || continue
+        [[ $_file != "$_cfs_nvpcr" || $_name == composefs ]] && _from=$_file
+    done
+    if [[ $_from ]]; then
+        inst_simple "$_from" "/usr/lib/nvpcr/$_name.nvpcr"
+    else
+        dwarn "cfs: [measure] nvpcr: there is no $_name.nvpcr in /etc/nvpcr or /usr/lib/nvpcr: each" \
+            "boot will warn that the root is not measured into it"
+    fi
+    inst_multiple -o "$systemdutildir/systemd-pcrextend" "$systemdutildir/systemd-tpm2-setup" \
+        "$systemdsystemunitdir"/{systemd-pcrextend.socket,systemd-pcrextend@.service} \
+        "$systemdsystemunitdir"/{systemd-tpm2-setup-early.service,tpm2.target} \
+        "$systemdsystemunitdir"/systemd-{pcrphase-initrd,pcrosseparator,pcrnvdone}.service \
+        "$systemdsystemunitdir/sockets.target.wants/systemd-pcrextend.socket" \
+        "$systemdsystemunitdir/initrd.target.wants/systemd-pcrphase-initrd.service" \
+        "$systemdsystemunitdir"/sysinit.target.wants/systemd-{pcrosseparator,pcrnvdone}.service \
+        "$systemdsystemunitdir/sysinit.target.wants/systemd-tpm2-setup-early.service"
+    # What they open by name when they need it.
+    inst_libdir_file "libtss2-esys.so.*" "libtss2-mu.so.*" "libtss2-rc.so.*" \
+        "libtss2-tcti-device.so.*" "libcrypto.so.*"
+    for _file in "$systemdutildir/systemd-pcrextend" \
+        "$systemdsystemunitdir/systemd-pcrextend.socket"; do
+        [[ -e $initdir$_file ]] || dwarn "cfs: [measure] nvpcr: there is no $_file (Debian:" \
+            "systemd-tpm): each boot will warn that the root is not measured into the NvPCR"
+    done
 }
 
 # dracut's own module complains that there is none, and leaves an initrd that composes the root and

@@ -25,7 +25,13 @@ from .toolbox import Kernel, Toolbox
 
 # In November 2026 they had 059, 106 and 112.
 OLDEST, STABLE, NEWEST = "oldest", "stable", "newest"
-SUITES = {OLDEST: (suites.OLDEST,), STABLE: (suites.STABLE,), NEWEST: suites.LATER}
+EACH = OLDEST, STABLE, NEWEST
+WITH_TPM = "newest-tpm"
+"""The newest with systemd's programs for a TPM, its stub and ukify."""
+SUITES = {
+    OLDEST: (suites.OLDEST,), STABLE: (suites.STABLE,), NEWEST: suites.LATER,
+    WITH_TPM: suites.LATER,
+}  # fmt: skip
 SUPPORTED = 59
 _PACKAGE = "dracut-core"
 PACKAGES = (
@@ -33,6 +39,7 @@ PACKAGES = (
     "cryptsetup-bin", "dmsetup",
     "python3",  # for cfs-init-config
 )  # fmt: skip
+_FOR_A_TPM = ("systemd-tpm", "systemd-ukify", "systemd-boot-efi")
 CRYPT_MODULES = ("crypt", "dm")
 """In an initrd only where it is asked for them."""
 SYSTEMD_MODULES = ("systemd", "systemd-initrd", "dracut-systemd")
@@ -205,7 +212,10 @@ def machine(role: str) -> Path:
 def _packages(role: str) -> tuple[str, ...]:
     # In bookworm systemd-repart is a part of systemd. From forky on switch_root is in
     # util-linux-extra.
-    return PACKAGES if role == OLDEST else (*PACKAGES, "systemd-repart", "util-linux-extra")
+    if role == OLDEST:
+        return PACKAGES
+    more = _FOR_A_TPM if role == WITH_TPM else ()
+    return (*PACKAGES, "systemd-repart", "util-linux-extra", *more)
 
 
 def _unfit(version: str) -> str:

@@ -316,7 +316,7 @@ def test_a_refusal_ends_as_configured(
     assert "Switch Root" not in console.text
 
 
-@pytest.mark.parametrize("by", dracut.SUITES)
+@pytest.mark.parametrize("by", dracut.EACH)
 def test_a_typo_in_the_configuration_stops_the_build(toolbox: Toolbox, by: str) -> None:
     with pytest.raises(DracutError) as caught:
         initrd(

@@ -14,7 +14,8 @@ from .once import REPOSITORY
 EXPECTED = (
     "/usr/bin/cfs-init-config", "/usr/bin/cfs-mount", "/usr/bin/cfs-seal-disk",
     "/usr/bin/cfs-setup-root", "/usr/bin/cfs-store", "/usr/bin/cfs-uki", "/usr/sbin/mount.cfs",
-    "/usr/lib/composefs/cfs-init", "/usr/lib/dracut/modules.d/90cfs/module-setup.sh",
+    "/usr/lib/composefs/cfs-init", "/usr/lib/composefs/composefs.nvpcr",
+    "/usr/lib/dracut/modules.d/90cfs/module-setup.sh",
     "/usr/lib/systemd/system/cfs-failure.service", "/usr/lib/systemd/system/cfs-mount@.service",
     "/usr/lib/systemd/system/cfs-mountd.socket", "/usr/lib/systemd/system/cfs-mountd@.service",
     "/usr/lib/systemd/system/cfs-setup-root.service",

@@ -74,7 +74,9 @@ def units(tree: Path) -> Iterator[tuple[str, str]]:
                 yield instance, text.replace("%i", "sysroot") if instance != name else text
 
 
-@pytest.mark.parametrize("by", dracut.SUITES)
+@pytest.mark.parametrize(
+    "by", [*dracut.EACH, pytest.param(dracut.WITH_TPM, marks=pytest.mark.all_only)]
+)
 def test_each_unit_that_has_to_do_with_sysroot_has_its_place(by: str) -> None:
     found = [
         (name, text) for name, text in units(dracut.machine(by)) if not name.startswith("cfs-")
