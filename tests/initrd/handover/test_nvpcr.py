@@ -3,12 +3,14 @@
 tests/vm/test_nvpcr.py."""
 
 import _cfs
+import errno
 import json
+import posix
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -38,7 +40,7 @@ def server(
                 theirs = listening.accept()[0]
             except OSError:
                 return
-            with theirs:
+            with theirs, suppress(BrokenPipeError):
                 asked.append(theirs.recv(4096))
                 serve(theirs)
 
@@ -128,10 +130,25 @@ def test_a_fault_is_a_warning(
     assert isinstance(inner, dict)
     assert set(inner) == {"name", "fault"}
     assert said in str(inner["fault"])
+    # of what comes to no answer, where
+    assert str(inner["fault"]).startswith((f"{tmp_path}/socket: ", "systemd answers "))
     warning = capfd.readouterr().err
     assert warning == (
         f"warning: the root is not measured into the NvPCR composefs: {inner['fault']}\n"
     )
+
+
+def test_a_read_that_fails_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def read(_fd: int, _size: int) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(nvpcr, "_ATTEMPTS", 1)
+    with server(tmp_path, monkeypatch, never):
+        monkeypatch.setattr(posix, "read", read)
+        pcr.measure(settings(), DIGEST, "carried")
+    assert capfd.readouterr().err.endswith(f"{tmp_path}/socket: Input/output error (EIO)\n")
 
 
 def test_the_limit_is_of_seconds() -> None:

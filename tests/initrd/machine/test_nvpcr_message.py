@@ -43,6 +43,8 @@ def test_done(answer: bytes) -> None:
     ],
 )  # fmt: skip
 def test_not_done(answer: bytes, said: str) -> None:
+    if "known" not in said:
+        assert nvpcr_message.fault(answer) == said
     assert nvpcr_message.fault(answer).startswith(said.replace('\\"', '"'))
 
 
