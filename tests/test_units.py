@@ -43,6 +43,12 @@ def test_the_root_file_system_of_an_initrd_requires_it() -> None:
     assert ("Before", "initrd-root-fs.target") in settings(UNIT)
 
 
+def test_systemd_makes_its_nvpcr_before_it_is_extended() -> None:
+    """And listens: what comes later is behind the separator of PCR 9, or finds nobody."""
+    before = ("tpm2-setup-early.service", "pcrnvdone.service", "pcrextend.socket")
+    assert {("After", f"systemd-{name}") for name in before} <= set(settings(UNIT))
+
+
 def test_no_other_unit_composes_a_root(tmp_path: Path) -> None:
     """bootc's and its kind: after ours, and in initrds of dracut not at all."""
     others = {"bootc-root-setup", "composefs-setup-root", "ostree-prepare-root"}

@@ -96,6 +96,25 @@ def test_a_record(monkeypatch: pytest.MonkeyPatch, etc: str, command_line: bool 
     assert {*found, "escaped"} == set(SCHEMA["properties"])
 
 
+@pytest.mark.parametrize(
+    ("measured", "right"),
+    [
+        ({"pcr": 8, "banks": ["sha256"], "string": "a"}, True),
+        ({"nvpcr": {"name": "composefs", "string": "a"}}, True),
+        ({"pcr": 8, "banks": [], "fault": "a", "nvpcr": {"name": "a", "fault": "b"}}, True),
+        ({}, False),
+        ({"pcr": 8}, False),
+        ({"banks": []}, False),
+        ({"nvpcr": {"name": "composefs"}}, False),
+        ({"nvpcr": {"name": "composefs", "string": "a", "fault": "b"}}, False),
+        ({"nvpcr": {"name": "9", "string": "a"}}, False),
+    ],
+)
+def test_what_was_measured(monkeypatch: pytest.MonkeyPatch, measured: object, right: bool) -> None:
+    found = record(monkeypatch, Config(), None) | {"measured": measured}
+    assert jsonschema.Draft202012Validator(SCHEMA).is_valid(found) == right
+
+
 def test_a_name_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     found = json.loads(to_json({**record(monkeypatch, Config(), None), "image": "/\udcff"}))
     jsonschema.validate(found, SCHEMA)

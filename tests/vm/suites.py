@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from .apt import PackageError, SuiteGoneError
 
 OLDEST = "bookworm"
+OLDEST_BACKPORTS = "bookworm-backports"
 STABLE = "trixie"
 BACKPORTS = "trixie-backports"
 LATER = ("forky", "sid")
