@@ -169,7 +169,7 @@ def _root_pcr(uki: Uki, known: Config | None, given: list[int]) -> int | None:
         return asked[0]
     if known.measure_pcr == "none":
         expected = "[measure] pcr in its configuration; or --pcr 4 --pcr 11 alone"
-        raise uki.refused("its initrd measures no root", expected)
+        raise uki.refused("its initrd measures the root into no PCR", expected)
     if known.measure_pcr == str(_UKI):
         found = "its root goes into PCR 11, beside what systemd measures"
         raise uki.refused(found, "another PCR in [measure] pcr")

@@ -345,7 +345,7 @@ def test_pcr_12_has_the_number_of_a_profile(tmp_path: Path, capsys: Capture) -> 
 @pytest.mark.parametrize(
     ("pcr", "arguments", "code", "message"),
     [
-        (None, [], 32, "its initrd measures no root, expected [measure] pcr in its configuration"),
+        (None, [], 32, "its initrd measures the root into no PCR, expected [measure] pcr in its"),
         ("11", [], 32, "its root goes into PCR 11, beside what systemd measures"),
         ("11", ["--pcr", "11"], 32, "its root goes into PCR 11"),
         ("8", ["--pcr", "15"], 32, "its initrd measures the root into PCR 8, expected PCR 15"),
