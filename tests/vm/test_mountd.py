@@ -66,7 +66,11 @@ systemctl stop cfs-mount@second.service
 echo "stopped: $(findmnt -n /run/cfs/images/second) $(systemctl is-active cfs-mount@second.service)"
 touch /tmp/stopped
 wait
+setpriv --reuid 1000 --regid 1000 --clear-groups \
+    env PYTHONPATH=/usr/lib/python3/dist-packages python3 /run/test/client.py another &
 $client hurt
+wait
+echo "refused: $(journalctl -b -o cat -u cfs-mountd.socket | grep -c 'Too many incoming')"
 echo "left: $(systemctl list-units --all --no-legend 'cfs-mountd@*' | grep -c failed)"
 gave='user 65534, process [0-9]*: second: sha256:DIGEST'
 echo "told: $(journalctl -b -o cat -t cfs-mountd | grep -c "$gave")"
@@ -92,8 +96,9 @@ SAYS = (
     "from within: second", "written: EROFS", "attached: EPERM", "locked: EPERM EPERM EPERM",
     "attached in a namespace: done", "locked there: EPERM EPERM EPERM", "as a root: second",
     "executed there: Linux", "mounted for all: ro,nosuid,nodev", "places: absent second ",
-    "stopped:  inactive", "held: second", "told: 5", "served after that: second", "left: 0",
-    "socket: active", "portable: second", "detached: not-found",
+    "stopped:  inactive", "held: second", "told: 5",
+    "served meanwhile: second", "served after that: second", "left: 0", "socket: active",
+    "portable: second", "detached: not-found",
 )  # fmt: skip
 
 

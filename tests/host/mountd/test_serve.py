@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
@@ -91,24 +91,33 @@ def test_several_calls_in_pieces(served: Served) -> None:
     assert len({str(answer) for answer in answers(data)}) == 1
 
 
-def test_so_many_calls_and_no_more(served: Served) -> None:
+def test_so_many_calls_and_no_more(served: Served, capfd: pytest.CaptureFixture[str]) -> None:
     for _ in range(serve.CALLS):
         served.ours.sendall(INFO)
         assert served.ours.recv(8192)
     assert served.closes()
+    assert capfd.readouterr().err == ""  # at once, and not when the time is over
 
 
 @pytest.mark.parametrize(
-    "data", [b"\0", b"x\0", b"{}\0", b"x" * 4097, b"x" * 10000, INFO[:-1] + b"x\0"]
+    ("data", "said"),
+    [
+        (b"\0", "no JSON: "),
+        (b"x\0", "no JSON: "),
+        (b"{}\0", "no method"),
+        (b"x" * 4097, "more than 4096 bytes"),
+        (b"x" * 10000, "more than 4096 bytes"),
+        (INFO[:-1] + b"x\0", "no JSON: "),
+    ],
 )
 def test_what_has_no_answer_ends_it(
-    data: bytes, served: Served, capfd: pytest.CaptureFixture[str]
+    data: bytes, said: str, served: Served, capfd: pytest.CaptureFixture[str]
 ) -> None:
     served.ours.sendall(data)
     assert served.closes()
     served.ended.wait(60)
     line = capfd.readouterr().err
-    assert line.startswith(f"cfs-mountd: user {os.getuid()}, process {os.getpid()}: ")
+    assert line.startswith(f"cfs-mountd: user {os.getuid()}, process {os.getpid()}: {said}")
     assert line.count("\n") == 1
 
 
@@ -127,6 +136,39 @@ def test_who_says_nothing_is_not_waited_for(
         assert served.ended.wait(60)
         assert time.monotonic() - begun < 30
     assert "timed out" in capfd.readouterr().err
+
+
+def test_the_time_is_for_all_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "SECONDS", 0.5)
+    answered = 0
+    with Served(monkeypatch) as served:
+        try:
+            while not served.ended.wait(0.2):
+                served.ours.sendall(INFO)
+                answered += bool(served.ours.recv(8192))
+        except OSError:
+            pass
+        assert served.ended.wait(60)
+    assert answered < 4
+
+
+def test_nothing_is_sent_to_who_has_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be gone by then, and that is no failure."""
+
+    class Connection(socket.socket):
+        def __init__(self) -> None:
+            self.calls: list[str] = []
+
+        def sendmsg(self, buffers: Any, *_: Any) -> int:
+            self.calls.append("sendmsg")
+            return sum(map(len, buffers))
+
+        def sendall(self, *_: Any) -> None:
+            self.calls.append("sendall")
+
+    connection = Connection()
+    serve._send(connection, INFO, [])
+    assert connection.calls == ["sendmsg"]
 
 
 def test_who_does_not_read_is_not_waited_for(
