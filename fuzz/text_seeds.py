@@ -295,7 +295,18 @@ def image_list() -> list[bytes]:
             found.append(good[:at] + bytes([byte]) + good[at + 1 :])
     users = (b"yes", b"no", b"", b"Yes", b"1", b"yes ", b"yes\nusers=no", b"yes\nstore=/a")
     found += [good + b"users=" + word + b"\n" for word in users]
-    return found
+    return found + _image_names()
+
+
+def _image_names() -> list[bytes]:
+    """Lists of names: right ones, in order or not, and names that are none."""
+    first, value = b"cfsapp1\n", b"=" + _PREFIXES[3] + _SHA256 + b"\n"
+    names = (b"a", b"0", b"a.b", b"a-b_c", b"a" * 64, b"a" * 65, b"A", b".a", b"-a", b"a.raw")
+    found = [first + name + value for name in (*names, b"a.v", b"a/b", b"", b" a", b"a\0")]
+    orders = (b"ab", b"ba", b"aa", b"abc", b"acb", b"0a")
+    found += [first + b"".join(bytes([each]) + value for each in order) for order in orders]
+    found += [first + b"a=" + prefix + _SHA512 + b"\n" for prefix in _PREFIXES]
+    return [*found, first, first[:-1], b"cfsapp2\n", first + b"a" + value[:-1], first + b"a\n"]
 
 
 def mount_options() -> list[bytes]:

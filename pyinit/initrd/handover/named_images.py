@@ -16,7 +16,7 @@ from pyinit.initrd.kernel.mounting import NEW_API
 from pyinit.initrd.report.errors import Refused, Step
 from pyinit.initrd.root import existing
 from pyinit.initrd.root.digest import Digest
-from pyinit.initrd.source import config, image_list, keylines, payload
+from pyinit.initrd.source import config, image_list, payload
 
 DIRECTORY = "/usr/lib/cfs/images.d"
 _DISK = "/sysroot"
@@ -52,15 +52,7 @@ def of_uki() -> dict[str, Digest]:
             data = files.read(path, payload.MAX)
         except FileNotFoundError:
             return {}
-    found: dict[str, Digest] = {}
-    last = ""
-    for name, value in keylines.pairs(data, status.APPS_FIRST, Refused, "source", path):
-        if name <= last or not payload.is_name(name):
-            expected = "names of images, each once and in order"
-            raise Refused("source", path, repr(name[:80]), expected)
-        found[name] = payload.digest(name, value, path)
-        last = name
-    return found
+    return image_list.parse_names(data, status.APPS_FIRST, path)
 
 
 def _read(root: int, path: str) -> bytes | None:

@@ -6,7 +6,8 @@
     store=/srv/composefs
     users=yes
 
-Key lines, each key once. `store` and `users` may be missing.
+Key lines, each key once. `store` and `users` may be missing. And the list of those that the UKI
+names, which the boot leaves: a first line, and lines `name=digest` in their order.
 """
 
 from pyinit.initrd.report.errors import Refused
@@ -35,3 +36,16 @@ def parse(data: bytes, where: str) -> tuple[Digest, str, bool]:
     if users not in ("yes", "no"):
         raise Refused("source", where, f"users={users[:80]!r}", "yes or no")
     return payload.digest("digest", found.get("digest", ""), where), store, users == "yes"
+
+
+def parse_names(data: bytes, first: str, where: str) -> dict[str, Digest]:
+    """The digests of a list of names, whose first line is this. Refused("source")."""
+    found: dict[str, Digest] = {}
+    last = ""
+    for name, value in keylines.pairs(data, first, Refused, "source", where):
+        if name <= last or not payload.is_name(name):
+            expected = "names of images, each once and in order"
+            raise Refused("source", where, repr(name[:80]), expected)
+        found[name] = payload.digest(name, value, where)
+        last = name
+    return found

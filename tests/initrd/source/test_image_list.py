@@ -61,3 +61,21 @@ def test_any_bytes_are_an_image_of_one_spelling_or_refused(data: bytes) -> None:
     lines += [b"users=yes"] if users else []
     given = [line for line in data.split(b"\n") if line != b"users=no"]
     assert sorted(given) == sorted([b"", b"cfsimg1", *lines])
+
+
+NAMED = b"cfsapp1\na=" + LINE_A.removeprefix(b"digest=") + b"b.c=" + LINE_B.removeprefix(b"digest=")
+
+
+def test_a_list_of_names() -> None:
+    assert image_list.parse_names(NAMED, "cfsapp1", "x") == {"a": A, "b.c": B}
+    assert image_list.parse_names(b"cfsapp1\n", "cfsapp1", "x") == {}
+
+
+@given(st.binary(max_size=60) | st.binary(max_size=40).map(lambda tail: NAMED + tail))
+def test_any_bytes_are_a_list_of_one_spelling_or_refused(data: bytes) -> None:
+    try:
+        found = image_list.parse_names(data, "cfsapp1", "x")
+    except Refused:
+        return
+    assert list(found) == sorted(found)
+    assert data.count(b"\n") == len(found) + 1
