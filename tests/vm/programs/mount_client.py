@@ -109,7 +109,7 @@ def attack(kind: int, end: float) -> None:
         try:
             with connect() as connection, open(os.devnull, "rb") as file:
                 if kind == 0:
-                    time.sleep(8)  # says nothing
+                    time.sleep(4)  # says nothing
                 elif kind == 1:
                     connection.sendall(b"x" * 5000)
                     connection.recv(10)
@@ -122,8 +122,8 @@ def attack(kind: int, end: float) -> None:
 
 def hurt() -> None:
     """As many connections as it can have, for some seconds."""
-    end = time.monotonic() + 8
-    threads = [threading.Thread(target=attack, args=(kind % 4, end)) for kind in range(40)]
+    end = time.monotonic() + 4
+    threads = [threading.Thread(target=attack, args=(kind % 4, end)) for kind in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -146,7 +146,7 @@ def insist(what: str) -> None:
 
 
 def another() -> None:
-    time.sleep(3)
+    time.sleep(2)
     insist("served meanwhile")
 
 
