@@ -14,7 +14,7 @@ for source in csrc/parse/*.c csrc/system/*.c; do
 	core+=("$object")
 done
 
-for source in fuzz/c/{authenticode,canary,digest,eventlog,image,pe,proof,sha}.c; do
+for source in fuzz/c/{authenticode,canary,digest,eventlog,image,merkle,pe,proof,sha}.c; do
 	name=$(basename "$source" .c)
 	mutator=()
 	[ ! -e "fuzz/c/${name}_mutator.c" ] || mutator=("fuzz/c/${name}_mutator.c")

@@ -15,10 +15,13 @@ _cfs_options() { # COMMAND VERB: the options there
 	"cfs-uki ") echo "-h --help --version" ;;
 	"cfs-uki help") echo "-h --help -q --quiet" ;;
 	"cfs-uki seal")
-		echo "-h --help -q --quiet --digest --initrd --sysext --confext --app --replace " \
-			"--unsigned-command-line -o --output"
+		echo "-h --help -q --quiet --digest --embed --embed-objects --initrd --sysext " \
+			"--confext --app --replace --unsigned-command-line -o --output"
 		;;
-	"cfs-uki payload") echo "-h --help -q --quiet --digest --initrd --sysext --confext --app" ;;
+	"cfs-uki payload")
+		echo "-h --help -q --quiet --digest --embed --embed-objects --initrd --sysext " \
+			"--confext --app"
+		;;
 	"cfs-uki show") echo "-h --help -q --quiet --json" ;;
 	"cfs-uki digests") echo "-h --help -q --quiet" ;;
 	"cfs-uki predict")
@@ -86,6 +89,8 @@ _cfs_values() {
 	"cfs-setup-root  --soft-reboot") echo "NONE" ;;
 	"cfs-uki help ") echo "help seal payload show digests predict" ;;
 	"cfs-uki seal --digest") echo "NONE" ;;
+	"cfs-uki seal --embed") echo "FILE" ;;
+	"cfs-uki seal --embed-objects") echo "DIR" ;;
 	"cfs-uki seal --initrd") echo "NONE" ;;
 	"cfs-uki seal --sysext") echo "NONE" ;;
 	"cfs-uki seal --confext") echo "NONE" ;;
@@ -93,6 +98,8 @@ _cfs_values() {
 	"cfs-uki seal -o" | "cfs-uki seal --output") echo "FILE" ;;
 	"cfs-uki seal ") echo "FILE" ;;
 	"cfs-uki payload --digest") echo "NONE" ;;
+	"cfs-uki payload --embed") echo "FILE" ;;
+	"cfs-uki payload --embed-objects") echo "DIR" ;;
 	"cfs-uki payload --initrd") echo "NONE" ;;
 	"cfs-uki payload --sysext") echo "NONE" ;;
 	"cfs-uki payload --confext") echo "NONE" ;;

@@ -70,6 +70,7 @@ struct cfs_sha {
 
 /* The same in parts: begin gives the digest's size or -EPROTONOSUPPORT, end that size. */
 int cfs_sha_begin(struct cfs_sha *state, uint16_t bank);
+void cfs_sha_again(struct cfs_sha *state); /* another hash by the same algorithm */
 void cfs_sha_add(struct cfs_sha *state, const uint8_t *data, size_t size);
 int cfs_sha_end(struct cfs_sha *state, uint8_t out[CFS_DIGEST_MAX]);
 
@@ -221,6 +222,16 @@ struct cfs_uki_proof {
 int cfs_uki_prove_confined(int fd, int profile, uint16_t bank, const uint8_t *log, size_t log_size,
 			   struct cfs_uki_proof *out, char why[CFS_WHY_MAX]);
 
+/* ---- merkle.c: the fs-verity digest of a file in memory --------------------------------------- */
+
+/* What FS_IOC_MEASURE_VERITY would answer, were `size` bytes sealed with blocks of 4096 and no salt.
+ * The kernel vouches for no later read, as it does for a sealed file: the caller sees to it that
+ * what was read cannot change.
+ * -EPROTONOSUPPORT: an unknown algorithm; -EFBIG: 1 TiB and more. */
+int cfs_merkle_digest(cfs_read_at read, void *context, uint64_t size, uint16_t algorithm,
+		      struct cfs_digest *out);
+int cfs_merkle_digest_fd(int fd, uint16_t algorithm, struct cfs_digest *out);
+
 /* ---- image.c: the first bytes of a composefs image ------------------------------------------ */
 
 /* The composefs header is at 0, the EROFS superblock (128 bytes) at 1024. */
@@ -285,6 +296,12 @@ int cfs_store_open_image(const struct cfs_store *store, const struct cfs_digest 
 
 /* An image outside the store: a regular file, opened without blocking. */
 int cfs_image_open(int dir_fd, const char *path);
+
+/* ---- memory.c ------------------------------------------------------------------------------- */
+
+/* A copy of the file in memory that nobody can change any more: a memfd, sealed. The kernel's limit
+ * is the memory. Reading begins at 0. */
+int cfs_memory_copy(int fd);
 
 /* ---- state.c: what lies on the root file system --------------------------------------------- */
 

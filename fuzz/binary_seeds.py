@@ -57,6 +57,22 @@ def sha() -> list[bytes]:
     return [(bytes(range(256)) * 2)[:size] for size in sizes]
 
 
+def merkle() -> list[bytes]:
+    """Sizes around the ends of blocks and of levels, by each algorithm and by none; what is cut."""
+    sizes = [
+        blocks * 4096 + more
+        for blocks in (0, 1, 2, 63, 64, 65, 127, 128, 129)
+        for more in (-1, 0, 1)
+    ]
+    heads = [
+        bytes([algorithm]) + size.to_bytes(3, "little")
+        for algorithm in (0, 1, 2, 3)
+        for size in sizes
+        if size >= 0
+    ]
+    return [b"", b"\1", *heads, *(head + b"content" for head in heads[:60:7])]
+
+
 def tpm_message() -> list[bytes]:
     """Answers to both questions: right, with each part wrong, and cut. Before them, the PCR."""
     everything = b"\xff\xff\xff"

@@ -37,6 +37,7 @@ MAKERS: dict[str, Callable[[], list[bytes]]] = {
     "tar": tar_seeds.tar,
     "inflate": inflate_seeds.inflate,
     "sha": binary_seeds.sha,
+    "merkle": binary_seeds.merkle,
     "eventlog": proof_seeds.eventlog,
     "authenticode": proof_seeds.authenticode,
     "proof": proof_seeds.proof,

@@ -58,6 +58,7 @@ PARSERS = {
         Parser("image", ("csrc/parse/image.c",)),
         Parser("canary", ("csrc/parse/canary.c",), 200, 1 << 16),
         Parser("pe", ("csrc/parse/pe.c", "csrc/system/pe_file.c"), 200, 1 << 18, ("pe_mutator.c",)),
+        Parser("merkle", ("csrc/parse/merkle.c",), 100, 64),
         Parser("sha", ("csrc/parse/sha.c",), max_length=600),
         Parser("eventlog", ("csrc/parse/eventlog.c",)),
         Parser("authenticode", ("csrc/parse/authenticode.c",), max_length=1 << 17),

@@ -81,6 +81,19 @@ static PyObject *verity_enable(PyObject *module, PyObject *args)
 	return none_or_fail(error, NULL, NULL);
 }
 
+static PyObject *merkle_digest(PyObject *module, PyObject *args)
+{
+	struct cfs_digest digest;
+	uint16_t algorithm;
+	int fd, error;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "iO&:merkle_digest", &fd, to_u16, &algorithm))
+		return NULL;
+	UNLOCKED(error, cfs_merkle_digest_fd(fd, algorithm, &digest));
+	return error < 0 ? fail(error, NULL, NULL) : from_digest(&digest);
+}
+
 PyMethodDef digest_methods[] = {
 	{ "digest_parse", digest_parse, METH_VARARGS, NULL },
 	{ "digest_format", digest_format, METH_VARARGS, NULL },
@@ -88,5 +101,6 @@ PyMethodDef digest_methods[] = {
 	{ "sha", sha, METH_VARARGS, NULL },
 	{ "verity_measure", verity_measure, METH_VARARGS, NULL },
 	{ "verity_enable", verity_enable, METH_VARARGS, NULL },
+	{ "merkle_digest", merkle_digest, METH_VARARGS, NULL },
 	{ NULL, NULL, 0, NULL },
 };

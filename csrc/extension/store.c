@@ -92,6 +92,17 @@ static PyObject *image_open(PyObject *module, PyObject *args)
 	return int_or_fail(fd, NULL, PyTuple_GetItem(args, 1));
 }
 
+static PyObject *memory_copy(PyObject *module, PyObject *args)
+{
+	int fd, copy;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "i:memory_copy", &fd))
+		return NULL;
+	UNLOCKED(copy, cfs_memory_copy(fd));
+	return int_or_fail(copy, NULL, NULL);
+}
+
 static PyObject *open_beneath(PyObject *module, PyObject *args)
 {
 	PyObject *path;
@@ -174,6 +185,7 @@ PyMethodDef store_methods[] = {
 	{ "store_open", store_open, METH_VARARGS, NULL },
 	{ "store_open_image", store_open_image, METH_VARARGS, NULL },
 	{ "image_open", image_open, METH_VARARGS, NULL },
+	{ "memory_copy", memory_copy, METH_VARARGS, NULL },
 	{ "open_beneath", open_beneath, METH_VARARGS, NULL },
 	{ "inherited_clear", inherited_clear, METH_VARARGS, NULL },
 	{ "filesystem_grow", filesystem_grow, METH_VARARGS, NULL },

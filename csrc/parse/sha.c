@@ -261,22 +261,29 @@ static const struct algorithm {
 	{ CFS_BANK_SHA512, 64, 128, 8, sha512_block },
 };
 
-int cfs_sha_begin(struct cfs_sha *state, uint16_t bank)
+void cfs_sha_again(struct cfs_sha *state)
 {
 	static const uint32_t sha1[5] = {
 		0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0,
 	};
-	state->algorithm = 0;
-	while (algorithms[state->algorithm].name != bank)
-		if (++state->algorithm == sizeof(algorithms) / sizeof(*algorithms))
-			return -EPROTONOSUPPORT;
+	const uint16_t bank = algorithms[state->algorithm].name;
+
 	state->size = 0;
-	state->asked = false;
 	memcpy(state->large, bank == CFS_BANK_SHA384 ? first_384 : first_512, sizeof(first_512));
 	for (size_t i = 0; i < 8; i++)
 		state->small[i] = (uint32_t)(first_512[i] >> 32);
 	if (bank == CFS_BANK_SHA1)
 		memcpy(state->small, sha1, sizeof(sha1));
+}
+
+int cfs_sha_begin(struct cfs_sha *state, uint16_t bank)
+{
+	state->algorithm = 0;
+	while (algorithms[state->algorithm].name != bank)
+		if (++state->algorithm == sizeof(algorithms) / sizeof(*algorithms))
+			return -EPROTONOSUPPORT;
+	state->asked = false;
+	cfs_sha_again(state);
 	return algorithms[state->algorithm].digest;
 }
 

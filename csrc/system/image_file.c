@@ -23,6 +23,16 @@ static int read_fd(void *context, uint64_t offset, void *to, size_t length)
 	return sys_pread_exact(*fd, to, length, offset);
 }
 
+int cfs_merkle_digest_fd(int fd, uint16_t algorithm, struct cfs_digest *out)
+{
+	struct stat status;
+	int error = sys_fstat(fd, &status);
+
+	if (error < 0)
+		return error;
+	return cfs_merkle_digest(read_fd, &fd, (uint64_t)status.st_size, algorithm, out);
+}
+
 int cfs_canary_find_fd(int fd, char path[CFS_PATH_MAX], const char **why)
 {
 	struct stat status;

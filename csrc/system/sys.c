@@ -7,6 +7,8 @@
 #include <linux/openat2.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -117,6 +119,26 @@ int sys_connect(int fd, const struct sockaddr_un *address)
 int sys_send(int fd, const void *data, size_t length)
 {
 	return result(send(fd, data, length, MSG_NOSIGNAL));
+}
+
+int sys_memfd_create(const char *name, unsigned int flags)
+{
+	return result(memfd_create(name, flags));
+}
+
+int sys_add_seals(int fd, unsigned int seals)
+{
+	return result(fcntl(fd, F_ADD_SEALS, seals));
+}
+
+int sys_sendfile(int to, int from, size_t length)
+{
+	ssize_t sent;
+
+	do {
+		sent = sendfile(to, from, NULL, length);
+	} while (sent < 0 && errno == EINTR);
+	return result(sent);
 }
 
 int sys_read(int fd, void *buffer, size_t length)

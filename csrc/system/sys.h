@@ -29,6 +29,9 @@ int sys_ioctl(int fd, unsigned long request, void *argument);
 int sys_socket(int domain, int type); /* close-on-exec, and nobody waits for it */
 int sys_connect(int fd, const struct sockaddr_un *address);
 int sys_send(int fd, const void *data, size_t length); /* no SIGPIPE where the other end is gone */
+int sys_memfd_create(const char *name, unsigned int flags);
+int sys_add_seals(int fd, unsigned int seals);
+int sys_sendfile(int to, int from, size_t length); /* less than 2 GiB at once */
 int sys_read(int fd, void *buffer, size_t length); /* the kernel gives less than 2 GiB at once */
 /* Exactly `length` bytes. -ENODATA: the file ends before. */
 int sys_pread_exact(int fd, void *buffer, size_t length, uint64_t offset);

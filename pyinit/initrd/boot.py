@@ -10,7 +10,7 @@ from pyinit.initrd.machine import devices, rootdisk
 from pyinit.initrd.machine.modules import Modules
 from pyinit.initrd.report import output
 from pyinit.initrd.report.errors import Refused, Step, printable
-from pyinit.initrd.root import compose, existing, stacking
+from pyinit.initrd.root import compose, embedded, existing, memory_store, stacking
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.root.image import ImageMissing, Store, VerifiedImage
 from pyinit.initrd.root.stage import Stage
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # The root's own disk is there by now; the ESP is on it as a rule, or on one found with it.
 _ESP_SECONDS = 5
+_NO_DISK = "not shown: the root lies in memory"
 
 # As unproved as the rest of the file, which somebody may have put there since.
 _COMMAND_LINE = {None: "not looked at", True: "unproved, in the UKI", False: "not in the UKI"}
@@ -48,10 +49,15 @@ def setup(
     record has no "root". CfsError: no mount is left.
     """
     device, search = "", None
+    with Step("store", memory_store.PATH):
+        whole = memory_store.is_there()
     if root is not None:
         # What others mount of a disk whose root is to be verified, others may have read.
         expected = "nothing: the disk that root= names is mounted here, unseen"
         compose.check_free(sysroot, expected)
+    if whole:
+        layers.check_memory(settings)
+    elif root is not None:
         spec = settings.initrd_device or root
         with Step("store", spec or "root="):
             waits = line.all("rootwait"), line.all("rootdelay")
@@ -63,6 +69,7 @@ def setup(
             device = rootdisk.find(spec, search, discovered=settings.root_discover)
     decision, facts = _decide(settings, line, modules)
     second = second_initrd.is_named(settings, decision, can_start=can_start)
+    held = None if second else embedded.take(decision.candidates, whole=whole)
     disk, lifted = -1, 0
     if search is not None:
         with Step("store", device):
@@ -84,6 +91,7 @@ def setup(
             mount_points,
             modules,
             extensions=decision.extensions,
+            held=held,
         )
         # Made before: whoever is told of a failure, memory included, must not find a root.
         record: dict[str, status.Value] = {
@@ -106,6 +114,8 @@ def setup(
         compose.attach_all([*trees, (tree, sysroot, image)])
     if stage.leftovers is not None:
         leftovers.remove_later(*stage.leftovers)
+    if held is not None:
+        embedded.free()
     return record
 
 
@@ -145,14 +155,16 @@ def build(
     modules: Modules | None = None,
     *,
     extensions: dict[str, Digest] | None = None,
+    held: VerifiedImage | None = None,
 ) -> "tuple[int, VerifiedImage, dict[str, status.Value], dict[str, Extension]]":
     """The finished tree, attached nowhere yet; its image; what the record says of them; and the
-    extensions that these keys name.
+    extensions that these keys name. `held`: an image in memory, which need not be in the store.
 
     The disk is what lies at the stage's target.
     """
-    store = Store(stage.target + settings.store)
-    image, missing = choose(store, candidates)
+    whole = isinstance(held, embedded.WholeImage)
+    store = memory_store.MemoryStore(stage) if whole else Store(stage.target + settings.store)
+    image, missing = choose(store, candidates, held)
     root = compose.compose(
         stage,
         image,
@@ -173,9 +185,10 @@ def build(
     built: dict[str, status.Value] = {
         "digest": str(image.digest),
         "missing_candidates": [str(digest) for digest in missing],
-        "store": settings.store,
+        "store": store.path if whole else settings.store,
         "device": volatile_root.device(stage.base),
         "image": image.path.removeprefix(stage.target),
+        "embedded": image.embedded,
         "verity": image.verity,
         "loop": root.used_loop,
         "canary": root.canary,
@@ -184,7 +197,7 @@ def build(
         "var": var,
         "state": over.places,
         "stackable": list(stackable),
-        "sysroot": layers.show_disk(stage, root, settings.sysroot_readonly),
+        "sysroot": _NO_DISK if whole else layers.show_disk(stage, root, settings.sysroot_readonly),
         "extensions": {},
     }
     more: dict[str, Extension] = {}
@@ -206,13 +219,20 @@ def _source(settings: Config) -> str:
     return existing.SOURCE
 
 
-def choose(store: Store, candidates: list[Digest]) -> tuple[VerifiedImage, list[Digest]]:
+def choose(
+    store: Store,
+    candidates: list[Digest],
+    held: VerifiedImage | None = None,
+) -> tuple[VerifiedImage, list[Digest]]:
     """The first candidate whose image exists, measured; and those before it, whose image does not.
 
-    An image that is there and wrong is refused: it never leads to the next candidate.
+    The one that is held exists. An image that is there and wrong is refused: it never leads to the
+    next candidate.
     """
     missing: list[Digest] = []
     for digest in candidates:
+        if held is not None and digest == held.digest:
+            return held, missing
         try:
             fd, path = store.open_image(digest)
         except ImageMissing:

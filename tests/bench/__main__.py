@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import containers, guest, initrds, mounts, peers, store, tpm
+from tests.bench import containers, embedded, guest, initrds, mounts, peers, store, tpm
 from tests.bench.measure import PEAK, build, build_static, peak_kib, start_to_exit
 from tests.vm.toolbox import Toolbox
 
@@ -53,6 +53,7 @@ def main() -> None:
             _guest(kernel, costs)
         _tpm(work / "tpm")
         _initrds(work)
+        _embedded()
 
 
 def _sizes(static_c: Path) -> None:
@@ -164,6 +165,23 @@ def _initrds(work: Path) -> None:
                 for name, cost in found.items()
             ],
         )
+
+
+def _embedded() -> None:
+    for icount in (True, False):
+        found = embedded.costs(icount=icount)
+        table(
+            "An image in the UKI, and one that is named by its digest; until the root's init starts"
+            + (", in instructions: 1 ns each" if icount else ""),
+            ["Form", "bytes of the image", "bytes of the initrd", "seconds", "ratio"],
+            [
+                [
+                    form, cost.image, cost.initrd, cost.seconds,
+                    cost.seconds / found[size, embedded.NAMED].seconds,
+                ]
+                for (size, form), cost in found.items()
+            ],
+        )  # fmt: skip
 
 
 def own_instructions(command: list[str]) -> int:

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -114,6 +115,27 @@ LIBC(fstatfs, int, int fd, struct statfs *out)
 LIBC(fstatat, int, int dir_fd, const char *path, struct stat *out, int flags)
 {
 	return fails("fstatat") ? -1 : __real_fstatat(dir_fd, path, out, flags);
+}
+
+LIBC(memfd_create, int, const char *name, unsigned int flags)
+{
+	return fails("memfd_create") ? -1 : __real_memfd_create(name, flags);
+}
+
+LIBC(fcntl, int, int fd, int command, ...)
+{
+	va_list arguments;
+	long argument;
+
+	va_start(arguments, command);
+	argument = va_arg(arguments, long);
+	va_end(arguments);
+	return fails("fcntl") ? -1 : __real_fcntl(fd, command, argument);
+}
+
+LIBC(sendfile, ssize_t, int to, int from, off_t *offset, size_t length)
+{
+	return fails("sendfile") ? -1 : __real_sendfile(to, from, offset, length);
 }
 
 LIBC(read, ssize_t, int fd, void *buffer, size_t length)

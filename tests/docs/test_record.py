@@ -52,8 +52,9 @@ def record(monkeypatch: pytest.MonkeyPatch, settings: Config, command_line: bool
     uki = UkiDigests()
     uki.command_line = command_line
     image = SimpleNamespace(
-        digest=SECOND, path=f"/sysroot/composefs/images/{SECOND.hex}", verity="require"
-    )
+        digest=SECOND, path=f"/sysroot/composefs/images/{SECOND.hex}", verity="require",
+        embedded=False,
+    )  # fmt: skip
     root = SimpleNamespace(
         mount=3, used_loop=False, objects=4, canary="etc/hosts", is_free=False
     )  # fmt: skip

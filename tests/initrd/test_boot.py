@@ -15,7 +15,7 @@ from pyinit.initrd.handover import pcr
 from pyinit.initrd.kernel import mounting, selinux
 from pyinit.initrd.machine import rootdisk
 from pyinit.initrd.report.errors import CfsError, Refused
-from pyinit.initrd.root import compose
+from pyinit.initrd.root import compose, embedded, memory_store
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.root.image import ImageMissing
 from pyinit.initrd.source import cmdline, config, decide, esp, payload
@@ -87,6 +87,19 @@ def test_the_last_one_that_is_missing_is_named() -> None:
     assert store.asked == CANDIDATES
 
 
+def test_an_image_in_the_initrd_comes_at_its_place_among_the_candidates(
+    measured: list[Digest],
+) -> None:
+    first, second, third = CANDIDATES
+    held: Any = SimpleNamespace(digest=second)
+    store: Any = Store({third: None})
+    assert boot.choose(store, CANDIDATES, held) == (held, [first])
+    assert store.asked == [first]
+    measured += [first]
+    image, missing = boot.choose(Store({first: None}), CANDIDATES, held)  # type: ignore[arg-type]
+    assert (image.digest, missing) == (first, [])
+
+
 def test_what_is_decided_before_the_disk_is_mounted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -125,6 +138,7 @@ class Flow:
         patch.setattr(esp, "look", self._look)
         patch.setattr(decide, "carried", lambda: None)
         patch.setattr(decide, "decide", lambda *_: self.decision)
+        patch.setattr(embedded, "take", lambda _, whole: None)
         patch.setattr(rootdisk, "mount", self._mount)
         patch.setattr(boot, "Stage", self._stage)
         patch.setattr(boot, "build", self._build)
@@ -135,8 +149,8 @@ class Flow:
         self.looked.append(how)
         return self.uki
 
-    def _build(self, *_: object, extensions: dict[str, Digest]) -> tuple[object, ...]:
-        self.extensions = extensions
+    def _build(self, *_: object, extensions: dict[str, Digest], held: object) -> tuple[object, ...]:
+        self.extensions, self.held = extensions, held
         return 5, SimpleNamespace(digest=CANDIDATES[0]), {}, self.more
 
     def _find(self, spec: str, search: rootdisk.Search, *, discovered: bool) -> str:
@@ -169,6 +183,43 @@ def test_the_steps_where_the_disk_is_ours_to_mount(flow: Flow) -> None:
     flow.done.clear()
     boot.setup(config.Config(), cmdline.parse(b""), "/s", root="UUID=1")
     assert flow.done[2] == ("/dev/vda", "", "")
+
+
+def test_an_image_in_the_initrd_is_looked_at_before_the_disk_and_freed_at_last(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = SimpleNamespace(digest=CANDIDATES[0])
+
+    def take(candidates: list[Digest], *, whole: bool) -> object:
+        flow.done.append("whole" if whole else "take")
+        assert candidates == CANDIDATES
+        return held
+
+    monkeypatch.setattr(embedded, "take", take)
+    monkeypatch.setattr(embedded, "free", lambda: flow.done.append("free"))
+    boot.setup(config.Config(), cmdline.parse(b""), "/s", root="UUID=1")
+    assert flow.held is held
+    assert flow.done[2:] == ["take", ("/dev/vda", "", ""), ("/s", 6, 7), "attach", "free"]
+    # With its objects, no disk is looked for, and none is mounted.
+    monkeypatch.setattr(memory_store, "is_there", lambda: True)
+    flow.done.clear()
+    boot.setup(config.Config(), cmdline.parse(b""), "/s", root="UUID=1")
+    assert flow.done == [("free", "/s"), "whole", ("/s", -1, 0), "attach", "free"]
+
+
+@pytest.mark.parametrize(
+    ("key", "mode"),
+    [(key, mode) for key in ("etc", "var") for mode in ("bind", "overlay", "transient-disk")],
+)
+def test_a_root_in_memory_keeps_nothing_on_a_disk(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch, key: str, mode: str
+) -> None:
+    monkeypatch.setattr(memory_store, "is_there", lambda: True)
+    settings = config.Config()
+    setattr(settings, key, mode)
+    with pytest.raises(Refused, match=f"state: /{key}: mount = '{mode}', on a disk, expected tra"):
+        boot.setup(settings, cmdline.parse(b""), "/s", root="")
+    assert flow.done == [("free", "/s")]
 
 
 @pytest.mark.parametrize(

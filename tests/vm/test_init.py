@@ -16,6 +16,7 @@ import pytest
 
 from pyinit.host.uki.cpio import write_cpio
 from pyinit.initrd.machine import btrfs, superblock
+from pyinit.initrd.root.digest import ALGORITHMS
 
 from . import bait, disk_watch
 from .bundle import bundle
@@ -95,7 +96,9 @@ def has(console: Console, pattern: str) -> "re.Match[str]":
     return found
 
 
-def check_root(console: Console, digest: str, on_disk: str = "/") -> dict[str, object]:
+def check_root(
+    console: Console, digest: str, on_disk: str = "/", *, algorithm: int = 1
+) -> dict[str, object]:
     """What a boot shows that went right; the status record. `on_disk`: the root of the disk's
     mount."""
     has(console, "root-init: pid 1")
@@ -122,7 +125,7 @@ def check_root(console: Console, digest: str, on_disk: str = "/") -> dict[str, o
     assert sorted(map(int, fds)) == [0, 1, 2, 3]
     has(console, "root-init: done")
     record: dict[str, object] = json.loads(has(console, "/run/cfs/root.json: (.*)").group(1))
-    assert record["digest"] == f"sha256:{digest}"
+    assert record["digest"] == f"{ALGORITHMS[algorithm]}:{digest}"
     assert record["verity"] == "require"
     assert record["canary"] == "usr/canary"
     assert (record["level"], record["store"]) == ("carried", "/composefs")

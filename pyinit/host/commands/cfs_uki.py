@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from pyinit.host.commands import uki_predict
+from pyinit.host.commands import uki_embed, uki_predict
 from pyinit.host.commands.command import (
     VerbParser,
     add_digests,
@@ -54,6 +54,7 @@ def _parser() -> VerbParser:
 
     verb = parser.add_verb("seal", _seal, "write the digest into a UKI, before it is signed")
     add_digests(verb)
+    uki_embed.add_embed(verb)
     add_others(verb)
     verb.add_argument("--replace", action="store_true", help="replace the digests of a sealed UKI")
     verb.add_argument(
@@ -70,6 +71,7 @@ def _parser() -> VerbParser:
         "payload", _payload, "write the files from which ukify builds a sealed UKI"
     )
     add_digests(verb)
+    uki_embed.add_embed(verb)
     add_others(verb)
     verb.add_argument("directory", metavar="DIR", type=_path, help="where they are written")
 
@@ -93,16 +95,20 @@ def _seal(options: argparse.Namespace) -> int:
     from pyinit.host.uki.seal import seal
 
     others = parse_others(options)
+    more, digests = uki_embed.take(options, parse_digests(options.digests), others)
     uki = seal(
         options.input,
         options.output,
-        parse_digests(options.digests),
+        digests,
         others=others,
+        more=more,
         replace=options.replace,
         unsigned_command_line=options.unsigned_command_line,
     )
     for key in _dropped(uki, others):
         warn(NAME, f"{uki.path}: named {key}, and the sealed one does not: give --{key} again")
+    if more is None and uki.embedded() is not None:
+        warn(NAME, f"{uki.path}: had an image in its initrd: give --embed again to keep one")
     if "confext" in dict(options.extensions):
         try:
             found = settings.find(uki)
@@ -157,10 +163,12 @@ def _payload(options: argparse.Namespace) -> int:
     from pyinit.host.uki.seal import carried_initrd, format_digests
     from pyinit.initrd.source.payload import SECTION
 
-    data = format_digests(parse_digests(options.digests), parse_others(options))
+    others = parse_others(options)
+    more, digests = uki_embed.take(options, parse_digests(options.digests), others)
+    data = format_digests(digests, others)
     section, initrd = options.directory / "cfsdig", options.directory / "cfsdig.initrd"
     write_file(section, [data], 0o644)
-    write_file(initrd, [carried_initrd(data)], 0o644)
+    write_file(initrd, [carried_initrd(data, more)], 0o644)
     # For `ukify build … $(cfs-uki payload …)`: behind the other initrds, since the last copy counts
     say(f"--section={SECTION}:@{section}", f"--initrd={initrd}")
     complain(NAME, f"the UKI needs a command line too (--cmdline=): without one, {_UNSIGNED}")
@@ -230,8 +238,19 @@ def _describe_digests(uki: Uki, profile: int) -> dict[str, object] | None:
         "section": _strings(section),
         "carried": _strings(carried),
         **_others(section if carried is None else carried),
+        "embedded": _embedded(uki, profile, section if carried is None else carried),
         "agree": None if section is None or carried is None else section == carried,
     }
+
+
+def _embedded(uki: Uki, profile: int, named: Payload | None) -> str | None:
+    """The digest of the image in the initrd: that of a candidate, where it is one."""
+    from pyinit.host.uki.read import embedded_digest
+
+    image = uki.embedded(profile)
+    if image is None and uki.find(".initrd", profile) is None:
+        image = uki.embedded()
+    return None if image is None else str(embedded_digest(image, named.roots if named else []))
 
 
 def _strings(named: Payload | None) -> list[str] | None:
@@ -277,6 +296,8 @@ def _text(about: dict[str, object]) -> str:
             digests = entry[source]
             shown = digests if isinstance(digests, list) else ["none"]
             lines += [f"  {source}: {digest}" for digest in shown]
+        if entry["embedded"] is not None:
+            lines.append(f"  embedded: {entry['embedded']}")
         if entry[INITRD] is not None:
             lines.append(f"  {INITRD}: {entry[INITRD]}")
         extensions = entry["extensions"]

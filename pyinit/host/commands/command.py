@@ -191,13 +191,13 @@ def warn(name: str, text: str) -> None:
 
 
 def add_digests(parser: argparse.ArgumentParser) -> None:
-    """Adds --digest to a parser. It is given once or more, with the preferred image first."""
+    """Adds --digest to a parser. It is given several times, with the preferred image first."""
     parser.add_argument(
         "--digest",
         dest="digests",
         metavar="DIGEST",
         action="append",
-        required=True,
+        default=[],
         help="fs-verity digest of the image; given several times, with the preferred image first",
     )
 

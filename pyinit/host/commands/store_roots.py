@@ -22,6 +22,9 @@ def look(store: Store, options: argparse.Namespace, known: Needed | None = None)
     no_uki, excepted, keep, as the command line has them. `known`: as of Needed. UsageError: a
     malformed --keep."""
     needed = Needed(store, known)
+    # First: a UKI may have an image in it, which the others only name.
+    if not options.no_uki:
+        _keep_ukis(needed, options.ukis, {_real(path) for path in options.excepted})
     for text in options.keep:
         digest = Digest.parse(text, "--keep")
         if needed.has_image(digest):
@@ -31,8 +34,6 @@ def look(store: Store, options: argparse.Namespace, known: Needed | None = None)
     needed.keep_repository()
     mounts.keep(needed, [os.fspath(path) for path in options.excepted])
     records.keep(needed)
-    if not options.no_uki:
-        _keep_ukis(needed, options.ukis, {_real(path) for path in options.excepted})
     return needed
 
 
@@ -54,7 +55,7 @@ def _keep_ukis(needed: Needed, given: list[Path], excepted: set[str]) -> None:
 def _keep_below(needed: Needed, place: Path, excepted: set[str]) -> bool:
     """Was there any?"""
     looked_at = False
-    for file, digests, error in below(place, entries=True):
+    for file, digests, error in below(place, entries=True, hold=needed.hold):
         looked_at = True
         if _real(file) in excepted:
             continue

@@ -7,6 +7,7 @@ change or cut meanwhile.
 
 from __future__ import annotations
 
+import _cfs
 import _cfshost
 import os
 from contextlib import contextmanager
@@ -70,6 +71,11 @@ def read(path: Path | str) -> Image:
             os.close(fd)
     except OSError as error:
         raise system_failure(error, str(path)) from None
+    return parse(data, path)
+
+
+def parse(data: bytes, path: Path | str) -> Image:
+    """One that is in memory. Refused: it is no composefs image."""
     with _broken(path):
         return Image(path, _cfshost.Image(data), data)
 
@@ -84,6 +90,13 @@ def read_open(fd: int, path: Path | str) -> bytes:
         raise Refused("erofs", str(path), found, f"an image of at most {SIZE_LIMIT}")
     with open(fd, "rb", closefd=False) as file:
         return file.read(status.st_size)  # no more: that much memory is asked for at once
+
+
+def algorithm(read: Image) -> int:
+    """That of the store that it is for: its objects are named by it, and so is the image. SHA-256
+    where it has none. Refused: it is broken."""
+    names = objects([read])[0].split(b"\n", 1)[0].replace(b"/", b"")
+    return _cfs.SHA512 if len(names) == 128 else _cfs.SHA256
 
 
 def objects(images: Iterable[Image]) -> tuple[bytes, int]:

@@ -82,9 +82,10 @@ def _listed(store: Store, needed: Needed, digest: Digest) -> Listed:
     path = store.object_path(digest)
     if not path.exists() and store.images is not None:
         path = store.images / digest.hex
+    held = needed.held(digest)
     try:
-        read = image.read(path)
-        about.size = path.stat().st_size
+        read = image.read(path) if held is None else image.parse(held, path)
+        about.size = len(read.data)
         _, about.missing, about.objects = image.missing([read], store.objects)
     except CfsError as error:
         about.fault = error.found

@@ -57,8 +57,9 @@ class Needed:
     """All that is reached from the names given to it.
 
     `images`: the digest of each image, and why: (kind, words), of which a kind is name, mount, uki,
-    record or asked. `links`: names in images/ and streams/ that are
-    needed. `unread`: errors, of any of which the consequence is that nothing may be deleted.
+    record or asked. `links`: names in images/ and streams/ that are needed. `elsewhere`: images
+    that lie in UKIs. `unread`: errors, of any of which the consequence is that nothing may be
+    deleted.
     """
 
     def __init__(self, store: Store, known: Needed | None = None) -> None:
@@ -69,6 +70,7 @@ class Needed:
         self.links: set[str] = set() if known is None else known.links
         self.unread: list[CfsError] = []
         self.seen: set[Digest] = set() if known is None else known.seen
+        self.elsewhere: dict[Digest, bytes] = {} if known is None else known.elsewhere
         self._listed: list[tuple[Digest, str]] = []  # by images that are kept, to be kept too
         aside = store.path / ASIDE
         try:
@@ -76,9 +78,17 @@ class Needed:
         except OSError:
             self._runs = []  # gc.py looks at it more closely
 
+    def hold(self, digest: Digest, data: bytes) -> None:
+        """An image that lies elsewhere, in a UKI: its objects are here."""
+        self.elsewhere[digest] = data
+
+    def held(self, digest: Digest) -> bytes | None:
+        """The content of one that lies elsewhere, and not in the store; else None."""
+        return None if self._place(digest) is not None else self.elsewhere.get(digest)
+
     def has_image(self, digest: Digest) -> bool:
-        """Is there an image of that digest, as a link or an object?"""
-        return self._place(digest) is not None
+        """Is there an image of that digest, as a link, an object, or held?"""
+        return digest in self.elsewhere or self._place(digest) is not None
 
     def keep_image(self, digest: Digest, why: str, kind: str = "name") -> None:
         """An image that is there, and all of its objects; and the images that it lists for
@@ -289,6 +299,8 @@ class Needed:
         """All of an object, and what the kernel measures where it is sealed."""
         self.seen.add(digest)
         self.live.add(digest.value, len(digest.value))
+        if digest in self.elsewhere:
+            return self.elsewhere[digest], None
         with self._opened(digest, why) as (fd, path):
             return image.read_open(fd, path), fsverity.measured(fd)
 

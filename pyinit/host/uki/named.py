@@ -7,29 +7,32 @@ any: perhaps the ESP is not mounted there.
 
 from __future__ import annotations
 
+import _cfs
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pyinit.host.failure import system_failure
-from pyinit.host.uki.read import NotBooting, Uki, on_line
+from pyinit.host.uki.read import NotBooting, Uki, is_of, on_line
 from pyinit.initrd.report.errors import CfsError, Refused
 from pyinit.initrd.root.digest import Digest
 
+Hold = Callable[[Digest, bytes], None]
 _Named = tuple[list[Digest], CfsError | None]
 _ENTRY_MAX = 65536
 
 
 def below(
-    path: Path, *, entries: bool = False
+    path: Path, *, entries: bool = False, hold: Hold | None = None
 ) -> Iterator[tuple[Path, list[Digest], CfsError | None]]:
     """Of a file, or of each *.efi below a directory that has a say in what boots; with `entries`
     those of boot loaders too (loader/entries/*.conf) where they name a digest. With an error there
-    may be digests that were named before it."""
+    may be digests that were named before it. `hold` is given each image that a UKI has in its
+    initrd, before the UKI comes."""
     walked = path.is_dir()
     try:
         for file in _files(path) if walked else [path]:
-            found = _entry(file) if entries and _is_entry(file) else _uki(file, walked)
+            found = _entry(file) if entries and _is_entry(file) else _uki(file, walked, hold)
             if found is not None:
                 yield file, *found
     except OSError as error:
@@ -42,18 +45,30 @@ def none_in(path: Path) -> Refused:
     return Refused("source", str(path), "no UKI in it", "at least one")
 
 
-def _uki(file: Path, walked: bool) -> _Named | None:
+def _uki(file: Path, walked: bool, hold: Hold | None) -> _Named | None:
     if walked and not file.name.lower().endswith(".efi"):
         return None
     found: dict[Digest, None] = {}
     try:
-        for digest in Uki(file).named_digests():
+        uki = Uki(file)
+        for digest in uki.named_digests():
             found[digest] = None
+        if hold is not None:
+            _give_images(uki, [*found], hold)
     except NotBooting as error:
         return None if walked else ([], error)
     except CfsError as error:
         return [*found], error
     return [*found], None
+
+
+def _give_images(uki: Uki, digests: list[Digest], hold: Hold) -> None:
+    for profile in range(_cfs.PE_BASE, uki.profiles):
+        image = uki.embedded(profile)
+        if image is not None:
+            for digest in digests:
+                if is_of(image, digest):
+                    hold(digest, bytes(image))
 
 
 def _is_entry(file: Path) -> bool:

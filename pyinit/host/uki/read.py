@@ -8,6 +8,7 @@ Both copies of the digests have the format of `pyinit.initrd.source.payload`: th
 from __future__ import annotations
 
 import _cfs
+import _cfshost
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,14 +18,17 @@ from stat import S_ISREG
 
 from pyinit.host.failure import system_failure
 from pyinit.host.uki import peek
-from pyinit.host.uki.cpio import find_archives
+from pyinit.host.uki.cpio import Member, find_archives
 from pyinit.initrd.report.errors import Refused
+from pyinit.initrd.root import embedded, memory_store
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source import cmdline, payload
 from pyinit.initrd.source.payload import Payload
 
 COMMAND_LINE = ".cmdline"
 CARRIED = payload.CARRIED.lstrip("/")
+EMBEDDED = embedded.PATH.lstrip("/")
+OBJECTS = memory_store.PATH.lstrip("/")
 SIZE_MAX = 2 << 30  # bytes; the reader's own limit
 
 # IMAGE_FILE_MACHINE_*: the names that `uname -m` gives
@@ -63,7 +67,7 @@ class Section:
 @dataclass(frozen=True)
 class Carried:
     """A copy in the initrd. `start` and `end`: of its archive, in bytes from the initrd's start;
-    `alone`: nothing else is in that."""
+    `alone`: nothing else is in that but an embedded image and its objects."""
 
     data: bytes
     start: int
@@ -164,11 +168,21 @@ class Uki:
 
     def carried(self, profile: int = _cfs.PE_BASE) -> list[Carried]:
         """The copies in the initrd; the kernel unpacks in order, so the last one is in effect."""
+        span = self._initrd(profile)
+        return [] if span is None else find_carried(self.data, *span)
+
+    def embedded(self, profile: int = _cfs.PE_BASE) -> memoryview | None:
+        """The image of the root in the initrd, as `seal --embed` puts it there; None: none is to be
+        seen."""
+        span = self._initrd(profile)
+        return None if span is None else find_embedded(self.data, *span)
+
+    def _initrd(self, profile: int) -> tuple[int, int] | None:
         index = self.find(".initrd", profile)
         if index is None:
-            return []
+            return None
         start = self.sections[index].offset
-        return find_carried(self.data, start, start + len(self.view(index)))
+        return start, start + len(self.view(index))
 
     def section_digests(self, profile: int = _cfs.PE_BASE) -> list[Digest] | None:
         """The candidates for the root that `.cfsdig` names. Else as section_payload()."""
@@ -268,22 +282,50 @@ def find_carried(data: bytes | mmap, start: int, limit: int) -> list[Carried]:
     found = []
     for first, end, members in find_archives(data, start, limit):
         files = [member for member in members if S_ISREG(member.mode)]
+        others = [
+            member
+            for member in files
+            if not _is(member, EMBEDDED) and not member.name.startswith(f"{OBJECTS}/")
+        ]
         found += [
             Carried(
                 data[member.start : member.start + member.size],
                 first - start,
                 end - start,
-                files == [member],
+                others == [member],
             )
             for member in files
-            if _is_carried(member.name)
+            if _is(member, CARRIED)
         ]
     return found
 
 
-def _is_carried(name: str) -> bool:
+def find_embedded(data: bytes, start: int, limit: int) -> memoryview | None:
+    """The last image that can be seen there, as find_carried() looks."""
+    found = None
+    for _, _, members in find_archives(data, start, limit):
+        for member in members:
+            if S_ISREG(member.mode) and _is(member, EMBEDDED):
+                found = memoryview(data)[member.start : member.start + member.size]
+    return found
+
+
+def embedded_digest(image: memoryview, candidates: list[Digest]) -> Digest:
+    """That of a candidate, where it is one."""
+    for digest in candidates:
+        if is_of(image, digest):
+            return digest
+    return Digest(_cfs.SHA256, _cfshost.verity_digest(bytes(image), _cfs.SHA256))
+
+
+def is_of(image: bytes | memoryview, digest: Digest) -> bool:
+    """Has an image this digest?"""
+    return _cfshost.verity_digest(bytes(image), digest.algorithm) == digest.value
+
+
+def _is(member: Member, name: str) -> bool:
     # `find | cpio -o` writes ./usr/…, which the kernel unpacks just the same
-    return os.path.normpath("/" + name).lstrip("/") == CARRIED
+    return os.path.normpath("/" + member.name).lstrip("/") == name
 
 
 def read_file(path: Path) -> bytes:

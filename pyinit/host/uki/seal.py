@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_IFREG
 
@@ -10,7 +11,7 @@ from pyinit.host.atomic import write_file
 from pyinit.host.uki import payload_write, read_back
 from pyinit.host.uki.cpio import Entry, write_cpio
 from pyinit.host.uki.pe_write import PeWriteError, Piece, rewrite
-from pyinit.host.uki.read import CARRIED, COMMAND_LINE, Uki
+from pyinit.host.uki.read import CARRIED, COMMAND_LINE, EMBEDDED, OBJECTS, Uki, find_embedded, is_of
 from pyinit.initrd.report.errors import UsageError
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source.payload import SECTION
@@ -28,14 +29,27 @@ def format_digests(digests: list[Digest], others: dict[str, Digest] | None = Non
         raise UsageError("usage", "--digest", str(error)) from None
 
 
-def carried_archive(data: bytes) -> bytes:
-    """The cpio archive that brings the carried file into the initrd."""
-    return write_cpio([Entry(CARRIED, S_IFREG | 0o444, data)])
+@dataclass(frozen=True)
+class Embedded:
+    """The image of the root, and its objects by their names below the directory of objects."""
+
+    image: bytes
+    objects: dict[str, bytes] = field(default_factory=dict)
 
 
-def carried_initrd(data: bytes) -> bytes:
+def carried_archive(data: bytes, more: Embedded | None = None) -> bytes:
+    """The cpio archive that brings the carried file into the initrd, and before it what is embedded
+    there."""
+    files = [(CARRIED, data)]
+    if more is not None:
+        objects = [(f"{OBJECTS}/{name}", content) for name, content in more.objects.items()]
+        files = [*objects, (EMBEDDED, more.image), *files]
+    return write_cpio(Entry(name, S_IFREG | 0o444, content) for name, content in files)
+
+
+def carried_initrd(data: bytes, more: Embedded | None = None) -> bytes:
     """The archive, to be put behind any initrd at a multiple of 4."""
-    return END_OF_LZ4 + carried_archive(data)
+    return END_OF_LZ4 + carried_archive(data, more)
 
 
 def seal(
@@ -44,10 +58,12 @@ def seal(
     digests: list[Digest],
     *,
     others: dict[str, Digest] | None = None,
+    more: Embedded | None = None,
     replace: bool = False,
     unsigned_command_line: bool = False,
 ) -> Uki:
     """Writes `source`, sealed with what is named, to `target`, perhaps the same file; `source`.
+    `more`: the image of one of the digests, to be in the initrd.
 
     The result is read back and compared before it gets its name. Refused: signed (a signature or a
     PCR signature would not hold afterwards), sealed already unless `replace`, several profiles, no
@@ -64,10 +80,12 @@ def seal(
     data = format_digests(digests, others)
     initrd_index = uki.find(".initrd")
     assert initrd_index is not None
-    initrd = [*_unsealed_initrd(uki, initrd_index), carried_archive(data)]
+    initrd = [*_unsealed_initrd(uki, initrd_index), carried_archive(data, more)]
+    if more is None:
+        _check_embedded(uki, initrd_index, len(initrd[0]), digests)
     old = uki.find(SECTION)
     try:
-        image = rewrite(
+        written = rewrite(
             uki.data,
             change={initrd_index: initrd},
             remove=[] if old is None else [old],
@@ -77,7 +95,7 @@ def seal(
         expected = "a UKI that ukify built with what `cfs-uki payload` writes"
         raise uki.refused(str(error), expected) from None
     mode = (target if target.exists() else source).stat().st_mode & 0o7777
-    write_file(target, image, mode, lambda written: read_back.check(uki, written, initrd, data))
+    write_file(target, written, mode, lambda path: read_back.check(uki, path, initrd, data))
     return uki
 
 
@@ -97,6 +115,16 @@ def _check(uki: Uki, replace: bool) -> None:
         raise uki.refused("no .initrd section", "a UKI with an initrd")
     if not replace and (uki.find(SECTION) is not None or uki.carried()):
         raise uki.refused("sealed already", "an unsealed UKI, or --replace")
+
+
+def _check_embedded(uki: Uki, index: int, kept: int, digests: list[Digest]) -> None:
+    """An image in the bytes of the initrd that are kept must be one that is named: else the boot
+    refuses it."""
+    start = uki.sections[index].offset
+    found = find_embedded(uki.data, start, start + kept)
+    if found is not None and not any(is_of(found, digest) for digest in digests):
+        expected = " or ".join(map(str, digests))
+        raise uki.refused(f"another image in its initrd ({EMBEDDED})", expected)
 
 
 def _unsealed_initrd(uki: Uki, index: int) -> list[Piece]:

@@ -87,6 +87,9 @@ def _may_administer() -> bool:
     return True
 
 
+LOOP = "module loop and nodes /dev/loop-control, /dev/loop0 and so on"
+
+
 def mount_refused(kind: str, where: str, error: OSError, expected: str = "") -> CfsError:
     """The refusal or system failure for a mount that the kernel did not make, with what the kernel
     lacks where its answer shows that."""
@@ -97,8 +100,9 @@ def mount_refused(kind: str, where: str, error: OSError, expected: str = "") -> 
         return failure(step, where, error, needs=NEW_API)
     if error.errno == errno.ENOTBLK:
         found = f"kernel {posix.uname().release} mounts it from a loop device only, and has none"
-        expected = "Linux 6.12, or module loop and nodes /dev/loop-control, /dev/loop0 and so on"
-        return Refused(step, where, f"{found}: {os_error(error)}", expected)
+        return Refused(
+            step, where, f"{found}: {os_error(error)}", expected or f"Linux 6.12, or {LOOP}"
+        )
     if error.errno == errno.ENODEV:
         found = f"kernel {posix.uname().release} has no {kind}: {os_error(error)}"
         return Refused(step, where, found, _FEATURES.get(kind, f"file system {kind}"))

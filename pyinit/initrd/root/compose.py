@@ -5,7 +5,7 @@ import _cfs
 import errno
 
 from pyinit.initrd.kernel import mountinfo
-from pyinit.initrd.kernel.mounting import NEW_API, RDONLY, mount_refused, open_directory
+from pyinit.initrd.kernel.mounting import LOOP, NEW_API, RDONLY, mount_refused, open_directory
 from pyinit.initrd.report.errors import CfsError, Refused, Step
 from pyinit.initrd.root import canary, existing, stacking
 from pyinit.initrd.root.digest import Digest
@@ -72,7 +72,7 @@ def compose(
         )
         stage.attach(root.mount)
 
-    mount(*_mount_erofs(image, stacked))
+    mount(*_mount_erofs(image, stacked or image.embedded))
     wanted = spare and not root.used_loop
     root.is_free = wanted and stacking.is_free(root.mount, objects)
     if wanted and not root.is_free:
@@ -94,7 +94,8 @@ def _mount_erofs(image: VerifiedImage, prefer_loop: bool) -> tuple[int, bool]:
     try:
         return _cfs.erofs_mount(image.fd, image.noacl, prefer_loop)
     except OSError as error:
-        raise mount_refused("erofs", image.path, error) from None
+        expected = LOOP if image.embedded and error.errno == errno.ENOTBLK else ""
+        raise mount_refused("erofs", image.path, error, expected) from None
 
 
 def _over_loop(image: VerifiedImage) -> int:

@@ -63,7 +63,7 @@ class Store:
             path = f"{self.path}/{error.filename or digest.hex}"
             if error.errno == errno.ENOENT:
                 raise ImageMissing("open", path, os_error(error), f"image {digest}") from None
-            raise _open_error(path, error) from None
+            raise open_error(path, error) from None
         return fd, f"{self.path}/{name}"
 
 
@@ -76,10 +76,11 @@ def open_file(path: str) -> int:
     try:
         return _cfs.image_open(AT_FDCWD, path)
     except OSError as error:
-        raise _open_error(path, error) from None
+        raise open_error(path, error) from None
 
 
-def _open_error(path: str, error: OSError) -> CfsError:
+def open_error(path: str, error: OSError) -> CfsError:
+    """What to raise where an image cannot be opened."""
     if error.errno in _OPEN_FAULTS:
         found = f"{_OPEN_FAULTS[error.errno]}: {os_error(error)}"
         return Refused("open", path, found, "a regular file")
@@ -109,6 +110,7 @@ class VerifiedImage:
     __slots__ = ("digest", "fd", "noacl", "path")
 
     verity = "require"
+    embedded = False
 
     def __init__(self, fd: int, path: str, digest: Digest) -> None:
         """Refused("measure") unless the digest is right, Refused("erofs") unless it is EROFS."""
@@ -116,7 +118,7 @@ class VerifiedImage:
         self.fd = fd
         self.path = path
         self.digest = digest
-        self.noacl = _read_header(fd, path)
+        self.noacl = read_header(fd, path)
 
     @staticmethod
     def check(fd: int, path: str, digest: Digest) -> None:
@@ -153,8 +155,9 @@ def _measure_fault(error: OSError) -> str:
     return os_error(error)
 
 
-def _read_header(fd: int, path: str) -> bool:
-    """May ACLs be switched off? Only where mkcomposefs says that the image has none."""
+def read_header(fd: int, path: str) -> bool:
+    """May ACLs be switched off? Only where mkcomposefs says that the image has none.
+    Refused("erofs"): it is no EROFS image."""
     try:
         _composefs, _version, has_acl, _magic, _size = _cfs.image_header(fd)
     except OSError as error:

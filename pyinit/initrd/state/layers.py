@@ -43,6 +43,14 @@ def root_layers(stage: Stage, settings: Config) -> MemoryLayers | None:
     return None if settings.root == "sealed" else MemoryLayers(stage, settings.root_size)
 
 
+def check_memory(settings: Config) -> None:
+    """Refused("state"): something is to be kept on a disk, and the root needs none."""
+    for name, mode in (("etc", settings.etc), ("var", settings.var)):
+        if mode in ("bind", "overlay", "transient-disk"):
+            expected = "transient or none: the objects of the root lie in the initrd"
+            raise Refused("state", f"/{name}", f"mount = {mode!r}, on a disk", expected)
+
+
 class State:
     """Lays directories over a composed root that is still in the stage.
 

@@ -16,7 +16,7 @@ from tests.core.pe_builder import Section
 from tests.host.store.written import directory, image, stored
 
 UKI = pe_builder.build([Section(b".text", b"t" * 700), Section(b".cfsdig", b"payload")])
-MANY = 100
+MANY = 120
 
 
 def outcome(function: Callable[..., object], arguments: tuple[object, ...]) -> object:

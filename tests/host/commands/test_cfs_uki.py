@@ -59,6 +59,7 @@ def test_seal_and_show(plain_uki: Path, tmp_path: Path, capsys: Capture) -> None
             "initrd": None,
             "extensions": {},
             "apps": {},
+            "embedded": None,
             "agree": True,
         }
     ]
@@ -120,6 +121,7 @@ def test_one_payload_for_all_profiles(uki_parts: UkiParts, tmp_path: Path, capsy
             "initrd": None,
             "extensions": {},
             "apps": {},
+            "embedded": None,
             "agree": True,
         }
     ]
@@ -371,7 +373,7 @@ def test_an_initrd_of_a_profile_comes_instead_of_the_base(tmp_path: Path, capsys
     )  # fmt: skip
     assert main(["show", "--json", str(path)]) == 0
     both = {"section": [str(ONE)], "carried": [str(ONE)], "agree": True}
-    both |= {"initrd": None, "extensions": {}, "apps": {}}
+    both |= {"initrd": None, "extensions": {}, "apps": {}, "embedded": None}
     assert json.loads(capsys.readouterr().out)["digests"] == [
         {"profile": None, **both},
         {
@@ -381,6 +383,7 @@ def test_an_initrd_of_a_profile_comes_instead_of_the_base(tmp_path: Path, capsys
             "initrd": None,
             "extensions": {},
             "apps": {},
+            "embedded": None,
             "agree": None,
         },
         {"profile": 1, **both},

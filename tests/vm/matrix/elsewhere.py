@@ -175,4 +175,15 @@ ELSEWHERE = (
         "an image by a name that no list has, or by a list over the root and not in it",
         ("tests/vm/test_apps.py", "tests/initrd/handover/test_named_images.py"),
     ),
+    Elsewhere(
+        66,
+        "an image in the initrd: another one, cut, not to be sealed, or without a loop device",
+        ("tests/vm/test_embedded.py", "tests/initrd/root/test_embedded.py"),
+    ),
+    Elsewhere(
+        67,
+        "an object in the initrd that is not what its name says",
+        ("tests/initrd/root/test_memory_store.py",),
+        "nobody but who builds the UKI writes there",
+    ),
 )

@@ -71,6 +71,15 @@ static bool asks_for_file(long number)
 	return number == __NR_openat || number == __NR_newfstatat;
 }
 
+static bool unlinks(pid_t child, const struct __ptrace_syscall_info *info)
+{
+#ifdef __x86_64__
+	if (info->entry.nr == __NR_unlink)
+		return is_at("/usr/lib/composefs/", child, info);
+#endif
+	return info->entry.nr == __NR_unlinkat;
+}
+
 /* What is answered in each run alike. */
 static bool is_staged(pid_t child, const struct __ptrace_syscall_info *info, long *value)
 {
@@ -86,7 +95,7 @@ static bool is_staged(pid_t child, const struct __ptrace_syscall_info *info, lon
 		*value = -ENOTBLK;
 		return true;
 	}
-	if (options.first_process && number == __NR_unlinkat) {
+	if (options.first_process && unlinks(child, info)) {
 		*value = -EROFS; /* it would empty the initramfs that this program lies in */
 		return true;
 	}
