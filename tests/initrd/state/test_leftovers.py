@@ -1,15 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """Removal while the boot goes on; in a boot: tests/vm/state/inherited.py."""
 
+import contextlib
 import errno
 import os
 import posix
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pyinit.initrd.state import copying, leftovers
+
+
+@pytest.fixture(autouse=True)
+def no_child_left() -> Iterator[None]:
+    """Other tests of this process look whether they have one."""
+    yield
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
 
 
 @pytest.fixture
