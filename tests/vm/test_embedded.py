@@ -4,24 +4,35 @@ objects and not the image."""
 
 import _cfshost
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from pyinit.host.uki import payload_write
 from pyinit.host.uki.read import EMBEDDED, OBJECTS
+from pyinit.host.uki.seal import Embedded, carried_initrd
 from pyinit.initrd.root.digest import Digest
+from tests.demo.image import forge_image
 
 from .cases import Case, LazyResults, run_cases
+from .dracut import STABLE, TOML, initrd
 from .faults import sweep
-from .guest import Disk
+from .guest import Disk, boot
 from .initrd import CONFIG, FILE_SYSTEM_MODULES, GUEST_MODULES, HASH_MODULES, configuration
 from .product import cfs_init, refusal
 from .rootdisk import CARRIED, RootDisk
+from .systemd_root import make_systemd_root, script_disk
 from .test_init import check_root, has, start
 from .test_init_failures import ALONE, CARRY, CONFIGURE, POWERED_OFF
 from .toolbox import Toolbox
 
+_REPORT = """
+echo "state: $(systemctl is-system-running --wait)"
+echo "hostname: $(cat /etc/hostname)"
+echo "root: $(findmnt -n -o SOURCE,OPTIONS /)"
+echo "record: $(tr -d '\\n' </run/cfs/root.json)"
+"""
 _MORE = b"/usr/in-the-initrd 0 100644 1 0 0 0 0.0 - - -\n"
 
 
@@ -45,22 +56,44 @@ def test_it_boots(
     """With one before it that is not there. What is left of it is the copy that is mounted."""
     named = digest(image, algorithm)
     absent = Digest(1, bytes(32))
-    files = {
-        CARRIED: payload_write.write([absent, named]), EMBEDDED: image,
-        CONFIG: configuration(failure="poweroff"),
-    }  # fmt: skip
+    files = {CONFIG: configuration(failure="poweroff")}
+    more = carried_initrd(payload_write.write([absent, named]), Embedded(image))
     disk = rootdisk.disk("ext4")
-    console = start(toolbox, role, disk, "root=/dev/vda", files)
+    console = start(toolbox, role, disk, "root=/dev/vda", files, more=more)
     record = check_root(console, named.hex, algorithm=algorithm)
     assert (record["embedded"], record["loop"]) == (True, True)
     assert (record["image"], record["missing_candidates"]) == (f"/{EMBEDDED}", [str(absent)])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mmdebstrap and chroot need root")
+def test_in_an_initrd_of_dracut_with_systemd(toolbox: Toolbox, tmp_path: Path) -> None:
+    """Behind it, as `cfs-uki payload` gives it to ukify."""
+    root = make_systemd_root(toolbox)
+    image = forge_image(tmp_path / "image", root.first, "/etc/hostname", "embedded\n")
+    kernel = toolbox.kernel("stable")
+    made = initrd(STABLE, kernel, {TOML: '[etc]\nmount = "transient"\n'}, add=("cfs",))
+    named = payload_write.write([Digest.parse(image.digest, "a test")])
+    more = carried_initrd(named, Embedded(image.file.read_bytes()))
+    archive = script_disk(tmp_path / "script.tar", _REPORT)
+    console = boot(
+        toolbox, kernel=kernel.vmlinuz, initrd=made.data + bytes(-len(made.data) % 4) + more,
+        append="root=/dev/vda", memory=1024, limit=480,
+        disks=[Disk(root.disk, discard_writes=True), Disk(archive, read_only=True)],
+    )  # fmt: skip
+    pairs = (line.partition(": ") for line in console.results.decode().splitlines())
+    found = {key: value for key, _, value in pairs}
+    assert (found["state"], found["hostname"]) == ("running", "embedded"), (found, console.tail)
+    assert found["root"].startswith(f"composefs:{image.digest} ro,")
+    assert "verity=require" in found["root"]
+    record = json.loads(found["record"])
+    assert (record["embedded"], record["loop"]) == (True, True)
 
 
 def objects_of(rootdisk: RootDisk, image: bytes) -> dict[str, bytes]:
     """As `--embed-objects` has them."""
     names = _cfshost.objects([_cfshost.Image(image)])[0].decode().split()
     place = rootdisk.tree / "composefs/objects"
-    return {f"{OBJECTS}/{name}": (place / name).read_bytes() for name in names}
+    return {name: (place / name).read_bytes() for name in names}
 
 
 @pytest.mark.parametrize("role", ["stable", "newest"])
@@ -68,11 +101,10 @@ def test_with_its_objects_it_needs_no_disk(
     toolbox: Toolbox, rootdisk: RootDisk, image: bytes, role: str
 ) -> None:
     """No `root=`, no store, and nothing of a disk that is there."""
-    files = {
-        CARRIED: payload_write.write([digest(image)]), EMBEDDED: image,
-        CONFIG: configuration(failure="poweroff"), **objects_of(rootdisk, image),
-    }  # fmt: skip
-    console = start(toolbox, role, rootdisk.disk("ext4"), "", files)
+    named = payload_write.write([digest(image)])
+    files = {CONFIG: configuration(failure="poweroff")}
+    more = carried_initrd(named, Embedded(image, objects_of(rootdisk, image)))
+    console = start(toolbox, role, rootdisk.disk("ext4"), "", files, more=more)
     has(console, "root-init: pid 1")
     mount = f"overlay composefs:{digest(image).hex} ro,.*"
     found = has(console, rf"/proc/self/mountinfo: \d+ .* / / ro.* - {mount}")
