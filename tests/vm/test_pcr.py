@@ -4,6 +4,7 @@
 import contextlib
 import hashlib
 import json
+import re
 import tempfile
 import threading
 import time
@@ -24,6 +25,7 @@ from .initrd import GUEST_MODULES, HASH_MODULES
 from .product import cfs_init
 from .rootdisk import CARRIED, RootDisk, make_rootdisk
 from .toolbox import Toolbox
+from .tools import tpm_proxy
 
 KILLED = "its TPM is killed now"
 _PROGRAM = "usr/bin/cfs-setup-root"
@@ -46,6 +48,24 @@ echo "mode $(stat -c %a $log)"
 echo "log $(tail -n 1 $log)"
 down
 """
+# A second TPM in place of the first, which answers to TPM2_PCR_Extend as this says.
+PROXY = """
+number=$(tpm-proxy {fault}) || exit
+until [ -e /dev/tpmrm$number ]; do sleep 0.1; done
+mount --bind /dev/tpmrm$number /dev/tpmrm0
+boot required.conf; echo code $?; ls /sysroot; umount /sysroot
+boot measure.conf || exit; echo record $(cat /run/cfs/root.json); down
+chmod 600 $log
+umount /dev/tpmrm0; killall tpm-proxy
+while [ -e /dev/tpmrm$number ]; do sleep 0.1; done
+"""
+FAULTS = {
+    "never": r"/dev/tpmrm0: Timer expired \(ETIME\)",
+    "cut": r"/dev/tpmrm0: .* \(E\w+\)",
+    "long": r"/dev/tpmrm0: .* \(E\w+\)",
+    "error": r"TPM2_PCR_Extend: it answers TPM_RC_FAILURE: .*",
+    "other": r"TPM2_PCR_Extend: a malformed answer",
+}
 # Each in turn: the PCR goes on from where the one before has left it.
 CASES = {
     "measured": MEASURE,
@@ -68,6 +88,7 @@ CASES = {
     "; cfs-setup-root --sysroot /sysroot --config /etc/measure.conf || exit; pcrs after"
     "; echo record $(cat /run/cfs/root.json); umount /run/extensions/* /run/confexts/*; down"
     f"; umount /second; cp /kept /{CARRIED}; rm -r /run/extensions /run/confexts",
+    **{f"proxy-{fault}": PROXY.format(fault=fault) for fault in FAULTS},
     "killed": f"""
 echo "{KILLED}" >/dev/console
 while [ "$(cat /sys/class/tpm/tpm0/pcr-sha256/15 2>/dev/null)" ]; do sleep 0.1; done
@@ -134,6 +155,7 @@ def _run(
     files: Mapping[str, bytes | str | Path] = {
         "guest/extensions": extensions.carried(**EXTENSIONS),
         _PROGRAM: cfs_init(),
+        "usr/bin/tpm-proxy": tpm_proxy(),
         CARRIED: rootdisk.carried("whole"),
         "etc/off.conf": _settings("none", False),
         "etc/measure.conf": _settings("15", False),
@@ -145,7 +167,7 @@ def _run(
         toolbox.kernel(role),
         [Case(name, _SHELL + script, limit=60) for name, script in cases.items()],
         setup="mkdir -p /disk /second /sysroot && mount -t ext4 -o ro /dev/vda /disk",
-        modules=(*GUEST_MODULES, *HASH_MODULES),
+        modules=(*GUEST_MODULES, *HASH_MODULES, "tpm_vtpm_proxy"),
         disks=[
             Disk(rootdisk.disk("ext4"), discard_writes=True),
             Disk(extensions.disk("ext4"), read_only=True),
@@ -253,6 +275,18 @@ def test_no_tpm(results: Results) -> None:
     assert record["measured"]["fault"].startswith("no TPM 2.0, or no driver for it: /dev/tpmrm0: ")
     assert "warning: the root is not measured into PCR 15: no TPM 2.0" in result.stderr
     assert _said(result.stdout, "code") == ["32"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_tpm_that_answers_wrong_or_never(results: Results, fault: str) -> None:
+    """The driver has a time limit. What it does not find itself, we do."""
+    result = results.check(f"proxy-{fault}")
+    assert _said(result.stdout, "code") == ["32"]
+    assert "composefs" in result.stdout  # the disk, at /sysroot
+    [record] = map(json.loads, _said(result.stdout, "record"))
+    assert record["measured"]["banks"] == []
+    assert re.fullmatch(FAULTS[fault], record["measured"]["fault"])
+    assert f"refused: measure: PCR 15: {record['measured']['fault']}, expected" in result.stderr
 
 
 def test_a_tpm_that_dies(results: Results) -> None:

@@ -20,6 +20,7 @@ PROGRAMS = {
     "fileattr.c": ("fileattr",),
     "nanoseconds.c": ("nanoseconds",),
     "disk-watch.c": (),  # for disk_watch.py
+    "tpm-proxy.c": (),  # for a TPM that answers wrong
     "crash-first.c": (),  # for the guest that has crashed
     "root-init.c": (),  # for root images, not for guests
 }
@@ -45,6 +46,11 @@ def root_init() -> Path:
 def disk_watch() -> Path:
     """Lists who touches a disk: see disk_watch.py."""
     return _compiled() / "disk-watch"
+
+
+def tpm_proxy() -> Path:
+    """A TPM beside the guest's own that answers wrong, or never."""
+    return _compiled() / "tpm-proxy"
 
 
 def crash_first() -> Path:
