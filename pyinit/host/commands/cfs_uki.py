@@ -109,13 +109,16 @@ def _seal(options: argparse.Namespace) -> int:
         warn(NAME, f"{uki.path}: named {key}, and the sealed one does not: give --{key} again")
     if more is None and uki.embedded() is not None:
         warn(NAME, f"{uki.path}: had an image in its initrd: give --embed again to keep one")
-    if "confext" in dict(options.extensions):
-        try:
-            found = settings.find(uki)
-        except CfsError:  # its own matter, which the boot tells
-            found = None
-        if found is not None and found.etc == "overlay":
-            warn(NAME, f"{uki.path}: --confext: {_NO_CONFEXT}")
+    try:
+        found = settings.find(uki)
+    except CfsError:  # its own matter, which the boot tells
+        found = None
+    if found is not None and found.etc == "overlay" and "confext" in dict(options.extensions):
+        warn(NAME, f"{uki.path}: --confext: {_NO_CONFEXT}")
+    if found is not None and more is not None and more.objects:
+        for name, mode in (("etc", found.etc), ("var", found.var)):
+            if mode not in ("none", "transient"):
+                warn(NAME, f"{uki.path}: --embed-objects: [{name}] mount is {mode!r} {_NO_DISK}")
     command_line = uki.command_line()
     if command_line is None:
         warn(NAME, f"{uki.path}: no {COMMAND_LINE}: {_UNSIGNED}")
@@ -142,6 +145,7 @@ _NO_CONFEXT = (
     '[etc] mount is "overlay" in its initrd: older kernels (seen: 6.12) stack no extension '
     "above that; 7.3 does"
 )
+_NO_DISK = "in its initrd, which lies on a disk: the boot refuses that"
 # systemd takes credentials from the ESP, beside the UKI, and from SMBIOS; none of them is signed.
 _NO_CREDENTIALS = "systemd.import_credentials=no"
 _CREDENTIALS = (

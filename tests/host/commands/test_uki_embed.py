@@ -16,6 +16,8 @@ from pyinit.host.uki.cpio import Entry, read_cpio, write_cpio
 from pyinit.host.uki.read import CARRIED, EMBEDDED, OBJECTS, Uki
 from pyinit.host.uki.seal import format_digests
 from pyinit.initrd.root.digest import Digest
+from pyinit.initrd.source import config
+from pyinit.initrd.source.config import Config
 from tests.host.commands.test_cfs_uki import ONE, TWO, Capture, write
 from tests.host.commands.test_store_roots import as_digest, esp, gc
 from tests.host.store import written
@@ -131,6 +133,25 @@ def test_its_objects(
     path.unlink()
     assert run("payload", *more, tmp_path) == 2
     assert f"store: {path}: No such file" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_configuration_that_keeps_something_on_a_disk(
+    full: tuple[Path, str], store: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """As far as it can be seen; the boot refuses it."""
+    settings = Config()
+    settings.var = "bind"
+    archive = write_cpio([Entry(config.PATH[1:], S_IFREG | 0o644, config.format(settings))])
+    source = write(tmp_path / "in.efi", (".initrd", archive), (".cmdline", b"quiet"))
+    target = tmp_path / "out.efi"
+    assert run("seal", "--embed", full[0], source, "-o", target) == 0
+    assert "--embed-objects" not in capsys.readouterr().err
+    more = ["--embed", full[0], "--embed-objects", store]
+    assert run("seal", *more, source, "-o", target) == 0
+    said = capsys.readouterr().err
+    assert f"warning: {source}: --embed-objects: [var] mount is 'bind' in its initrd" in said
+    assert "[etc]" not in said
 
 
 @pytest.mark.usefixtures("alone")
