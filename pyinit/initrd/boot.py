@@ -67,7 +67,7 @@ def setup(
                 lambda seconds=_ESP_SECONDS: esp.disk(modules, seconds),
             )
             device = rootdisk.find(spec, search, discovered=settings.root_discover)
-    decision, facts = _decide(settings, line, modules)
+    decision, facts = _decide(settings, line, modules, whole)
     second = second_initrd.is_named(settings, decision, can_start=can_start)
     held = None if second else embedded.take(decision.candidates, whole=whole)
     disk, lifted = -1, 0
@@ -124,14 +124,18 @@ def _says_writable(line: CommandLine) -> bool:
 
 
 def _decide(
-    settings: Config, line: CommandLine, modules: Modules | None
+    settings: Config, line: CommandLine, modules: Modules | None, whole: bool
 ) -> tuple[decide.Decision, dict[str, str]]:
-    """And what the status record says of who named the root."""
+    """And what the status record says of who named the root. `whole`: it needs no disk. So none is
+    looked at, unless the configuration insists."""
     if settings.digest_source == "first-initrd":
         return decide.taken_over(decide.carried(), line)
     with Step("source", "UKI"):
         prove = settings.digest_source == "uki"
-        uki = esp.look(modules, _ESP_SECONDS, prove or settings.uki != "off", prove)
+        wanted = settings.uki == "require" or (settings.uki != "off" and not whole)
+        uki = esp.look(modules, _ESP_SECONDS, prove or wanted, prove)
+        if whole and not (prove or wanted):
+            uki.why_not = "the root needs no disk"
     if uki.command_line is False:
         output.err(
             f"warning: {printable(uki.path)} has no .cmdline: whoever started it chose init= and "

@@ -135,6 +135,8 @@ LIBC(fcntl, int, int fd, int command, ...)
 
 LIBC(sendfile, ssize_t, int to, int from, off_t *offset, size_t length)
 {
+	if (fault_read_most > 0 && length > fault_read_most)
+		length = fault_read_most;
 	return fails("sendfile") ? -1 : __real_sendfile(to, from, offset, length);
 }
 

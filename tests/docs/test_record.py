@@ -12,7 +12,7 @@ import pytest
 from pyinit.initrd import boot
 from pyinit.initrd.handover import volatile_root
 from pyinit.initrd.handover.status import to_json
-from pyinit.initrd.root import compose, stacking
+from pyinit.initrd.root import compose, embedded, memory_store, stacking
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source import decide, esp
 from pyinit.initrd.source.cmdline import CommandLine
@@ -47,11 +47,16 @@ class FakeStage:
         return mount
 
 
-def record(monkeypatch: pytest.MonkeyPatch, settings: Config, command_line: bool | None) -> Any:
+def record(
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Config,
+    command_line: bool | None,
+    held: embedded.EmbeddedImage | None = None,
+) -> Any:
     """Of a boot whose system calls all succeed, read back from its JSON."""
     uki = UkiDigests()
     uki.command_line = command_line
-    image = SimpleNamespace(
+    image = held or SimpleNamespace(
         digest=SECOND, path=f"/sysroot/composefs/images/{SECOND.hex}", verity="require",
         embedded=False,
     )  # fmt: skip
@@ -114,6 +119,24 @@ def test_a_record(monkeypatch: pytest.MonkeyPatch, etc: str, command_line: bool 
 def test_what_was_measured(monkeypatch: pytest.MonkeyPatch, measured: object, right: bool) -> None:
     found = record(monkeypatch, Config(), None) | {"measured": measured}
     assert jsonschema.Draft202012Validator(SCHEMA).is_valid(found) == right
+
+
+def test_a_root_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither its image nor its objects lie on a disk."""
+    settings = Config()
+    held = object.__new__(embedded.WholeImage)
+    held.digest, held.path = SECOND, embedded.PATH
+    monkeypatch.setattr(memory_store, "is_there", lambda: True)
+    monkeypatch.setattr(
+        memory_store, "MemoryStore", lambda _: SimpleNamespace(objects=4, path=memory_store.PATH)
+    )
+    monkeypatch.setattr(embedded, "take", lambda *_, whole: held if whole else None)
+    monkeypatch.setattr(embedded, "free", lambda: None)
+    found = record(monkeypatch, settings, None, held)
+    jsonschema.validate(found, SCHEMA)
+    assert (found["verity"], found["store"]) == ("memory", memory_store.PATH)
+    assert found["sysroot"] == "not shown: the root lies in memory"
+    assert found["uki"] == "not compared: no EFI"  # as decide() says it, which is not run here
 
 
 def test_a_name_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,6 +208,25 @@ def test_an_image_in_the_initrd_is_looked_at_before_the_disk_and_freed_at_last(
 
 
 @pytest.mark.parametrize(
+    ("source", "uki", "looked", "proved"),
+    [
+        ("carried", "compare", False, False), ("carried", "off", False, False),
+        ("carried", "require", True, False), ("uki", "off", True, True),
+    ],
+)  # fmt: skip
+def test_a_root_in_memory_looks_at_no_disk_for_its_uki(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch, source: str, uki: str, looked: bool, proved: bool
+) -> None:
+    """But where the configuration insists."""
+    monkeypatch.setattr(memory_store, "is_there", lambda: True)
+    settings = config.Config()
+    settings.digest_source, settings.uki = source, uki
+    boot.setup(settings, cmdline.parse(b""), "/s", root="")
+    assert flow.looked.pop()[1:] == (looked, proved)
+    assert getattr(flow.uki, "why_not", "") == ("" if looked else "the root needs no disk")
+
+
+@pytest.mark.parametrize(
     ("key", "mode"),
     [(key, mode) for key in ("etc", "var") for mode in ("bind", "overlay", "transient-disk")],
 )

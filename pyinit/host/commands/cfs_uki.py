@@ -115,7 +115,7 @@ def _seal(options: argparse.Namespace) -> int:
         found = None
     if found is not None and found.etc == "overlay" and "confext" in dict(options.extensions):
         warn(NAME, f"{uki.path}: --confext: {_NO_CONFEXT}")
-    if found is not None and more is not None and more.objects:
+    if found is not None and more is not None and more.objects is not None:
         for name, mode in (("etc", found.etc), ("var", found.var)):
             if mode not in ("none", "transient"):
                 warn(NAME, f"{uki.path}: --embed-objects: [{name}] mount is {mode!r} {_NO_DISK}")

@@ -32,8 +32,8 @@ def look(store: Store, options: argparse.Namespace, known: Needed | None = None)
         else:
             needed.unread.append(Refused("store", f"--keep {text}", "no such image in the store"))
     needed.keep_repository()
-    mounts.keep(needed, [os.fspath(path) for path in options.excepted])
     records.keep(needed)
+    mounts.keep(needed, [os.fspath(path) for path in options.excepted])
     return needed
 
 

@@ -15,6 +15,8 @@ from pyinit.initrd.handover import named_images, status
 from pyinit.initrd.report.errors import CfsError, Refused
 from pyinit.initrd.root.digest import Digest
 
+DISK = "/sysroot"
+"""Where a sealed root shows its disk."""
 STAGED = "/run/composefs/staged-deployment"
 # Beside the repository, where bootc has it: /sysroot/composefs and /sysroot/state/deploy/<digest>.
 _DEPLOYMENTS = "state/deploy"
@@ -33,8 +35,26 @@ def keep(needed: Needed) -> None:
         for each in digests:
             if needed.has_image(each):
                 needed.keep_image(each, path, "record")
+    _look_for_embedded(needed)
     _keep_apps(needed)
     _keep_deployments(needed)
+
+
+def _look_for_embedded(needed: Needed) -> None:
+    """The image of the running root was in a UKI that is there no more: it is in memory alone, and
+    nobody can read there what it needs of this store."""
+    try:
+        with open(status.PATH, "rb") as file:
+            record = json.loads(file.read(status.MAX))
+        ours = os.path.samefile(DISK + record["store"], needed.store.path)
+        embedded = record["embedded"] and record["verity"] == "require"
+        digest = Digest.parse(record["digest"], status.PATH)
+    except (OSError, ValueError, KeyError, TypeError, CfsError):
+        return  # no record, another store's, or one that was told already
+    if ours and embedded and not needed.has_image(digest):
+        found = f"the image of the running root, {digest}, is in memory alone"
+        advice = "its UKI on the ESP; or boot another one, and collect then"
+        needed.unread.append(Refused("store", status.PATH, found, advice))
 
 
 def _keep_apps(needed: Needed) -> None:

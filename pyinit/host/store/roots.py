@@ -127,6 +127,8 @@ class Needed:
             held = digest_of_hex(payload.decode("latin-1").replace("/", ""))
             if not name.endswith(b".conf") or (payload and held is None):
                 continue
+            if held is not None and digest in self.elsewhere and self._place(held) is None:
+                continue  # its objects may be in the UKI too
             text = inside if held is None else self._content(held, where)
             if len(text) > image_list.MAX:
                 continue

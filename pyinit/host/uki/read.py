@@ -310,6 +310,15 @@ def find_embedded(data: bytes, start: int, limit: int) -> memoryview | None:
     return found
 
 
+def has_objects(data: bytes, start: int, limit: int) -> bool:
+    """Is there a directory of objects, or something in it, as far as can be seen?"""
+    return any(
+        f"{os.path.normpath('/' + member.name)}/".startswith(f"/{OBJECTS}/")
+        for _, _, members in find_archives(data, start, limit)
+        for member in members
+    )
+
+
 def embedded_digest(image: memoryview, candidates: list[Digest]) -> Digest:
     """That of a candidate, where it is one."""
     for digest in candidates:

@@ -3,15 +3,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from stat import S_IFREG
+from stat import S_IFDIR, S_IFREG
 
 from pyinit.host.atomic import write_file
 from pyinit.host.uki import payload_write, read_back
 from pyinit.host.uki.cpio import Entry, write_cpio
 from pyinit.host.uki.pe_write import PeWriteError, Piece, rewrite
-from pyinit.host.uki.read import CARRIED, COMMAND_LINE, EMBEDDED, OBJECTS, Uki, find_embedded, is_of
+from pyinit.host.uki.read import (
+    CARRIED,
+    COMMAND_LINE,
+    EMBEDDED,
+    OBJECTS,
+    Uki,
+    find_embedded,
+    has_objects,
+    is_of,
+)
 from pyinit.initrd.report.errors import UsageError
 from pyinit.initrd.root.digest import Digest
 from pyinit.initrd.source.payload import SECTION
@@ -31,20 +40,26 @@ def format_digests(digests: list[Digest], others: dict[str, Digest] | None = Non
 
 @dataclass(frozen=True)
 class Embedded:
-    """The image of the root, and its objects by their names below the directory of objects."""
+    """The image of the root, and its objects by their names below the directory of objects. None:
+    they are on the disk."""
 
     image: bytes
-    objects: dict[str, bytes] = field(default_factory=dict)
+    objects: dict[str, bytes] | None = None
 
 
 def carried_archive(data: bytes, more: Embedded | None = None) -> bytes:
     """The cpio archive that brings the carried file into the initrd, and before it what is embedded
     there."""
     files = [(CARRIED, data)]
+    entries = []
     if more is not None:
-        objects = [(f"{OBJECTS}/{name}", content) for name, content in more.objects.items()]
-        files = [*objects, (EMBEDDED, more.image), *files]
-    return write_cpio(Entry(name, S_IFREG | 0o444, content) for name, content in files)
+        files.insert(0, (EMBEDDED, more.image))
+    if more is not None and more.objects is not None:
+        # The directory says that no disk is needed, even if the image has no object.
+        entries.append(Entry(OBJECTS, S_IFDIR | 0o755))
+        files[:0] = [(f"{OBJECTS}/{name}", content) for name, content in more.objects.items()]
+    entries += [Entry(name, S_IFREG | 0o444, content) for name, content in files]
+    return write_cpio(entries)
 
 
 def carried_initrd(data: bytes, more: Embedded | None = None) -> bytes:
@@ -81,8 +96,7 @@ def seal(
     initrd_index = uki.find(".initrd")
     assert initrd_index is not None
     initrd = [*_unsealed_initrd(uki, initrd_index), carried_archive(data, more)]
-    if more is None:
-        _check_embedded(uki, initrd_index, len(initrd[0]), digests)
+    _check_embedded(uki, initrd_index, len(initrd[0]), [] if more is not None else digests)
     old = uki.find(SECTION)
     try:
         written = rewrite(
@@ -119,10 +133,12 @@ def _check(uki: Uki, replace: bool) -> None:
 
 def _check_embedded(uki: Uki, index: int, kept: int, digests: list[Digest]) -> None:
     """An image in the bytes of the initrd that are kept must be one that is named: else the boot
-    refuses it."""
+    refuses it. Objects there would have it need no disk. No digests: another image comes behind."""
     start = uki.sections[index].offset
+    if has_objects(uki.data, start, start + kept):
+        raise uki.refused(f"objects in its initrd ({OBJECTS})", "an initrd without them")
     found = find_embedded(uki.data, start, start + kept)
-    if found is not None and not any(is_of(found, digest) for digest in digests):
+    if digests and found is not None and not any(is_of(found, digest) for digest in digests):
         expected = " or ".join(map(str, digests))
         raise uki.refused(f"another image in its initrd ({EMBEDDED})", expected)
 

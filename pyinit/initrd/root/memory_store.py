@@ -19,7 +19,7 @@ from pyinit.initrd.root.stage import Stage
 PATH = "/usr/lib/composefs/objects"
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _READ = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC
-_NEW = posix.O_RDWR | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
+_NEW = posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC
 _AT_ONCE = 1 << 26
 
 
@@ -45,6 +45,7 @@ class MemoryStore(Store):
         options: list[tuple[str, str | None]] = [
             ("source", "cfs-objects"),
             ("mode", "0755"),
+            ("size", "100%"),  # of the memory; its default is half of that
             ("noswap", None),  # Linux 6.4
         ]
         self.path = PATH
@@ -61,6 +62,9 @@ class MemoryStore(Store):
                 new = posix.open(prefix, _DIRECTORY, dir_fd=memory)
                 for name in posix.listdir(old):
                     _copy(prefix, name, old, new)
+                posix.close(old)
+                posix.close(new)
+            posix.close(source)
             _cfs.mount_set(memory, mounting.RDONLY, 0, False)
         stage.bring_in(memory)
 

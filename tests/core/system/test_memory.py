@@ -4,6 +4,7 @@
 import errno
 import fcntl
 import os
+import platform
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.core.core import Core
 
+_EXEC = 0x20  # F_SEAL_EXEC
 _FUTURE_WRITE = 0x10  # F_SEAL_FUTURE_WRITE of <linux/fcntl.h>
 MEMFD_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -57,6 +59,7 @@ def test_an_older_kernel_knows_no_seal_against_execution(
 ) -> None:
     with core.failing("memfd_create", errno.EINVAL):
         fd = copy()
+    assert fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
     assert fcntl.fcntl(fd, fcntl.F_GET_SEALS) & MEMFD_SEALS == MEMFD_SEALS
     os.close(fd)
 
@@ -77,6 +80,23 @@ def test_no_copy_is_better_than_one_that_can_be_changed(
     with core.failing(call, error, times):
         assert copy() == -error
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_nobody_can_run_it(copy: Callable[[], int]) -> None:
+    fd = copy()
+    can = tuple(map(int, platform.release().split("-")[0].split(".")[:2])) >= (6, 3)
+    assert bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _EXEC) == can
+    os.close(fd)
+
+
+def test_it_is_copied_in_parts(core: Core, copy: Callable[[], int]) -> None:
+    core.lib.fault_read_most = 30000
+    try:
+        fd = copy()
+    finally:
+        core.lib.fault_read_most = 0
+    assert os.pread(fd, 200000, 0) == b"image data" * 10000
+    os.close(fd)
 
 
 def test_a_signal_ends_no_copy(core: Core, copy: Callable[[], int]) -> None:

@@ -6,7 +6,7 @@ import _cfshost
 import json
 import re
 from pathlib import Path
-from stat import S_IFREG
+from stat import S_IFDIR, S_IFREG
 
 import pytest
 
@@ -220,6 +220,36 @@ def test_one_that_is_part_of_the_initrd(tmp_path: Path, image: Path, capsys: Cap
     assert f"  embedded: {of(data)}\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("entry", [
+    Entry(OBJECTS, S_IFDIR | 0o755), Entry(f"{OBJECTS}/ab/cd", S_IFREG | 0o444, b"x"),
+])  # fmt: skip
+def test_objects_that_are_part_of_the_initrd(
+    tmp_path: Path, image: Path, capsys: Capture, entry: Entry
+) -> None:
+    """The boot would look for no disk, whatever is sealed behind them."""
+    source = write(tmp_path / "in.efi", (".initrd", write_cpio([entry])), (".cmdline", b"quiet"))
+    target = tmp_path / "out.efi"
+    for more in (["--digest", ONE], ["--embed", image]):
+        assert run("seal", *more, source, "-o", target) == 32
+        assert f"objects in its initrd ({OBJECTS}), expected an" in capsys.readouterr().err
+    assert not target.exists()
+
+
+def test_an_image_without_objects_needs_no_disk_either(
+    plain_uki: Path, store: Path, tmp_path: Path
+) -> None:
+    """The directory says so."""
+    (tmp_path / "image").write_bytes(written.image(written.directory()))
+    target = tmp_path / "out.efi"
+    more = ["--embed", tmp_path / "image", "--embed-objects", store]
+    assert run("seal", *more, plain_uki, "-o", target) == 0
+    uki = Uki(target)
+    initrd = uki.read(".initrd")
+    assert initrd is not None
+    entries, _ = read_cpio(initrd, uki.carried()[0].start)
+    assert Entry(OBJECTS, S_IFDIR | 0o755) in entries
+
+
 # ---- in a store
 
 
@@ -252,6 +282,23 @@ def test_its_objects_stay(store: Path, esp: Path, tmp_path: Path, capsys: Captur
     image.write_bytes(data)
     path.symlink_to(f"../objects/{named[:2]}/{named[2:]}")
     assert whole(store, named)
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_list_whose_content_is_not_in_the_store(store: Path, esp: Path) -> None:
+    """Its content is in the UKI, as that of all files of this root; the store has other images."""
+    gone = add_image(store, [2, 3])
+    listed = written.directory((b"a.conf", written.stored("cd" * 32, size=100)))
+    for name in (b"images.d", b"cfs", b"lib", b"usr"):
+        listed = written.directory((name, listed))
+    data = written.image(listed)
+    archive = write_cpio([
+        Entry(EMBEDDED, S_IFREG | 0o444, data),
+        Entry(CARRIED, S_IFREG | 0o444, format_digests([of(data)])),
+    ])  # fmt: skip
+    write(esp / "EFI/Linux/a.efi", (".initrd", archive))
+    assert gc(store) == 0
+    assert not (store / "images" / gone).is_symlink()
 
 
 @pytest.mark.usefixtures("alone")

@@ -37,6 +37,30 @@ def test_what_a_record_names_stays(store: Path, where: str, record: dict[str, ob
     assert not (store / "images" / gone).is_symlink()
 
 
+@pytest.mark.parametrize("where", ["here", "elsewhere", "whole", "no disk"])
+def test_an_image_in_memory_alone_stops_it(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, capsys: Capture
+) -> None:
+    """Its UKI was replaced. Nothing tells what it needs: nobody may say that it is another's."""
+    add_image(store, [1, 2])
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if where != "no disk":
+        (disk / "composefs").symlink_to(store if where != "elsewhere" else tmp_path)
+    monkeypatch.setattr(records, "DISK", str(disk))
+    record = {
+        "digest": "sha256:" + "ab" * 32, "store": "/composefs", "embedded": True,
+        "verity": "memory" if where == "whole" else "require",
+    }  # fmt: skip
+    Path(status.PATH).write_text(json.dumps(record))
+    before = tree(store)
+    assert collect(store, "--now", "--except", "/") == (32 if where == "here" else 0)
+    if where == "here":
+        assert tree(store) == before
+        said = f"store: {status.PATH}: the image of the running root, {record['digest']}, is in"
+        assert said in capsys.readouterr().err
+
+
 def test_apps_stay(store: Path) -> None:
     """Also after a soft reboot, whose record names none."""
     named, gone = add_image(store, [1, 2]), add_image(store, [2, 3])

@@ -69,7 +69,7 @@ def test_each_is_copied(place: Path, memory: SimpleNamespace) -> None:
     assert contents(memory.path) == contents(place)
     assert len(contents(place)) == 2 * len(CONTENTS)
     kind, options, attributes = memory.done.pop(0)
-    assert (kind, "noswap" in options) == ("tmpfs", True)
+    assert (kind, "noswap" in options, options["size"]) == ("tmpfs", True, "100%")
     assert attributes == mounting.NOSUID | mounting.NODEV
     assert memory.done == [(mounting.RDONLY, 0, False), str(memory.path)]
     assert os.readlink(f"/proc/self/fd/{store.objects}") == str(memory.path)
@@ -90,6 +90,29 @@ def test_one_that_is_not_what_its_name_says(place: Path, memory: SimpleNamespace
     with pytest.raises(Refused) as told:
         make(memory)
     assert str(told.value) == f"refused: measure: {path}: {found}, expected what its name says"
+
+
+def test_no_descriptor_is_left(place: Path, memory: SimpleNamespace) -> None:
+    """There are two for each of 256 directories."""
+    before = len(os.listdir("/proc/self/fd"))
+    make(memory)
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+
+
+@pytest.mark.parametrize("kind", ["object", "fifo", "directory", "objects"])
+def test_links_are_not_followed(place: Path, memory: SimpleNamespace, kind: str) -> None:
+    """Even to what has the right content. A FIFO hangs nobody."""
+    digits = _cfshost.verity_digest(CONTENTS[0], _cfs.SHA256).hex()
+    path = place / digits[:2] / digits[2:]
+    if kind == "fifo":
+        path.unlink()
+        os.mkfifo(path)
+    else:
+        moved = {"object": path, "directory": path.parent, "objects": place}[kind]
+        moved.rename(place.parent / "elsewhere")
+        moved.symlink_to(place.parent / "elsewhere")
+    with pytest.raises(CfsError, match=f"(store|measure): {place}"):
+        make(memory)
 
 
 @pytest.mark.parametrize("name", ["ab", "ab/" + "0" * 62, "0" * 62])
