@@ -4,6 +4,7 @@
  * mount namespace of it, and is the one there who may take nodev and nosuid away again, also from
  * one that root has made. The kernel locks these where it copies a mount namespace for a user
  * namespace with less rights. So a child makes such a copy, and the mount is cloned out of that.
+ * The clone keeps the child's user namespace, one of its maker's, as long as it is attached nowhere.
  */
 #define _GNU_SOURCE
 #include "cfs.h"

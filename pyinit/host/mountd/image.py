@@ -7,9 +7,9 @@ mount, whose attributes they cannot take away.
 
 from __future__ import annotations
 
-import _cfs
 import subprocess
 
+from pyinit.host.mountd import clone
 from pyinit.initrd.handover import named_images
 from pyinit.initrd.report.errors import CfsError, Step, SystemFailure
 from pyinit.initrd.root import existing
@@ -59,7 +59,7 @@ def give(name: str) -> tuple[Digest, int]:
         raise CannotMount("it is mounted without ro, nosuid or nodev")
     try:
         with Step("attach", place):
-            return digest, _cfs.mount_clone_locked(there.directory)
+            return digest, clone.locked(there.directory)
     except CfsError as error:
         raise CannotMount("no clone of it: this kernel may have no user namespaces") from error
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """Who may have what. The lists, systemd and the mounts are stand-ins."""
 
-import _cfs
 import errno
 import subprocess
 from collections.abc import Callable, Sequence
@@ -9,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pyinit.host.mountd import image
+from pyinit.host.mountd import clone, image
 from pyinit.host.mountd.image import CannotMount, NoSuchImage
 from pyinit.initrd.handover import named_images
 from pyinit.initrd.report.errors import CfsError, Refused, SystemFailure
@@ -32,7 +31,7 @@ class System:
         patch.setattr(named_images, "find", self._find)
         patch.setattr(existing, "at", self._at)
         patch.setattr(subprocess, "run", self._run)
-        patch.setattr(_cfs, "mount_clone_locked", self._clone)
+        patch.setattr(clone, "locked", self._clone)
 
     def _find(self, name: str) -> tuple[Digest, str, bool]:
         self.asked.append(name)
