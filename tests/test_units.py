@@ -108,6 +108,7 @@ def test_users_reach_the_service_and_it_reaches_little() -> None:
     # Who connects often ends no socket; who is cut off leaves no unit.
     assert opened["TriggerLimitIntervalSec"] == "0"
     assert found["CollectMode"] == "inactive-or-failed"
+    # Of one call, however long it waits. All that a connection has are more.
     assert int(found["RuntimeMaxSec"]) > image.SECONDS + serve.SECONDS
     assert found["ExecStart"].endswith(f" -Im {mountd.__name__}")
     assert found["CapabilityBoundingSet"] == "CAP_SYS_ADMIN"

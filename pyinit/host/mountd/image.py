@@ -48,10 +48,13 @@ def give(name: str) -> tuple[Digest, int]:
     place = f"{PLACE}/{name}"
     there = _at(place)
     if there is None:
-        _start(f"cfs-mount@{name}.service")
+        unit = f"cfs-mount@{name}.service"
+        _start(unit)
         there = _at(place)
-    if there is None:
-        raise CannotMount(f"cfs-mount@{name}.service has mounted nothing: its journal says why")
+        if there is None:  # it failed, or has been started before and counts as active
+            raise CannotMount(
+                f"{unit} has mounted nothing, or it was unmounted since: systemctl restart {unit}"
+            )
     # The unit may have mounted what an earlier root named so; root may mount anything there.
     if there.digest != digest or there.verity != "require":
         raise CannotMount("another image is mounted there")
@@ -77,5 +80,7 @@ def _start(unit: str) -> None:
             [*START, unit], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False,
             timeout=SECONDS,
         )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise CannotMount(f"{unit} was not started") from error
+    except subprocess.TimeoutExpired as error:  # of systemctl, not of the unit
+        raise CannotMount(f"{unit} has not ended in {SECONDS} s: ask again later") from error
+    except OSError as error:
+        raise CannotMount(f"{unit} was not started: there is no systemctl") from error

@@ -145,8 +145,8 @@ def _no_user_namespaces(system: System) -> None:
     ("change", "words"),
     [
         (_store_elsewhere, "the system failed"),
-        (_unit_fails, "cfs-mount@editor.service has mounted nothing"),
-        (_unit_hangs, "cfs-mount@editor.service was not started"),
+        (_unit_fails, "or it was unmounted since: systemctl restart cfs-mount@editor"),
+        (_unit_hangs, "cfs-mount@editor.service has not ended in 40 s: ask again later"),
         (_no_systemctl, "cfs-mount@editor.service was not started"),
         (_other_image, "another image is mounted there"),
         (_not_checked, "another image is mounted there"),
