@@ -122,7 +122,8 @@ def test_a_fault_is_a_warning(
 ) -> None:
     """And nothing more, whatever is required of the PCR."""
     serve, said = FAULTS[number]
-    monkeypatch.setattr(nvpcr, "_ATTEMPTS", 20)
+    if serve is never:  # the others may be slow, on a busy machine
+        monkeypatch.setattr(nvpcr, "_ATTEMPTS", 20)
     with server(tmp_path, monkeypatch, serve):
         found = pcr.measure(settings(measure_required=True), DIGEST, "carried")
     assert isinstance(found, dict)
