@@ -18,10 +18,16 @@ from pyinit.initrd.report.errors import os_error
 SOCKET = "/run/systemd/io.systemd.PCRExtend"
 # systemd starts a program for each question, and a TPM may take a second for each of its steps.
 _ATTEMPTS, _PAUSE_SECONDS = 3000, 0.01
+NOT_ASKED = "not asked: systemd gave no answer before"
+# The text that had no answer. systemd is not asked again then: each question would wait as long,
+# and the one that waits may still extend it, out of the boot's order.
+_unanswered: list[str] = []
 
 
 def extend(name: str, text: str) -> str:
     """Extends it by the hash of the text; "", or why it was not, as far as systemd says."""
+    if _unanswered:
+        return NOT_ASKED
     question: dict[str, status.Value] = {
         "method": "io.systemd.PCRExtend.Extend",
         "parameters": {"nvpcr": name, "text": text, "eventType": "filesystem"},
@@ -33,9 +39,10 @@ def extend(name: str, text: str) -> str:
         finally:
             posix.close(fd)
     except OSError as error:
+        _unanswered.append(text)
         nobody = error.errno in (errno.ENOENT, errno.ECONNREFUSED)
         why = "no systemd-pcrextend.socket: " if nobody else ""
-        return f"{why}{SOCKET}: {os_error(error)}"
+        return f"{why}{SOCKET}: {os_error(error)}; systemd is not asked again"
     return nvpcr_message.fault(answer)
 
 

@@ -42,7 +42,7 @@ def measure(settings: Config, digest: Digest, source: str, place: str = "/") -> 
     name = settings.measure_nvpcr
     if name:
         fault = nvpcr.extend(name, text)
-        if fault:
+        if fault and fault != nvpcr.NOT_ASKED:  # which the warning before has said
             output.err(f"warning: {what} is not measured into the NvPCR {name}: {fault}\n")
         found["nvpcr"] = {"name": name, "fault" if fault else "string": fault or text}
     return found or None

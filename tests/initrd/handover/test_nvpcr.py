@@ -25,6 +25,11 @@ STRING = f"composefs:/:sha256:{DIGEST.hex}:carried"
 DONE = b'{"parameters":{}}\0'
 
 
+@pytest.fixture(autouse=True)
+def new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvpcr, "_unanswered", [])
+
+
 @contextmanager
 def server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serve: Callable[[socket.socket], None]
@@ -139,6 +144,40 @@ def test_a_fault_is_a_warning(
     )
 
 
+NO_ANSWER = [each for each in FAULTS if not each[1].startswith("systemd ")]
+
+
+@pytest.mark.parametrize("number", range(len(NO_ANSWER)))
+def test_who_gives_no_answer_is_not_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], number: int
+) -> None:
+    """One wait and one warning, of many extensions. The record has each."""
+    serve, said = NO_ANSWER[number]
+    if serve is never:
+        monkeypatch.setattr(nvpcr, "_ATTEMPTS", 20)
+    with server(tmp_path, monkeypatch, serve) as asked:
+        pcr.measure(settings(), DIGEST, "carried")
+        warning = capfd.readouterr().err
+        for name in "ab":
+            found = pcr.measure(settings(), DIGEST, "carried", f"/run/extensions/{name}")
+            assert found == {"nvpcr": {"name": "composefs", "fault": nvpcr.NOT_ASKED}}
+    assert len(asked) <= 1  # whom `never` answers may be gone before he was heard
+    assert warning.count("\n") == 1
+    assert said in warning
+    assert warning.endswith("; systemd is not asked again\n")
+    assert capfd.readouterr().err == ""
+
+
+def test_who_answers_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with server(tmp_path, monkeypatch, FAULTS[0][0]) as asked:
+        for place in ("/", "/run/extensions/a"):
+            pcr.measure(settings(), DIGEST, "carried", place)
+            assert FAULTS[0][1] in capfd.readouterr().err
+    assert len(asked) == 2
+
+
 def test_a_read_that_fails_is_not_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,7 +188,9 @@ def test_a_read_that_fails_is_not_tried_again(
     with server(tmp_path, monkeypatch, never):
         monkeypatch.setattr(posix, "read", read)
         pcr.measure(settings(), DIGEST, "carried")
-    assert capfd.readouterr().err.endswith(f"{tmp_path}/socket: Input/output error (EIO)\n")
+    assert capfd.readouterr().err.endswith(
+        f"{tmp_path}/socket: Input/output error (EIO); systemd is not asked again\n"
+    )
 
 
 def test_the_limit_is_of_seconds() -> None:
@@ -166,8 +207,11 @@ def test_no_service(
         pcr.measure(settings(), DIGEST, "carried")
         assert capfd.readouterr().err == (
             "warning: the root is not measured into the NvPCR composefs: "
-            f"no systemd-pcrextend.socket: {place}: {words}\n"
+            f"no systemd-pcrextend.socket: {place}: {words}; systemd is not asked again\n"
         )
+        assert pcr.measure(settings(), DIGEST, "carried", "/run/extensions/a")
+        assert capfd.readouterr().err == ""
+        nvpcr._unanswered.clear()
         place.touch()
 
 
