@@ -99,7 +99,7 @@ def test_no_descriptor_is_left(place: Path, memory: SimpleNamespace) -> None:
     assert len(os.listdir("/proc/self/fd")) == before + 1
 
 
-@pytest.mark.parametrize("kind", ["object", "fifo", "directory", "objects"])
+@pytest.mark.parametrize("kind", ["object", "fifo", "directory", "fifo for one", "objects"])
 def test_links_are_not_followed(place: Path, memory: SimpleNamespace, kind: str) -> None:
     """Even to what has the right content. A FIFO hangs nobody."""
     digits = _cfshost.verity_digest(CONTENTS[0], _cfs.SHA256).hex()
@@ -107,6 +107,8 @@ def test_links_are_not_followed(place: Path, memory: SimpleNamespace, kind: str)
     if kind == "fifo":
         path.unlink()
         os.mkfifo(path)
+    elif kind == "fifo for one":
+        os.mkfifo(place / "zz")
     else:
         moved = {"object": path, "directory": path.parent, "objects": place}[kind]
         moved.rename(place.parent / "elsewhere")
