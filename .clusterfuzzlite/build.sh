@@ -50,7 +50,7 @@ for harness in fuzz/harness/[a-z]*.py; do
 	cat >"fuzz_$name.py" <<-END
 		import sys
 		import atheris
-		with atheris.instrument_imports(include=["pyinit.initrd"]):
+		with atheris.instrument_imports(include=["pyinit.initrd", "pyinit.host.mountd"]):
 		    from fuzz.harness.$name import check
 		atheris.Setup(sys.argv, check)
 		atheris.Fuzz()

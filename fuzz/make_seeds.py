@@ -53,6 +53,7 @@ MAKERS: dict[str, Callable[[], list[bytes]]] = {
     "modprobe": text_seeds.modprobe,
     "mountinfo": text_seeds.mountinfo,
     "mount_options": text_seeds.mount_options,
+    "varlink": text_seeds.varlink,
 }
 
 

@@ -92,5 +92,6 @@ PARSERS = {
         Parser("modprobe", _python("machine/modprobe"), max_length=6000),
         Parser("mountinfo", _python("kernel/mountinfo")),
         Parser("mount_options", _python("programs/mount_options"), max_length=2048),
+        Parser("varlink", ("pyinit/host/mountd/varlink.py",), max_length=5000),
     )
 }

@@ -334,3 +334,31 @@ def mount_options() -> list[bytes]:
     for word in b"name=a name=a,suid name=a,remount name=a,image=/i name name=/".split():
         found += [(*start, word), (*start, digest_option + b"," + word)]
     return [b"\0".join(arguments) for arguments in found]
+
+
+def varlink() -> list[bytes]:
+    """Right calls; each key of each kind, twice, and one too many; what is nearly JSON."""
+    name = b'{"method":"io.cfs.Mount.Mount"'
+    good = name + b',"parameters":{"name":"editor"}}'
+    values = (
+        b"null", b"true", b"false", b"0", b"-1.5e3", b"1e999", b"NaN", b"-Infinity", b'""',
+        b'"a.B"', b"[]", b"{}", b'{"name":"a"}', b'{"name":1}', b'"\\u0000"', b'"\\ud800"',
+        b'"\xc3\xa9"',
+    )  # fmt: skip
+    keys = (b"method", b"parameters", b"more", b"oneway", b"upgrade", b"other", b"")
+    found = [good, name + b"}", b" " + good + b"\n", good + b"x", good[:-1], good + good]
+    found += [name + b',"' + key + b'":' + value + b"}" for key, value in product(keys, values)]
+    found += [b'{"method":' + value + b"}" for value in values]
+    found += [name + b',"parameters":{"' + key + b'":1,"":{"' + key + b'":2}}}' for key in keys]
+    found += [name + b',"parameters":{"x":1,"x":1}}', *values]
+    found += [name + b',"parameters":{"x":' + value + b"}}" for value in values]
+    for byte in (0, 9, 13, 0x1B, 0x22, 0x5C, 0x7B, 0x7F, 0x80, 0xFF):
+        found += [good[:at] + bytes([byte]) + good[at + 1 :] for at in (0, 1, 4, 20)]
+    deep = (
+        b"[" * 4000,
+        b'{"":' * 1000,
+        name + b',"parameters":{"x":' + b"[" * 90 + b"]" * 90 + b"}}",
+    )
+    long = [name + b',"parameters":{"name":"' + b"a" * size + b'"}}' for size in (4040, 4041, 4500)]
+    utf16 = [good.decode("ascii").encode(encoding) for encoding in ("utf-16", "utf-8-sig")]
+    return [*found, *deep, *long, *utf16, b"", b"9" * 4096]

@@ -8,7 +8,7 @@ import atheris
 from fuzz import harness
 
 parser = sys.argv.pop(1)
-with atheris.instrument_imports(include=["pyinit.initrd"]):
+with atheris.instrument_imports(include=["pyinit.initrd", "pyinit.host.mountd"]):
     check = harness.load(parser)
 atheris.Setup(sys.argv, check)
 atheris.Fuzz()
