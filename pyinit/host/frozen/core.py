@@ -35,7 +35,9 @@ _CONFIGURE = (
     "-q --without-doc-strings --without-pymalloc --without-mimalloc --without-dtrace "
     "--disable-ipv6 --without-ensurepip --disable-test-modules --with-readline=no LDFLAGS=-static "
     # Not known by running a program, and wrong where that is for another machine.
-    "ax_cv_c_float_words_bigendian=no"
+    "ax_cv_c_float_words_bigendian=no "
+    # The program that looks says yes where the build runs at nice 19: it cannot go lower.
+    "ac_cv_broken_nice=no"
 ).split()
 
 # What configure finds out by running a program or by looking at this machine, for another one.
