@@ -58,11 +58,12 @@ def take(candidates: list[Digest], *, whole: bool = False) -> EmbeddedImage | No
     """None: there is none in this initrd. `whole`: its objects are. Refused("open"): no sealed copy
     can be made, or only the objects are there; else as EmbeddedImage."""
     try:
-        fd = _cfs.image_open(image.AT_FDCWD, PATH)
+        posix.stat(PATH)
     except OSError as error:
         if error.errno == errno.ENOENT and not whole:
             return None
         raise image.open_error(PATH, error) from None
+    fd = image.open_file(PATH)
     try:
         copy = _cfs.memory_copy(fd)
     except OSError as error:
