@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "verity.h"
 
+#include "lanes.h"
+
 #include <openssl/evp.h>
 
 #include <algorithm>
@@ -17,6 +19,7 @@ namespace
 constexpr size_t BLOCK = 4096;
 constexpr uint8_t BLOCK_LOG = 12;
 constexpr size_t HASH_MAX = 64;
+constexpr size_t AT_ONCE = 64; /* hashes of blocks */
 constexpr size_t DESCRIPTOR_SIZE = 256;
 constexpr size_t SIZE_OFFSET = 8;
 constexpr size_t ROOT_OFFSET = 16;
@@ -85,25 +88,37 @@ void Verity::add_hash(const uint8_t *hash, size_t level)
 	}
 }
 
+/* Of each block of some data, in turn. */
+template <typename Take> void Verity::each_hash(const uint8_t *data, size_t size, const Take &take)
+{
+	uint8_t hashes[AT_ONCE * HASH_MAX];
+
+	for (size_t offset = 0; offset < size;) {
+		const uint8_t *at = data + offset;
+		size_t whole = std::min(AT_ONCE, (size - offset) / BLOCK);
+		size_t done = algorithm_ == SHA256 ? hash_in_lanes(at, BLOCK, whole, hashes) : 0;
+
+		if (!done) {
+			hash_block(at, std::min(BLOCK, size - offset), hashes);
+			done = 1;
+		}
+		for (size_t i = 0; i < done; i++)
+			take(hashes + i * hash_size_);
+		offset += done * BLOCK;
+	}
+}
+
 void Verity::add(const uint8_t *data, size_t size)
 {
-	uint8_t hash[HASH_MAX];
-
 	size_ += size;
-	for (size_t offset = 0; offset < size; offset += BLOCK) {
-		hash_block(data + offset, std::min(BLOCK, size - offset), hash);
-		add_hash(hash, 0);
-	}
+	each_hash(data, size, [this](const uint8_t *hash) { add_hash(hash, 0); });
 }
 
 void Verity::hash_blocks(const uint8_t *data, size_t size, std::vector<uint8_t> &out)
 {
-	uint8_t hash[HASH_MAX];
-
-	for (size_t offset = 0; offset < size; offset += BLOCK) {
-		hash_block(data + offset, std::min(BLOCK, size - offset), hash);
+	each_hash(data, size, [this, &out](const uint8_t *hash) {
 		out.insert(out.end(), hash, hash + hash_size_);
-	}
+	});
 }
 
 void Verity::add_hashes(const std::vector<uint8_t> &hashes, uint64_t size)

@@ -2,7 +2,7 @@
 /*
  * fs-verity digests in user space, as the kernel measures them: blocks of 4096 bytes, no salt.
  * Format: Linux Documentation/filesystems/fsverity.rst. The hashes are libcrypto's, which uses what
- * the processor has for them.
+ * the processor has for them, and of several blocks at once those of lanes.h.
  */
 #ifndef CFS_HOST_VERITY_H
 #define CFS_HOST_VERITY_H
@@ -49,6 +49,8 @@ class Verity {
 
 	void hash(const uint8_t *data, size_t size, uint8_t *out);
 	void hash_block(const uint8_t *data, size_t size, uint8_t *out);
+	template <typename Take>
+	void each_hash(const uint8_t *data, size_t size, const Take &take);
 	void add_hash(const uint8_t *hash, size_t level);
 
 	int algorithm_;

@@ -26,6 +26,7 @@ Capture = pytest.CaptureFixture[str]
 BLOCK = 4096
 # Where a level of the tree is full: 128 hashes of SHA-256 a block, 64 of SHA-512.
 EDGES = [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 64 * BLOCK, 64 * BLOCK + 1, 65 * BLOCK, 128 * BLOCK - 1,
+         *(count * BLOCK + 9 for count in range(2, 10)),  # several at once: csrc/host/lanes.h
          128 * BLOCK, 128 * BLOCK + 1, 129 * BLOCK, 64 * 64 * BLOCK, 64 * 64 * BLOCK + 1,
          128 * 128 * BLOCK + 1]  # fmt: skip
 
