@@ -2,6 +2,7 @@
 """The engine of the host's tools, in C++ (csrc/host). It is in no initrd."""
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 class Malformed(ValueError):
     """An image that breaks a rule: (the rule, at which byte)."""
@@ -112,13 +113,18 @@ def copy(
     After a fault the rest is not copied (-1, no digest). `progress`: as for measure().
     """
 
-def give_names(
-    directory: int, files: Sequence[tuple[int, str, str, str, int]], threads: int
-) -> list[int]:
-    """Gives each file its name in `directory`: (descriptor, the name that it has there or "", the
-    new one, and what is not read). Of each: errno or 0; EEXIST: something has that name. After
-    another error the rest gets none (ECANCELED). Handlers of signals are called: what they raise
-    ends it."""
+class Unnamed(Protocol):
+    """A file: open, or with the name `temporary` in the directory where it gets `name`."""
+
+    fd: int
+    temporary: str
+    name: str
+
+def give_names(directory: int, copies: Sequence[Unnamed], threads: int) -> list[int]:
+    """Gives each copy its name in `directory`. Of each: errno or 0; EEXIST: something has that
+    name. After another error the rest gets none (ECANCELED). Handlers of signals are called: what
+    they raise ends it. Descriptors and temporary names are gone then, whatever comes: `fd` is -1,
+    and `temporary` empty."""
 
 def sync(directory: int) -> None:
     """Waits until all of its file system is on the disk. OSError: it does not get there."""

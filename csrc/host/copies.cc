@@ -6,6 +6,15 @@
 namespace cfs
 {
 
+namespace
+{
+
+/* Of all that waits. Who takes that brings it to the disk while the next ones are made; this is little
+ * enough that the disk is not idle for long, and the last ones take no time of their own. */
+constexpr uint64_t ENOUGH = uint64_t{ 64 } << 20;
+
+} // namespace
+
 bool Copies::have_room(size_t more)
 {
 	if (!target_ || waiting_.size() + more <= target_->limit)
@@ -18,8 +27,14 @@ bool Copies::have_room(size_t more)
 
 void Copies::put(Stored &&copy)
 {
-	if (digests_.insert(copy.digest).second)
-		waiting_.push_back(std::move(copy));
+	if (!digests_.insert(copy.digest).second)
+		return;
+	bytes_ += copy.size;
+	waiting_.push_back(std::move(copy));
+	if (bytes_ >= ENOUGH && !full_) {
+		full_ = true;
+		pool_.hurry();
+	}
 }
 
 void Copies::hand_over(bool all)
@@ -27,8 +42,10 @@ void Copies::hand_over(bool all)
 	std::vector<Stored> copies;
 
 	pool_.wake([&] {
-		if (target_ && (full_ || all))
+		if (target_ && (full_ || all)) {
 			copies.swap(waiting_);
+			bytes_ = 0;
+		}
 		full_ = false;
 	});
 	if (!copies.empty())

@@ -28,7 +28,8 @@ struct Stored {
 struct Target {
 	NewFiles &files;
 	size_t limit; /* how many copies there may be at a time that nobody has taken */
-	/* By the thread that called: takes what is there when there are so many, and in the end. */
+	/* By the thread that called: takes what is there when there are so many, or 64 MiB of
+	 * them, and in the end. */
 	std::function<void(std::vector<Stored> &)> take;
 };
 
@@ -46,8 +47,7 @@ class Copies {
 	bool have_room(size_t more);
 	/* Inside of its wake(). */
 	void put(Stored &&copy);
-	/* By the thread that called, outside of both: when there are as many as there may be; in
-	 * the end `all`. */
+	/* By the thread that called, outside of both: when there are enough; in the end `all`. */
 	void hand_over(bool all);
 
     private:
@@ -56,6 +56,7 @@ class Copies {
 	/* The pool's lock is on these. */
 	std::vector<Stored> waiting_;
 	std::unordered_set<std::string> digests_; /* of all that ever were */
+	uint64_t bytes_ = 0; /* of these */
 	bool full_ = false;
 };
 

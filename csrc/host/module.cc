@@ -265,18 +265,23 @@ py::list copy(int target, const Named &named, unsigned threads, bool follow, boo
 	return out;
 }
 
-/* (errno, or 0) of each (fd, temporary name, name, ...). */
-py::list give_names(int directory, const py::list &named, unsigned threads)
+/* (errno, or 0) of each copy (pyinit/host/store/naming.py), whose descriptor and whose temporary
+ * name are gone then, whatever comes. */
+py::list give_names(int directory, const py::list &copies, unsigned threads)
 {
 	std::vector<cfs::Unnamed> files;
 	py::list out;
 
-	files.reserve(named.size());
-	for (py::handle one : named) {
-		auto fields = py::reinterpret_borrow<py::sequence>(one);
+	files.reserve(copies.size());
+	for (py::handle copy : copies) {
+		auto name = copy.attr("name").cast<std::string>();
+		auto temporary = copy.attr("temporary").cast<std::string>();
+		auto fd = copy.attr("fd").cast<int>();
 
-		files.push_back({ fields[0].cast<int>(), fields[1].cast<std::string>(),
-				  fields[2].cast<std::string>() });
+		copy.attr("temporary") = "";
+		copy.attr("fd") = -1;
+		files.push_back({ cfs::NewFile(directory, fd, std::move(temporary)),
+				  std::move(name) });
 	}
 	{
 		py::gil_scoped_release free;
@@ -396,7 +401,7 @@ PYBIND11_MODULE(_cfshost, module)
 		   py::arg("follow"), py::arg("progress"));
 	module.def("copy", &copy, py::arg("target"), py::arg("files"), py::arg("threads"),
 		   py::arg("follow"), py::arg("named"), py::arg("prefix"), py::arg("progress"));
-	module.def("give_names", &give_names, py::arg("directory"), py::arg("files"),
+	module.def("give_names", &give_names, py::arg("directory"), py::arg("copies"),
 		   py::arg("threads"));
 	module.def("sync", &sync_all, py::arg("directory"));
 	py::class_<cfs::Live>(module, "Live")

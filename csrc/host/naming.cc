@@ -18,17 +18,24 @@ namespace
 /* For less than these no thread is started. */
 constexpr size_t OF_THREAD = 256;
 
-int give_name(int directory, const Unnamed &file)
+int link(int from, const std::string &path, int directory, const std::string &name, int flags)
 {
-	std::string open = "/proc/self/fd/" + std::to_string(file.fd);
-	bool has_none = file.temporary.empty();
-	int from = has_none ? AT_FDCWD : directory;
-	const std::string &path = has_none ? open : file.temporary;
+	return linkat(from, path.c_str(), directory, name.c_str(), flags) != 0 ? errno : 0;
+}
 
-	return linkat(from, path.c_str(), directory, file.name.c_str(),
-		      has_none ? AT_SYMLINK_FOLLOW : 0) != 0 ?
-		       errno :
-		       0;
+int give_name(int directory, const Unnamed &one)
+{
+	const NewFile &file = one.file;
+
+	if (!file.name().empty())
+		return link(directory, file.name(), directory, one.name, 0);
+	/* Root may, and from Linux 6.10 who has opened the file. The others get ENOENT. */
+	int error = link(file.fd(), "", directory, one.name, AT_EMPTY_PATH);
+
+	if (error != ENOENT)
+		return error;
+	return link(AT_FDCWD, "/proc/self/fd/" + std::to_string(file.fd()), directory, one.name,
+		    AT_SYMLINK_FOLLOW);
 }
 
 } // namespace
@@ -44,6 +51,7 @@ void give_names(int directory, std::vector<Unnamed> &files, unsigned threads,
 			int error = failed ? ECANCELED : give_name(directory, files[i]);
 
 			files[i].error = error;
+			files[i].file = {};
 			if (error && error != EEXIST)
 				failed = true;
 		}

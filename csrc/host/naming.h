@@ -3,6 +3,7 @@
 #ifndef CFS_HOST_NAMING_H
 #define CFS_HOST_NAMING_H
 
+#include "newfile.h"
 #include "pool.h"
 
 #include <string>
@@ -12,14 +13,13 @@ namespace cfs
 {
 
 struct Unnamed {
-	int fd;		       /* where it has no name at all */
-	std::string temporary; /* else that, below the directory */
-	std::string name;      /* the one that it gets there */
-	int error = 0;	       /* EEXIST: something has it. ECANCELED: another one had an error */
+	NewFile file;
+	std::string name; /* the one that it gets, below the directory */
+	int error = 0;	  /* EEXIST: something has it. ECANCELED: another one had an error */
 };
 
-/* By `threads` threads where there are many. After an error, but EEXIST, the rest gets no names.
- * What `progress` throws ends it. NoThread. */
+/* By `threads` threads where there are many. Each file is closed then, and keeps no other name.
+ * After an error, but EEXIST, the rest gets no names. What `progress` throws ends it. NoThread. */
 void give_names(int directory, std::vector<Unnamed> &files, unsigned threads,
 		const Progress &progress);
 

@@ -13,9 +13,8 @@ namespace cfs
 
 NewFile::~NewFile()
 {
-	if (fd_ < 0)
-		return;
-	close(fd_);
+	if (fd_ >= 0)
+		close(fd_);
 	if (!name_.empty())
 		unlinkat(target_, name_.c_str(), 0);
 }

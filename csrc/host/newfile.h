@@ -16,6 +16,11 @@ namespace cfs
 class NewFile {
     public:
 	NewFile() = default;
+	/* One of a directory, from before: open, or -1, and a temporary name, or none. */
+	NewFile(int directory, int fd, std::string name)
+		: target_(directory), fd_(fd), name_(std::move(name))
+	{
+	}
 	NewFile(NewFile &&other) noexcept
 		: target_(other.target_), fd_(std::exchange(other.fd_, -1)),
 		  name_(std::exchange(other.name_, {}))
@@ -37,6 +42,7 @@ class NewFile {
 	/* The caller's from now on, and so is the name. */
 	int take()
 	{
+		name_.clear();
 		return std::exchange(fd_, -1);
 	}
 	/* Only where the file system has no files without one. */

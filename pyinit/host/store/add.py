@@ -12,19 +12,18 @@ import _cfshost
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
-from pyinit.host.atomic import has_procfs, procfs, reopen, sync_directory
+from pyinit.host.atomic import has_procfs, reopen, sync_directory
 from pyinit.host.failure import system_failure
 from pyinit.host.store import fsverity
 from pyinit.host.store.check import cores
+from pyinit.host.store.descriptors import descriptors
 from pyinit.host.store.image import Image, missing
 from pyinit.host.store.jobs import Job
-from pyinit.host.store.layout import Store, object_name
+from pyinit.host.store.layout import Store
+from pyinit.host.store.naming import Copy, Naming, close
 from pyinit.host.store.threads import Threads
 from pyinit.initrd.report.errors import Refused, SystemFailure, UsageError, os_error, printable
 from pyinit.initrd.root.digest import ALGORITHMS, Digest
@@ -33,15 +32,6 @@ from pyinit.initrd.root.digest import ALGORITHMS, Digest
 _THREADS = 8
 # More than these are not synced one by one.
 _SINGLE = 16
-# Copies that are brought to the disk at once. Each is a descriptor meanwhile.
-_BATCH = 4096
-# And those that stay open after that, until they get their names. More get temporary ones.
-_OPEN = 32768
-# What the process has open beside them, and the threads that seal.
-_RESERVED = 128
-# A thread of the engine: a directory, a file, and the path to that. It may read copies while what
-# was there is compared.
-_OF_CORE = 2 * 3
 _SHOWN = 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 AT_FDCWD = -100
@@ -49,32 +39,22 @@ AT_FDCWD = -100
 Progress = Callable[[int, int], object]
 
 
-@dataclass
-class Copy:
-    """A copy of a file, complete and without its name in the store."""
-
-    job: Job
-    digest: Digest
-    fd: int
-    name: str  # below the directory of objects, where it has one already
-
-
-@dataclass
 class Adder:
     """Adds files to one store. `verity`: auto, require or off. `progress(objects, bytes)`.
 
     `unsealed` says why auto left something without fs-verity. finish() makes the names durable.
     """
 
-    store: Store
-    verity: str = "auto"
-    progress: Progress = lambda _, __: None
-    unsealed: str = ""
-    _directories: set[Path] = field(default_factory=set)
-    _fans: set[str] = field(default_factory=set)  # of these, by the name among objects
-    _done: tuple[int, int] = (0, 0)
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self, store: Store, verity: str = "auto", progress: Progress = lambda _, __: None
+    ) -> None:
+        self.store = store
+        self.verity = verity
+        self.progress = progress
+        self.unsealed = ""
+        self._directories: set[Path] = set()  # with names that are not durable yet
+        self._fans: set[str] = set()  # of these, by the name among objects
+        self._done = (0, 0)
         if self.store.is_ostree:
             raise UsageError("usage", str(self.store.path), "an ostree repository: use ostree")
         self.store.require_writable()
@@ -104,11 +84,11 @@ class Adder:
         with self._objects() as directory:
             rest = [index for index in range(len(jobs)) if index not in there]
             # One is made while the last one is brought to the disk.
-            with descriptors(2) as room, self._naming(directory, room.open) as naming:
+            with descriptors(2) as room, self.naming(directory, room.open) as naming:
                 for start in range(0, len(rest), room.batch):
                     batch = rest[start : start + room.batch]
                     copies = self._copy(directory, [jobs[index] for index in batch])
-                    digests.update(zip(batch, (copy.digest for copy in copies), strict=True))
+                    digests.update(zip(batch, [copy.digest for copy in copies], strict=True))
                     naming.put(copies)
                 naming.settle()
                 again = [jobs[index] for index in sorted(there)]
@@ -171,14 +151,14 @@ class Adder:
         self._fans.clear()
 
     @contextmanager
-    def _naming(self, directory: int, most: int) -> Iterator[_Naming]:
+    def naming(self, directory: int, most: int) -> Iterator[Naming]:
         """What takes copies, and gives them their names in the end. `most`: that stay open."""
-        ready: list[Ready] = []
-        try:
-            with Threads(1, self.store.path) as beside:
-                yield _Naming(self, directory, beside, ready, most)
-        finally:
-            _drop(directory, ready)
+        with ExitStack() as stack:
+            beside = Threads(1, self.store.path)
+            taking = Naming(self, directory, beside, most)
+            stack.callback(taking.drop)  # when that thread has ended
+            stack.enter_context(beside)
+            yield taking
 
     def _copy(self, directory: int, jobs: Sequence[Job]) -> list[Copy]:
         files = [(os.fsencode(job.path), job.algorithm) for job in jobs]
@@ -186,7 +166,7 @@ class Adder:
         objects, size = self._done
         found = _cfshost.copy(directory, files, cores(), True, not has_procfs(), prefix, self._more)
         copies = [
-            Copy(job, Digest(job.algorithm, one[5]), one[3], one[4])
+            Copy(one[3], one[4], os.fspath(job.path), job.algorithm, one[5])
             for job, one in zip(jobs, found, strict=True)
             if one[3] >= 0
         ]
@@ -228,7 +208,7 @@ class Adder:
 
     def name_one(self, directory: int, copy: Copy) -> None:
         """Brings a copy to the disk, and gives it its name. Refused: as of add()."""
-        with self._naming(directory, 1) as naming:
+        with self.naming(directory, 1) as naming:
             naming.put([copy])
             naming.finish()
 
@@ -239,9 +219,10 @@ class Adder:
             new: list[Copy] = []
             there: list[Copy] = []
             fans = set(os.listdir(directory))
+            objects = os.fspath(self.store.objects)
             for copy in copies:
-                name = object_name(copy.digest)
-                known = name[:2] in fans and os.path.lexists(self.store.objects / name)
+                name = copy.name
+                known = name[:2] in fans and os.path.lexists(f"{objects}/{name}")
                 (there if known else new).append(copy)
             if self.verity != "off":
                 with Threads(_THREADS, self.store.path) as pool:
@@ -251,7 +232,7 @@ class Adder:
                 _cfshost.sync(directory)
             else:
                 for copy in new:
-                    with _fault_of(self.store.object_path(copy.digest), f"for {copy.job.path}"):
+                    with self._fault_of(copy):
                         os.fsync(copy.fd)
         except BaseException:
             close(directory, copies)
@@ -261,38 +242,31 @@ class Adder:
         return new, digests
 
     def _seal_copy(self, directory: int, copy: Copy) -> None:
-        with _fault_of(self.store.object_path(copy.digest), f"for {copy.job.path}"):
-            named = copy.name
+        with self._fault_of(copy):
+            named, digest = copy.temporary, copy.digest
             reader = os.open(named, _READ, dir_fd=directory) if named else reopen(copy.fd)
             # fs-verity needs a file that nobody has open for writing
             writer, copy.fd = copy.fd, reader
             os.close(writer)
-            found = self._enable(copy.fd, copy.job.path, copy.digest)
-        if found != copy.digest:
-            raise Refused("measure", str(copy.job.path), str(found), str(copy.digest))
+            found = self._enable(copy.fd, copy.source, digest)
+        if found != digest:
+            raise Refused("measure", copy.source, str(found), str(digest))
 
-    def give_names(self, directory: int, ready: list[Ready]) -> list[Digest]:
-        """To all. Returns those whose names are other files' by now."""
-        # Before the names: what fails later is durable all the same.
-        for fan, one in sorted({one.name[:2]: one for one in ready}.items()):
-            if fan not in self._fans:
-                with _fault_of(self.store.objects / one.name, f"for {one.source}"):
-                    self._open_fan(fan)
-        found = _cfshost.give_names(directory, ready, cores())
-        there = []
-        for one, number in zip(ready, found, strict=True):
-            if number == errno.EEXIST:
-                there.append(Digest(one.algorithm, bytes.fromhex(one.name.replace("/", ""))))
-            elif number not in (0, errno.ECANCELED):
-                error = OSError(number, os.strerror(number))
-                target, said = self.store.objects / one.name, f"{os_error(error)}, for {one.source}"
-                raise SystemFailure("store", str(target), said)
-        return there
+    @contextmanager
+    def _fault_of(self, copy: Copy) -> Iterator[None]:
+        with _fault_of(self.store.objects / copy.name, f"for {copy.source}"):
+            yield
 
-    def _open_fan(self, name: str) -> None:
-        path = self.store.objects / name
-        path.mkdir(exist_ok=True)
-        self._directories |= {path, self.store.objects}
+    def make_fan(self, directory: int, name: str) -> None:
+        """A directory of objects, where it is not there yet; finish() makes it durable."""
+        if name in self._fans:
+            return
+        try:
+            os.mkdir(name, dir_fd=directory)
+        except FileExistsError:
+            if not (self.store.objects / name).is_dir():
+                raise
+        self._directories |= {self.store.objects / name, self.store.objects}
         self._fans.add(name)
 
     def _compare(self, jobs: Sequence[Job]) -> list[Digest]:
@@ -339,13 +313,13 @@ class Adder:
         with _fault_of(target, "to be sealed"):
             fd = os.open(target, _READ)
             try:
-                found = self._enable(fd, target, digest)
+                found = self._enable(fd, str(target), digest)
             finally:
                 os.close(fd)
         if found != digest:
             raise Refused("measure", str(target), str(found), str(digest))
 
-    def _enable(self, fd: int, named: Path, digest: Digest) -> Digest:
+    def _enable(self, fd: int, named: str, digest: Digest) -> Digest:
         """What the kernel measures. Refused, under the name `named`: not sealed but required."""
         if self.unsealed:
             return digest
@@ -357,140 +331,9 @@ class Adder:
             reason = fsverity.reason(error, self.store.objects)
             if self.verity == "require" or error.errno not in fsverity.UNSUPPORTED:
                 found = f"not sealed: {reason}"
-                raise Refused("store", str(named), found, "fs-verity, or --verity off") from None
+                raise Refused("store", named, found, "fs-verity, or --verity off") from None
             self.unsealed = reason
             return digest
-
-
-class Ready(NamedTuple):
-    """A copy that is on the disk, and waits for its name. There may be millions."""
-
-    fd: int  # -1: it has a temporary name, and is not open
-    temporary: str
-    name: str
-    source: str
-    algorithm: int
-
-
-class _Naming:
-    """A batch of copies is brought to the disk beside, while the next one is read. All get their
-    names in the end. Where one cannot have its name, those before it keep theirs."""
-
-    def __init__(
-        self, adder: Adder, directory: int, beside: Threads, ready: list[Ready], most: int
-    ) -> None:
-        self._adder = adder
-        self._directory = directory
-        self._beside = beside
-        self._ready = ready
-        self._most = most  # of `ready` that are open
-        self._prefix = os.urandom(8).hex()
-        self._future: Future[list[Digest]] | None = None
-
-    def put(self, copies: list[Copy]) -> None:
-        """Takes one over, when the last one is done."""
-        try:
-            self.settle()
-        except BaseException:
-            close(self._directory, copies)
-            raise
-        try:
-            self._future = self._beside.submit(self._prepare, copies)
-        except SystemFailure:
-            close(self._directory, copies)  # there is no thread that may have them
-            raise
-
-    def settle(self) -> None:
-        """Waits for the last one. Whatever was wrong with it is raised."""
-        future, self._future = self._future, None
-        if future is not None:
-            self._adder.check_present(self._directory, future.result())
-
-    def finish(self) -> None:
-        """Gives all their names."""
-        self.settle()
-        there = self._adder.give_names(self._directory, self._ready)
-        _drop(self._directory, self._ready)
-        self._adder.check_present(self._directory, there)
-
-    def _prepare(self, copies: list[Copy]) -> list[Digest]:
-        new, there = self._adder.prepare(self._directory, copies)
-        try:
-            while new:
-                self._ready.append(self._waiting(new[-1]))
-                new.pop()
-        except BaseException:
-            close(self._directory, new)
-            raise
-        return there
-
-    def _waiting(self, copy: Copy) -> Ready:
-        """It, open as long as that fits."""
-        name, source = object_name(copy.digest), os.fspath(copy.job.path)
-        algorithm, place = copy.digest.algorithm, copy.name
-        if len(self._ready) < self._most:
-            return Ready(copy.fd, place, name, source, algorithm)
-        if not place:
-            place = f".{self._prefix}.{len(self._ready)}.tmp"
-            with _fault_of(self._adder.store.objects / name, f"for {source}"):
-                os.link(procfs(copy.fd), place, dst_dir_fd=self._directory, follow_symlinks=True)
-        os.close(copy.fd)
-        return Ready(-1, place, name, source, algorithm)
-
-
-def _drop(directory: int, ready: list[Ready]) -> None:
-    """Closes all, and takes their temporary names away."""
-    for one in ready:
-        _discard(directory, one.fd, one.temporary)
-    ready.clear()
-
-
-def close(directory: int, copies: list[Copy]) -> None:
-    """The same."""
-    for copy in copies:
-        _discard(directory, copy.fd, copy.name)
-    copies.clear()
-
-
-def _discard(directory: int, fd: int, name: str) -> None:
-    if fd >= 0:
-        with suppress(OSError):
-            os.close(fd)
-    if name:
-        with suppress(OSError):
-            os.unlink(name, dir_fd=directory)
-
-
-class Room(NamedTuple):
-    """How many copies there may be."""
-
-    batch: int
-    open: int  # that wait for their names
-
-
-@contextmanager
-def descriptors(batches: int, held: int = 0) -> Iterator[Room]:
-    """How many copies there may be: in each batch, of so many that are there at a time, and waiting
-    for their names beside these. `held`: what the caller has open. The limit is raised meanwhile,
-    as far as it may."""
-    import resource
-
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    others = _RESERVED + _OF_CORE * cores() + held
-    wanted = batches * _BATCH + _OPEN + others
-    soft, hard = before
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    try:
-        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        room = wanted if limit == resource.RLIM_INFINITY else limit - others
-        batch = min(_BATCH, max(1, room // batches))
-        yield Room(batch, min(_OPEN, max(0, room - batches * batch)))
-    finally:
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @contextmanager

@@ -10,19 +10,20 @@ import _cfshost
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pyinit.host.atomic import has_procfs, open_new, procfs
-from pyinit.host.store.add import Adder, Copy, close, descriptors
+from pyinit.host.store.add import Adder, Progress
 from pyinit.host.store.check import cores
-from pyinit.host.store.jobs import Job
+from pyinit.host.store.descriptors import descriptors
+from pyinit.host.store.layout import Store
+from pyinit.host.store.naming import Copy, close
 from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.root.digest import Digest
 
 
-@dataclass(frozen=True)
-class _Receiver:
+class _Receiver(NamedTuple):
     """`take` gets copies that the engine makes in `directory`, `limit` of them at most."""
 
     directory: int
@@ -31,11 +32,19 @@ class _Receiver:
     take: Callable[[list[_cfshost.Stored]], object]
 
 
-@dataclass
 class TreeAdder(Adder):
     """An Adder of directories, of layers, and of images in memory. `algorithm`: of all digests."""
 
-    algorithm: int = _cfs.SHA256
+    def __init__(
+        self,
+        store: Store,
+        verity: str = "auto",
+        progress: Progress = lambda _, __: None,
+        *,
+        algorithm: int = _cfs.SHA256,
+    ) -> None:
+        super().__init__(store, verity, progress)
+        self.algorithm = algorithm
 
     def add_tree(
         self, fd: int, source: Path, formats: Sequence[tuple[int, int]], how: _cfshost.Adjustment
@@ -49,7 +58,7 @@ class TreeAdder(Adder):
         if Path(os.path.realpath(self.store.objects)).is_relative_to(os.path.realpath(source)):
             found = f"the store {self.store.path} is in it"
             raise Refused("source", str(source), found, "a store elsewhere")
-        with self._receiver(source) as to:
+        with self._receiver(os.path.join(source, "")) as to:
             return _cfshost.store_tree(
                 fd, to.directory, cores(), formats, how, not has_procfs(), to.prefix, to.limit,
                 self.progress, to.take,
@@ -62,33 +71,28 @@ class TreeAdder(Adder):
         how: _cfshost.Adjustment,
     ) -> list[bytes]:
         """The same of tar files, the lowest layer first. _cfshost.BadLayer, OtherDigest."""
-        with self._receiver(Path(), len(layers)) as to:
+        with self._receiver("", len(layers)) as to:
             return _cfshost.store_layers(
                 layers, to.directory, cores(), formats, how, not has_procfs(), to.prefix,
                 to.limit, self.progress, to.take,
             )  # fmt: skip
 
     @contextmanager
-    def _receiver(self, source: Path, held: int = 0) -> Iterator[_Receiver]:
-        """What takes the copies of the engine. All are named in the end. `held`: descriptors that
-        the caller has open."""
+    def _receiver(self, source: str, held: int = 0) -> Iterator[_Receiver]:
+        """What takes the copies of the engine. All are named in the end. `source`: before their
+        paths, in messages. `held`: descriptors that the caller has open."""
         # The engine makes one, and gave another to this thread, which waits until the one before it
         # is on the disk.
         with (
             self._objects() as directory,
             descriptors(3, held) as room,
-            self._naming(directory, room.open) as naming,
+            self.naming(directory, room.open) as naming,
         ):
 
             def take(stored: list[_cfshost.Stored]) -> None:
                 naming.put(
                     [
-                        Copy(
-                            Job(source / os.fsdecode(path)[1:], self.algorithm),
-                            Digest(self.algorithm, raw),
-                            copy,
-                            name,
-                        )
+                        Copy(copy, name, source + os.fsdecode(path)[1:], self.algorithm, raw)
                         for path, copy, name, raw, _ in stored
                     ]
                 )
@@ -105,7 +109,7 @@ class TreeAdder(Adder):
         with self._objects() as directory:
             fd, temporary = open_new(directory, self.store.objects / digest.hex, 0o644)
             place = "" if temporary is None else temporary.name
-            copies = [Copy(Job(source, self.algorithm), digest, fd, place)]
+            copies = [Copy(fd, place, os.fspath(source), self.algorithm, digest.value)]
             try:
                 with open(fd, "wb", closefd=False) as file:
                     file.write(made)

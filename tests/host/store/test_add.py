@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from pyinit.host.commands.cfs_store import main
-from pyinit.host.store import add, fsverity
+from pyinit.host.store import add, descriptors, fsverity, naming
 from tests.host.store import written
 from tests.host.store.played import HELLO, HELLO_HEX, Kernel, files, put
 
@@ -252,7 +252,7 @@ def fault(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Fault:
         def call(*_: object, **__: object) -> None:
             raise OSError(number, os.strerror(number))
 
-        def give_names(_: int, files: Sequence[add.Ready], __: int) -> list[int]:
+        def give_names(_: int, files: Sequence[naming.Copy], __: int) -> list[int]:
             return [number] * len(files)
 
         if name == "give_names":
@@ -370,8 +370,8 @@ def test_a_fault_leaves_nothing(
     line = ["add", "--object-store", str(store), *map(str, many), str(tmp_path / "fifo")]
     assert main(line) == 32
     assert files(store) == {}
-    monkeypatch.setattr(add, "_BATCH", 7)
-    monkeypatch.setattr(add, "_OPEN", 99)
+    monkeypatch.setattr(descriptors, "BATCH", 7)
+    monkeypatch.setattr(descriptors, "OPEN", 99)
     assert main(line) == 32
     assert files(store) == {}
     assert len(os.listdir("/proc/self/fd")) == before
@@ -406,7 +406,7 @@ def test_durable_before_it_is_named(
     record("fsync", os.fsync)
     give_names = _cfshost.give_names
 
-    def name(directory: int, ready: list[add.Ready], threads: int) -> list[int]:
+    def name(directory: int, ready: list[naming.Copy], threads: int) -> list[int]:
         calls.extend(("link", one.name[3:9]) for one in ready)
         return give_names(directory, ready, threads)
 

@@ -19,7 +19,7 @@ import pytest
 from fuzz import tar_seeds
 from fuzz.tar_seeds import BROKEN, END, NEXT, before, file, hard_link, header, layers, link, records
 from pyinit.host.commands.cfs_store import main
-from pyinit.host.store import add, add_tree, make_image
+from pyinit.host.store import add_tree, descriptors, make_image
 from pyinit.host.store import layers as reader
 from pyinit.host.store.changes import Changes
 from pyinit.host.store.check import check
@@ -241,8 +241,8 @@ def test_however_few_copies_there_may_be(
         for numbers in (range(60), range(30, 90), range(10))
     ]
     paths = written(tmp_path, parts)
-    monkeypatch.setattr(add, "_BATCH", batch)
-    monkeypatch.setattr(add, "_OPEN", opened)
+    monkeypatch.setattr(descriptors, "BATCH", batch)
+    monkeypatch.setattr(descriptors, "OPEN", opened)
     monkeypatch.setattr(add_tree, "cores", lambda: 3)
     if named:
         monkeypatch.setattr(add_tree, "has_procfs", lambda: False)
@@ -271,7 +271,7 @@ def test_what_fails_leaves_nothing(
     def interrupt(_: int, __: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(add, "_BATCH", 1)  # so that it is asked
+    monkeypatch.setattr(descriptors, "BATCH", 1)  # so that it is asked
     with pytest.raises(KeyboardInterrupt):
         added(store, root, interrupt)
     assert not files(store / "objects")
@@ -292,8 +292,8 @@ def test_a_layer_that_breaks_after_many_batches(
     bad = tmp_path / "bad.tar"
     many: list[Entry] = [(f"{i}", tarfile.REGTYPE, {}, b"%d" % i * 100) for i in range(90)]
     bad.write_bytes(tar([*many, ("x", tarfile.REGTYPE, {}, b"x" * 5000)])[:-12000])
-    monkeypatch.setattr(add, "_BATCH", 2)
-    monkeypatch.setattr(add, "_OPEN", opened)
+    monkeypatch.setattr(descriptors, "BATCH", 2)
+    monkeypatch.setattr(descriptors, "OPEN", opened)
     most = [0]
     real = os.link
 

@@ -21,9 +21,9 @@ from tests.vm.once import REPOSITORY
 
 _CODE = (
     "import sys; from pyinit.host.commands.cfs_store import main\n"
-    "from pyinit.host.store import add, add_tree\n"
+    "from pyinit.host.store import add, add_tree, descriptors\n"
     "if sys.argv[1] == 'named': add_tree.has_procfs = lambda: False\n"
-    "if sys.argv[1] == 'closed': add._BATCH, add._OPEN = 1, 0\n"
+    "if sys.argv[1] == 'closed': descriptors.BATCH, descriptors.OPEN = 1, 0\n"
     "sys.exit(main(sys.argv[2:]))"
 )
 _CONTENTS = (b"one" * 50, b"two" * 200_000, b"three" * 50)

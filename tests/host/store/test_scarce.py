@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""`cfs-store` where the system has few threads or descriptors: it does all, or says in one line
-what it lacks. It never hangs, and what it leaves is whole."""
+"""`cfs-store` where the system has few threads or descriptors, or is old: it does all, or says in
+one line what it lacks. It never hangs, and what it leaves is whole."""
 
 import os
 import subprocess
@@ -19,9 +19,9 @@ _CODE = """
 import os, resource, sys, time
 os.sched_getaffinity = lambda _: {0, 1, 2}
 from pyinit.host.commands.cfs_store import main
-from pyinit.host.store import add
+from pyinit.host.store import add, descriptors
 batch, slow, files = map(int, sys.argv[1:4])
-add._BATCH = batch
+descriptors.BATCH = batch
 name = add.Adder.prepare
 def named(self, *arguments):
     time.sleep(slow / 1000)
@@ -37,10 +37,19 @@ _LARGE = 9 << 20  # more than one thread reads alone
 
 @pytest.fixture(scope="session")
 def few_threads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    library = tmp_path_factory.mktemp("preload") / "few_threads.so"
-    source = Path(__file__).with_name("few_threads.c")
+    return preload(tmp_path_factory, "few_threads.c")
+
+
+@pytest.fixture(scope="session")
+def old_link(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return preload(tmp_path_factory, "old_link.c")
+
+
+def preload(tmp_path_factory: pytest.TempPathFactory, source: str) -> Path:
+    library = tmp_path_factory.mktemp("preload") / "preload.so"
+    path = Path(__file__).with_name(source)
     flags = ("-std=gnu17", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-shared", "-fPIC")
-    subprocess.run(["gcc", *flags, "-o", str(library), str(source)], check=True, timeout=600)
+    subprocess.run(["gcc", *flags, "-o", str(library), str(path)], check=True, timeout=600)
     return library
 
 
@@ -158,6 +167,18 @@ def test_few_descriptors(
     assert (done.returncode, done.stderr) == (0, "")
     report = looked_at(store)
     assert (report.faults, report.images) == ([], 1)
+
+
+@pytest.mark.parametrize("kind", ["tree", "layers", "files"])
+def test_a_kernel_that_names_open_files_for_root_alone(
+    old_link: Path, sources: dict[str, list[Path]], tmp_path: Path, kind: str
+) -> None:
+    verb, store = "add" if kind == "files" else "image", tmp_path / "store"
+    done = execute(verb, "-q", "--object-store", store, "--create", "--verity", "off",
+                   *sources[kind], LD_PRELOAD=old_link)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    report = looked_at(store)
+    assert (report.faults, report.objects) == ([], 61 + (verb == "image"))
 
 
 def test_more_large_files_than_descriptors(tmp_path: Path) -> None:
