@@ -226,8 +226,7 @@ class Adder:
                 (there if known else new).append(copy)
             if self.verity != "off":
                 with Threads(_THREADS, self.store.path) as pool:
-                    for _ in pool.map(lambda copy: self._seal_copy(directory, copy), new):
-                        pass
+                    pool.each(lambda copy: self._seal_copy(directory, copy), new)
             if len(new) > _SINGLE:
                 _cfshost.sync(directory)
             else:
@@ -305,8 +304,7 @@ class Adder:
                 raise Refused("measure", str(target), str(measured), str(digest))
         if self.verity != "off":
             with Threads(_THREADS, self.store.path) as pool:
-                for _ in pool.map(self._seal_present, digests):
-                    pass
+                pool.each(self._seal_present, digests)
 
     def _seal_present(self, digest: Digest) -> None:
         target = self.store.object_path(digest)

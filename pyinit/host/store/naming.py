@@ -11,13 +11,12 @@ from contextlib import suppress
 
 from pyinit.host.atomic import procfs
 from pyinit.host.store.check import cores
-from pyinit.host.store.threads import Threads
+from pyinit.host.store.threads import Task, Threads
 from pyinit.initrd.report.errors import SystemFailure, os_error
 from pyinit.initrd.root.digest import Digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from concurrent.futures import Future
     from typing import Protocol
 
     from pyinit.host.store.layout import Store
@@ -70,7 +69,7 @@ class Naming:
         self._beside = beside
         self._most = most  # of `_ready` that are open
         self._temporary = map(f".{os.urandom(8).hex()}.{{}}.tmp".format, itertools.count())
-        self._future: Future[list[Digest]] | None = None
+        self._task: Task[list[Digest]] | None = None
         self._ready: list[Copy] = []  # on the disk, and waiting for their names
 
     def put(self, copies: list[Copy]) -> None:
@@ -81,16 +80,16 @@ class Naming:
             close(self._directory, copies)
             raise
         try:
-            self._future = self._beside.submit(self._prepare, copies)
+            self._task = self._beside.submit(lambda: self._prepare(copies))
         except SystemFailure:
             close(self._directory, copies)  # there is no thread that may have them
             raise
 
     def settle(self) -> None:
         """Waits for the last one. Whatever was wrong with it is raised."""
-        future, self._future = self._future, None
-        if future is not None:
-            self._adder.check_present(self._directory, future.result())
+        task, self._task = self._task, None
+        if task is not None:
+            self._adder.check_present(self._directory, task.result())
 
     def finish(self) -> None:
         """Gives all their names."""

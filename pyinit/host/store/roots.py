@@ -106,7 +106,7 @@ class Needed:
             data, found = self._read(digest, why)
             with Threads(1, self.store.path) as pool:
                 # Both take as long. What a changed image names is kept too, and stops it anyway.
-                hashed = pool.submit(_check, digest, data, found, self._shown(digest))
+                hashed = pool.submit(lambda: _check(digest, data, found, self._shown(digest)))
                 try:
                     parsed = _cfshost.Image(data)
                     self.live.add_image(parsed)

@@ -12,8 +12,8 @@ import errno
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import as_completed
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from stat import S_ISREG
 
@@ -84,15 +84,14 @@ def seal_store(store: Store, progress: Callable[[int, int], None]) -> Report:
     total = sum(len(batch.named) for batch in batches)
     done = 0
     with Threads(_THREADS, store.path) as pool:
-        compare = not store.is_ostree
+        work = partial(_seal_batch, compare=not store.is_ostree)
         try:
-            futures = {pool.submit(_seal_batch, batch, compare): batch for batch in batches}
-            for future in as_completed(futures):
-                report.add(future.result())
-                done += len(futures[future].named)
+            for sealed in pool.as_completed(work, batches):
+                report.add(sealed)
+                done += sealed.total
                 progress(done, total)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.drop()
             raise
     # The contents are on the disk already (the kernel writes them first), the flags may not be.
     if report.sealed:

@@ -4,12 +4,14 @@
 import _cfs
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from pyinit.host.commands.cfs_store import main
-from pyinit.host.store import fsverity
+from pyinit.host.store import fsverity, seal
+from pyinit.host.store.layout import Names, Store
 from tests.host.store.played import HELLO, HELLO_HEX, Kernel, put
 
 Capture = pytest.CaptureFixture[str]
@@ -117,6 +119,32 @@ def test_of_a_reason_twenty_are_named(store: Path, kernel: Kernel, capsys: Captu
     lines = capsys.readouterr().err.splitlines()
     assert any(line.startswith("cfs-store: 30 not sealed: open for writing") for line in lines)
     assert sum(" not sealed: /" in line for line in lines) == 20, "the rest is counted"
+
+
+def test_nothing_new_is_begun_after_an_interrupt(
+    store: Path, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large store the rest would take minutes."""
+    for number in range(20):
+        put(store, b"%d" % number)
+    begun, go = list[object](), threading.Event()
+    seal_batch = seal._seal_batch
+
+    def batch(names: Names, *, compare: bool) -> seal.Report:
+        begun.append(names)
+        assert len(begun) == 1 or go.wait(60)
+        return seal_batch(names, compare)
+
+    def interrupt(_: int, __: int) -> None:
+        threading.Timer(0.2, go.set).start()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(seal, "_THREADS", 1)
+    monkeypatch.setattr(seal, "_BATCH", 1)
+    monkeypatch.setattr(seal, "_seal_batch", batch)
+    with pytest.raises(KeyboardInterrupt):
+        seal.seal_store(Store(store), interrupt)
+    assert len(begun) <= 2
 
 
 def test_what_is_no_object(store: Path, kernel: Kernel, capsys: Capture) -> None:
