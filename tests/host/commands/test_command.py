@@ -4,10 +4,13 @@
 import _cfs
 import argparse
 import os
+import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -89,6 +92,37 @@ def test_version_and_help(name: str, capsys: pytest.CaptureFixture[str]) -> None
         assert capsys.readouterr().out == of_verb
     assert main(["help", "nothing"]) == 1
     assert "invalid choice: 'nothing'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("named", [None, "", "0", "-5", "x", " 61 ", "200", "9" * 5000])
+@pytest.mark.parametrize("stdout", ["none", "closed", "file", "terminal", "terminal of 0", "77"])
+def test_help_is_as_wide_as_without_a_formatter_of_our_own(
+    named: str | None, stdout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """argparse asks shutil."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if named is not None:
+        monkeypatch.setenv("COLUMNS", named)
+    main, terminal = pty.openpty()
+    width = {"terminal": 33, "77": 77}.get(stdout, 0)
+    termios.tcsetwinsize(terminal, (9, width))
+    to = (
+        (tmp_path / "out").open("w")
+        if stdout == "file"
+        else os.fdopen(terminal, "w", closefd=False)
+    )
+    if stdout == "closed":
+        to.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "__stdout__", None if stdout == "none" else to)
+        parser = command.Parser(prog="cfs-x", description="word " * 60)
+        said = parser.format_help()
+        parser.formatter_class = argparse.HelpFormatter
+        assert said == parser.format_help()
+        assert command.columns() == shutil.get_terminal_size().columns
+    for fd in (main, terminal):
+        os.close(fd)
+    to.close()
 
 
 def test_what_is_refused_is_told_all_the_same(uki: Path, tmp_path: Path) -> None:
