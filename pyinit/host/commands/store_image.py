@@ -227,9 +227,9 @@ class _Job:
 
     def compare(self, made: bytes) -> None:
         """With what another program makes, where one is given."""
-        from pyinit.host.store import changes, check_with
-
         if self._peer is not None:
+            from pyinit.host.store import changes, check_with
+
             whole = self._is_tree and self._changes == changes.AS_IT_IS
             check_with.compare(str(self._peer), made, self.name, self._formats[0], whole=whole)
 

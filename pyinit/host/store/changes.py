@@ -7,18 +7,16 @@ import _cfs
 import _cfshost
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from pyinit.host.store import selinux
 from pyinit.initrd.report.errors import UsageError
 
 EPOCH = "SOURCE_DATE_EPOCH"
 _LIMIT = 1 << 63
 
 
-@dataclass(frozen=True)
-class Changes:
+class Changes(NamedTuple):
     """What of a directory is left out or changed: `excluded` by glob(7) of paths, which begin with
     a slash; `bootable` as composefs-rs does it; `by_root`: all is root's; `latest`: no
     time is later, in seconds; `contexts`: labels for SELinux by that file."""
@@ -32,7 +30,11 @@ class Changes:
     def adjustment(self, algorithm: int = _cfs.SHA256) -> _cfshost.Adjustment:
         """The same for the engine, which knows contents by digests of `algorithm`."""
         excluded = [os.fsencode(pattern) for pattern in self.excluded]
-        label = None if self.contexts is None else selinux.labels(self.contexts)
+        label = None
+        if self.contexts is not None:
+            from pyinit.host.store import selinux  # and ctypes, which few need
+
+            label = selinux.labels(self.contexts)
         return _cfshost.Adjustment(
             self.bootable, self.by_root, self.latest, excluded, label, algorithm
         )

@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pyinit.host.store.layout import Store
 from pyinit.initrd.report.errors import Refused
 from pyinit.initrd.root.digest import Digest
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """A file to add, and what its digest has to be where that is known."""
 
     path: Path

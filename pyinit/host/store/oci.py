@@ -7,13 +7,12 @@ Every blob has to have the digest by which it is named; a layer's is checked whi
 
 from __future__ import annotations
 
-import hashlib
+import _cfs
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pyinit.host.failure import system_failure
 from pyinit.host.store import oci_blobs, oci_text
@@ -26,12 +25,12 @@ _TRANSPORTS = {"oci": False, "oci-archive": True}
 _OTHERS = ("containers-storage", "dir", "docker", "docker-archive", "docker-daemon", "tarball")
 _DEPTH = 3  # of indexes in each other
 _SHOWN = 20
+_BANKS = {"sha256": 0xB, "sha512": 0xD}  # TPM_ALG_ID, by which _cfs has them
 _NUMBER = re.compile(r"@(0|[1-9][0-9]{0,8})")
 _Value = TypeVar("_Value")
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """What the words on the command line say."""
 
     path: str
@@ -157,7 +156,7 @@ class _Image:
         part = self._part(about)
         data = self._content(part)
         algorithm = about.digest.partition(":")[0]
-        digest = f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
+        digest = f"{algorithm}:{_cfs.sha(_BANKS[algorithm], data).hex()}"
         if digest != about.digest:
             raise Refused("source", part.name, f"content with {digest}", about.digest)
         return data

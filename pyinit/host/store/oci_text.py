@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 TEXT_LIMIT = 4 << 20
 """Of a manifest, as registries have it."""
@@ -41,8 +40,7 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 
-@dataclass(frozen=True)
-class Platform:
+class Platform(NamedTuple):
     """As Go names them: linux, amd64, and for some machines a variant."""
 
     system: str
@@ -95,8 +93,7 @@ def platform_of(machine: str) -> Platform:
     return _MACHINES.get(machine) or Platform("linux", machine)
 
 
-@dataclass(frozen=True)
-class Descriptor:
+class Descriptor(NamedTuple):
     """How one text names a blob."""
 
     kind: str
@@ -117,8 +114,7 @@ class Descriptor:
         return bytes.fromhex(self.digest.partition(":")[2])
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(NamedTuple):
     """An image."""
 
     config: Descriptor
