@@ -196,8 +196,6 @@ def measure(options: argparse.Namespace) -> int:
 
 def images(options: argparse.Namespace) -> int:
     """The images of a store, and what needs each."""
-    from dataclasses import asdict
-
     from pyinit.host.commands.store_roots import look
     from pyinit.host.store import lock, names
     from pyinit.host.store.layout import Store
@@ -211,7 +209,7 @@ def images(options: argparse.Namespace) -> int:
     if options.json:
         import json
 
-        say(json.dumps([asdict(one) for one in images], indent=2))
+        say(json.dumps([one.as_dict() for one in images], indent=2))
         return EXIT_OK
     for one in images:
         say(printable(f"{one.digest}  {one.size} bytes, {one.state}"))

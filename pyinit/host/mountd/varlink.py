@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 MAX = 4096
 """Bytes of a call."""
@@ -16,8 +15,7 @@ class Malformed(Exception):
     """It is no call that could be answered."""
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """What is asked for."""
 
     method: str

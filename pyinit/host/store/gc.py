@@ -19,7 +19,6 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from os.path import lexists
 from stat import S_ISLNK, S_ISREG
@@ -41,21 +40,15 @@ _KINDS = ("images", "streams")
 Look = Callable[[Needed | None], Needed]
 
 
-@dataclass
 class Report:
     """What was done, or would be. Objects and bytes of them."""
 
-    live: int = 0
-    moved: int = 0
-    moved_bytes: int = 0
-    images: list[str] = field(default_factory=list)
-    links: int = 0
-    back: int = 0
-    removed: int = 0
-    removed_bytes: int = 0
-    waiting: int = 0
-    waiting_bytes: int = 0
-    passed_over: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.live = self.links = self.back = 0
+        self.moved = self.removed = self.waiting = 0
+        self.moved_bytes = self.removed_bytes = self.waiting_bytes = 0
+        self.images: list[str] = []
+        self.passed_over: list[str] = []
 
 
 def check(store: Store) -> None:

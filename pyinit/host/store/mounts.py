@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pyinit.host.store.roots import Needed, digest_of_hex
 from pyinit.initrd.kernel import mountinfo
@@ -27,8 +27,7 @@ _MAX = mountinfo.MAX
 _SOURCES = ("transient:composefs=", "composefs:")
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """A mount, and the root directory below which its paths lead somewhere."""
 
     mount: Mount

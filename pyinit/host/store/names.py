@@ -7,7 +7,6 @@ import _cfshost
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from pyinit.host.failure import system_failure
@@ -21,19 +20,21 @@ from pyinit.initrd.root.digest import Digest
 _FAN_OUT = re.compile(r"[0-9a-f]{2}")
 
 
-@dataclass
 class Listed:
     """An image. `size`: its bytes, without its objects. `fault`: why it cannot be read."""
 
-    digest: str
-    size: int = 0
-    objects: int = 0
-    missing: int = 0
-    fault: str = ""
-    names: list[str] = field(default_factory=list)
-    mounts: list[str] = field(default_factory=list)
-    ukis: list[str] = field(default_factory=list)
-    records: list[str] = field(default_factory=list)
+    def __init__(self, digest: str) -> None:
+        self.digest = digest
+        self.size = self.objects = self.missing = 0
+        self.fault = ""
+        self.names: list[str] = []
+        self.mounts: list[str] = []
+        self.ukis: list[str] = []
+        self.records: list[str] = []
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return vars(self)
 
     @property
     def state(self) -> str:

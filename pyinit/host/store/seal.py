@@ -12,7 +12,6 @@ import errno
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from stat import S_ISREG
@@ -31,14 +30,13 @@ _NO_NAME = "not named by a digest"
 _NO_FILE = "not a regular file"
 
 
-@dataclass
 class Report:
     """What became of the objects. `wrong`: sealed, but the content is not what the name says."""
 
-    sealed: int = 0
-    sealed_before: int = 0
-    wrong: list[Refused] = field(default_factory=list)
-    not_sealed: list[tuple[Path, str]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.sealed = self.sealed_before = 0
+        self.wrong: list[Refused] = []
+        self.not_sealed: list[tuple[Path, str]] = []
 
     def add(self, other: Report) -> None:
         """Adds the numbers and the objects of another report to this one."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from mmap import mmap
+from typing import NamedTuple
 
 MAGIC = b"070701"
 TRAILER = "TRAILER!!!"
@@ -27,8 +27,7 @@ class CpioError(ValueError):
     """An archive that cannot be written or read; the text says which entry and why."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One file. `mode` has the type bits (`stat.S_IFREG | 0o644`); `data` is a link's target.
 
     `rdev` is (major, minor) of a device node.
@@ -40,8 +39,7 @@ class Entry:
     rdev: tuple[int, int] = (0, 0)
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """A file in an archive that is read. `start`, `size`: of its data in the buffer, in bytes."""
 
     name: str

@@ -12,7 +12,6 @@ from __future__ import annotations
 import _cfs
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 Piece = bytes | bytearray | memoryview
 """A part of what is written. Parts are joined in the file alone: an initrd has 400 MB."""
@@ -33,14 +32,23 @@ class PeWriteError(ValueError):
     """An image that cannot be changed safely; the text says why."""
 
 
-@dataclass
 class _Section:
-    name: bytes
-    virtual_size: int
-    address: int
-    raw: Sequence[Piece]  # padded to the file alignment; empty: nothing in the file
-    order: int  # where it was in the file
-    header: bytes | None  # the 40 bytes as they were
+    def __init__(
+        self,
+        name: bytes,
+        virtual_size: int,
+        address: int,
+        raw: Sequence[Piece],  # padded to the file alignment; empty: nothing in the file
+        *,
+        order: int,  # where it was in the file
+        header: bytes | None,  # the 40 bytes as they were
+    ) -> None:
+        self.name = name
+        self.virtual_size = virtual_size
+        self.address = address
+        self.raw = raw
+        self.order = order
+        self.header = header
 
     @property
     def end(self) -> int:
@@ -83,7 +91,9 @@ def rewrite(
             raise PeWriteError(f"section {name!r}: no valid name or no content")
         address = _align(_memory_end(sections), fields["section_alignment"])
         raw = _padded([content], alignment)
-        sections.append(_Section(name.ljust(8, b"\0"), len(content), address, raw, len(data), None))
+        padded = name.ljust(8, b"\0")
+        new = _Section(padded, len(content), address, raw, order=len(data), header=None)
+        sections.append(new)
     grown = sum(s.virtual_size for s in sections) - sum(section[1] for section in table)
     return _lay_out(data, fields, sections, grown)
 
@@ -130,7 +140,7 @@ def _read_section(data: bytes, fields: Mapping[str, int], index: int) -> _Sectio
     name, virtual_size, address, raw_size, pointer, *_ = _SECTION.unpack(header)
     stored = memoryview(data)[pointer : pointer + raw_size]
     raw = _padded([stored], fields["file_alignment"])
-    return _Section(name, virtual_size, address, raw, pointer, header)
+    return _Section(name, virtual_size, address, raw, order=pointer, header=header)
 
 
 def _move(sections: list[_Section], used: list[int], alignment: int) -> None:

@@ -13,8 +13,8 @@ import _cfs
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from pyinit.host.uki import authenticode
 from pyinit.host.uki.read import Uki, read_file
@@ -52,8 +52,7 @@ _LOADED_BY_FIRMWARE = range(252, 258)
 _STUB = re.compile(rb"#### LoaderInfo: systemd-stub ((\d+)[^ ]*) ####")
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """One extension. `digests`: by bank. `common`: whichever UKI is booted, so that systemd-pcrlock
     has it from elsewhere."""
 
@@ -74,23 +73,22 @@ class Event:
         return cls(what, {bank: each.digest() for bank, each in hashes.items()}, common)
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(NamedTuple):
     """The value of a PCR at some point of the boot, by bank."""
 
     after: str
     values: dict[str, bytes]
 
 
-@dataclass
 class Prediction:
     """A PCR on its way. `image`: the root that is composed, where its value depends on that."""
 
-    pcr: int
-    banks: Sequence[str]
-    image: Digest | None = None
-    events: list[Event] = field(default_factory=list)
-    moments: list[Moment] = field(default_factory=list)
+    def __init__(self, pcr: int, banks: Sequence[str], image: Digest | None = None) -> None:
+        self.pcr = pcr
+        self.banks = banks
+        self.image = image
+        self.events: list[Event] = []
+        self.moments: list[Moment] = []
 
     def extend(self, event: Event) -> None:
         """The next event."""

@@ -11,10 +11,10 @@ import _cfs
 import _cfshost
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path
 from stat import S_ISREG
+from typing import NamedTuple
 
 from pyinit.host.failure import system_failure
 from pyinit.host.uki import peek
@@ -53,8 +53,7 @@ class NotBooting(Refused):
     strict as a UKI has to be: shim, fwupd and memtest86+ are not."""
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """A row of the section table. All numbers are in bytes."""
 
     name: str
@@ -64,8 +63,7 @@ class Section:
     address: int
 
 
-@dataclass(frozen=True)
-class Carried:
+class Carried(NamedTuple):
     """A copy in the initrd. `start` and `end`: of its archive, in bytes from the initrd's start;
     `alone`: nothing else is in that but an embedded image and its objects."""
 
@@ -228,8 +226,7 @@ class Uki:
             )
 
 
-@dataclass(frozen=True)
-class _Named:
+class _Named(NamedTuple):
     """What the two copies and the command line name. None: no such section, no such initrd."""
 
     section: list[Digest] | None

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from stat import S_IFDIR, S_IFREG
+from typing import NamedTuple
 
 from pyinit.host.atomic import write_file
 from pyinit.host.uki import payload_write, read_back
@@ -38,8 +38,7 @@ def format_digests(digests: list[Digest], others: dict[str, Digest] | None = Non
         raise UsageError("usage", "--digest", str(error)) from None
 
 
-@dataclass(frozen=True)
-class Embedded:
+class Embedded(NamedTuple):
     """The image of the root, and its objects by their names below the directory of objects. None:
     they are on the disk."""
 

@@ -30,7 +30,7 @@ def test_exit_codes(arguments: list[str], code: int, tmp_path: Path) -> None:
     assert main([str(tmp_path) if word == "DIR" else word for word in arguments]) == code
 
 
-def imported(command: str, *arguments: object) -> set[str]:
+def imported(command: str, *arguments: object, code: int = 0) -> set[str]:
     """Every module, in a process of its own."""
     program = (
         f"import sys; from pyinit.host.commands.{command} import main; code = main(sys.argv[1:])\n"
@@ -38,9 +38,10 @@ def imported(command: str, *arguments: object) -> set[str]:
     )
     done = subprocess.run(
         [sys.executable, "-S", "-c", program, *map(str, arguments)], text=True,
-        capture_output=True, check=True, timeout=600,
+        capture_output=True, check=False, timeout=600,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
+    assert done.returncode == code, done.stderr
     loaded = set(done.stdout.split())
     assert "pyinit.host.commands.command" in loaded
     return loaded
@@ -91,4 +92,27 @@ def test_a_container_image_waits_for_no_slow_import(tmp_path: Path, verity: str)
         f"oci-archive:{archive}",
     )  # fmt: skip
     assert {"_cfshost", "pyinit.host.store.oci", "pyinit.host.store.threads"} <= loaded
+    assert loaded & _SLOW == set()
+
+
+@pytest.mark.parametrize(
+    ("command", "line", "code"),
+    [
+        ("cfs_store", "add --object-store STORE --verity off /etc/passwd", 0),
+        ("cfs_store", "check STORE", 32),
+        ("cfs_store", "gc --no-uki STORE", 0),
+        ("cfs_store", "images --no-uki STORE", 0),
+        ("cfs_store", "rm --no-uki --object-store STORE NAME", 2),
+        ("cfs_store", "seal STORE", 32),
+        ("cfs_uki", "show /etc/passwd", 32),
+        ("cfs_uki", "seal --digest DIGEST -o STORE/uki /etc/passwd", 32),
+    ],
+)
+def test_nor_does_another_verb(command: str, line: str, code: int, tmp_path: Path) -> None:
+    for name in ("objects", "images/refs"):
+        (tmp_path / "store" / name).mkdir(parents=True)
+    digest = "ab" * 32
+    words = line.replace("STORE", str(tmp_path / "store")).replace("DIGEST", digest).split()
+    loaded = imported(command, *words, code=code)
+    assert {"pyinit.host.store.layout", "pyinit.host.uki.read"} & loaded
     assert loaded & _SLOW == set()
