@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "measure.h"
+
+#include "buffer.h"
 #include "verity.h"
 
 #include <fcntl.h>
@@ -13,7 +15,6 @@
 #include <cerrno>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <utility>
 
 namespace cfs
@@ -26,30 +27,6 @@ namespace
 constexpr uint64_t LARGE = uint64_t{ 8 } << 20;
 constexpr uint64_t SEGMENT = uint64_t{ 1 } << 20;
 constexpr size_t KERNEL_MAX = 64;
-
-/* What a thread reads into. On a page: the kernel copies to another place at half the speed. */
-class Buffer {
-    public:
-	uint8_t *data()
-	{
-		return bytes_.get();
-	}
-	static constexpr size_t size()
-	{
-		return PIECE;
-	}
-
-    private:
-	static constexpr std::align_val_t PAGE{ 4096 };
-
-	struct Free {
-		void operator()(uint8_t *bytes) const
-		{
-			operator delete[](bytes, PAGE);
-		}
-	};
-	std::unique_ptr<uint8_t[], Free> bytes_{ new (PAGE) uint8_t[PIECE] };
-};
 
 /* Opens files, and keeps the directory of the last one: the objects of one lie together. */
 class Opener {

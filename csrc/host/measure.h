@@ -20,9 +20,6 @@ struct File {
 	int fd = -1;	  /* where it is open already; the caller's */
 };
 
-/* What is read and hashed at a time: it stays in the cache in between. */
-constexpr size_t PIECE = size_t{ 1 } << 18;
-
 struct Measured {
 	int error = 0; /* errno: it cannot be opened or read */
 	bool regular = true;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "scan.h"
 
+#include "buffer.h"
 #include "format.h"
 #include "measure.h"
 #include "verity.h"
