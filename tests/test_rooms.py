@@ -147,6 +147,7 @@ BY_KIND = {
         "cfsctl",
         "layers_gzip",
         "layers_peers",
+        "layers_threads",
         "image_peers",
         "formats",
     )

@@ -85,7 +85,8 @@ def entries(numbers: range) -> list[Entry]:
 
 @pytest.fixture
 def sources(tmp_path: Path) -> dict[str, list[Path]]:
-    """What `image` and `add` take: 60 files, and a large one, in three layers or a directory."""
+    """What `image` and `add` take: 60 files, and a large one, in three layers, in one, or in a
+    directory."""
     tree = tmp_path / "tree"
     tree.mkdir()
     for number in range(60):
@@ -95,10 +96,13 @@ def sources(tmp_path: Path) -> dict[str, list[Path]]:
     for part, path in enumerate(layers):
         numbers = range(part * 20, part * 20 + 20)
         path.write_bytes(tar([*entries(numbers), ("large", tarfile.REGTYPE, {}, b"l" * _LARGE)]))
-    return {"tree": [tree], "layers": layers, "files": sorted(tree.iterdir())}
+    layer = tmp_path / "layer.tar"
+    layer.write_bytes(tar([*entries(range(60)), ("large", tarfile.REGTYPE, {}, b"l" * _LARGE)]))
+    found = {"tree": [tree], "layers": layers, "layer": [layer]}
+    return found | {"files": sorted(tree.iterdir())}
 
 
-@pytest.mark.parametrize("kind", ["tree", "layers", "files"])
+@pytest.mark.parametrize("kind", ["tree", "layers", "layer", "files"])
 @pytest.mark.parametrize("verity", ["off", "auto"])
 def test_few_threads_to_add(
     few_threads: Path, sources: dict[str, list[Path]], tmp_path: Path, kind: str, verity: str
