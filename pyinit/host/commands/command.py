@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import errno
+import gc
 import os
 import signal
 import sys
@@ -117,6 +119,8 @@ def run(name: str, parser: Parser, arguments: list[str] | None) -> int:
 
     SIGTERM ends it as SIGINT does, so that no temporary file stays.
     """
+    # Else the interpreter, when it ends, looks for cycles in all that was imported: 3 ms.
+    atexit.register(gc.freeze)
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:  # whoever started it wants another
         return _finish(name, parser, arguments)
     _on_sigterm(signal.default_int_handler)
