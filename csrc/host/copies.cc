@@ -9,9 +9,9 @@ namespace cfs
 namespace
 {
 
-/* Of all that waits. Who takes that brings it to the disk while the next ones are made; this is little
- * enough that the disk is not idle for long, and the last ones take no time of their own. */
-constexpr uint64_t ENOUGH = uint64_t{ 64 } << 20;
+/* Of all that waits. Who takes that brings it to the disk while the next ones are made. Where the
+ * disk is slower than that, they become more meanwhile. With little in the end, little is waited for. */
+constexpr uint64_t ENOUGH = uint64_t{ 16 } << 20;
 
 } // namespace
 

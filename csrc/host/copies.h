@@ -28,7 +28,7 @@ struct Stored {
 struct Target {
 	NewFiles &files;
 	size_t limit; /* how many copies there may be at a time that nobody has taken */
-	/* By the thread that called: takes what is there when there are so many, or 64 MiB of
+	/* By the thread that called: takes what is there when there are so many, or 16 MiB of
 	 * them, and in the end. */
 	std::function<void(std::vector<Stored> &)> take;
 };

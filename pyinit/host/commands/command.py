@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 # Gives the exit code; `run` tells its CfsError and OSError.
 Verb = Callable[[argparse.Namespace], int]
 _COLUMNS = 80  # where nobody says how many there are
+_NEW_OBJECTS = 20_000
 
 
 def columns() -> int:
@@ -119,7 +120,9 @@ def run(name: str, parser: Parser, arguments: list[str] | None) -> int:
 
     SIGTERM ends it as SIGINT does, so that no temporary file stays.
     """
-    # Else the interpreter, when it ends, looks for cycles in all that was imported: 3 ms.
+    # The interpreter looks for cycles after each 700 new objects, those of imports too, and at its
+    # end in all that was imported: 5 ms of 35.
+    gc.set_threshold(_NEW_OBJECTS)
     atexit.register(gc.freeze)
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:  # whoever started it wants another
         return _finish(name, parser, arguments)

@@ -53,7 +53,7 @@ class Adder:
         self.progress = progress
         self.unsealed = ""
         self._directories: set[Path] = set()  # with names that are not durable yet
-        self._fans: set[str] = set()  # of these, by the name among objects
+        self._fans: set[str] = set()  # the same, by their names among objects
         self._done = (0, 0)
         if self.store.is_ostree:
             raise UsageError("usage", str(self.store.path), "an ostree repository: use ostree")
@@ -138,14 +138,16 @@ class Adder:
 
     def finish(self) -> None:
         """Makes the new names durable. OSError: the file system does not."""
-        if len(self._directories) > _SINGLE:
+        if len(self._directories) + len(self._fans) > _SINGLE:
             directory = os.open(self.store.objects, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 _cfshost.sync(directory)
             finally:
                 os.close(directory)
         else:
-            for path in sorted(self._directories):
+            objects = self.store.objects
+            fans = {objects, *(objects / name for name in self._fans)} if self._fans else set()
+            for path in sorted(self._directories | fans):
                 sync_directory(path)
         self._directories.clear()
         self._fans.clear()
@@ -265,7 +267,6 @@ class Adder:
         except FileExistsError:
             if not (self.store.objects / name).is_dir():
                 raise
-        self._directories |= {self.store.objects / name, self.store.objects}
         self._fans.add(name)
 
     def _compare(self, jobs: Sequence[Job]) -> list[Digest]:

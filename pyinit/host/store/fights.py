@@ -24,8 +24,9 @@ _DIRECTORIES = ("/etc", "/usr", "/var", "/sysroot")
 _LINKS = 40  # as the kernel has it
 _ESCAPE = re.compile(rb"\\(x[0-9a-f]{2}|.)")
 _LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"\\": b"\\"}
-# A line of a file with content that its owner may not read.
-_CLOSED = re.compile(rb"^(\S+) [1-9]\d* 10[0-7][0-3][0-7]{2} ", re.MULTILINE)
+# A line of a file with content that its owner may not read. Without the newline it would take three
+# times as long.
+_CLOSED = re.compile(rb"\n(\S+) [1-9]\d* 10[0-7][0-3][0-7]{2} ")
 
 
 def found(image: Image, content: Content) -> Iterator[str]:

@@ -14,7 +14,7 @@ import pytest
 
 from fuzz import dump_seeds
 from pyinit.host.commands.cfs_store import main
-from pyinit.host.store import add, add_tree, descriptors, make_image, naming
+from pyinit.host.store import add_tree, descriptors, make_image
 from pyinit.host.store.check import check
 from pyinit.host.store.layout import Store
 from pyinit.initrd.report.errors import Refused, SystemFailure
@@ -109,28 +109,6 @@ def test_however_few_copies_there_may_be(
     assert check(Store(store), sealed=False, progress=lambda _, __: None).faults == []
     contents = {path.read_bytes() for path in tree.rglob("*") if path.is_file()}
     assert len(files(store / "objects")) == sum(len(content) > 64 for content in contents)
-
-
-def test_what_is_large_goes_to_the_disk_while_the_rest_is_read(
-    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """64 MiB are enough for that, however few files these are."""
-    tree = tmp_path / "tree"
-    for number in range(5):  # the engine takes those of one directory together
-        (tree / str(number)).mkdir(parents=True)
-        (tree / str(number) / "file").write_bytes(b"%d" % number)
-        os.truncate(tree / str(number) / "file", 33 << 20)
-    taken: list[int] = []
-    prepare = add.Adder.prepare
-
-    def count(self: add.Adder, directory: int, copies: list[naming.Copy]) -> object:
-        taken.append(len(copies))
-        return prepare(self, directory, copies)
-
-    monkeypatch.setattr(add.Adder, "prepare", count)
-    monkeypatch.setattr(add_tree, "cores", lambda: 1)
-    added(store, tree)
-    assert taken == [2, 2, 1]
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -10,6 +10,7 @@ import resource
 import subprocess
 import sys
 import tarfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import pytest
 from fuzz import tar_seeds
 from fuzz.tar_seeds import BROKEN, END, NEXT, before, file, hard_link, header, layers, link, records
 from pyinit.host.commands.cfs_store import main
-from pyinit.host.store import add_tree, descriptors, make_image
+from pyinit.host.store import add, add_tree, descriptors, make_image, naming
 from pyinit.host.store import layers as reader
 from pyinit.host.store.changes import Changes
 from pyinit.host.store.check import check
@@ -222,6 +223,36 @@ def added(store: Path, paths: list[str], progress: Any = lambda _, __: None) -> 
         return made
     finally:
         adder.finish()
+
+
+def test_large_files_go_to_the_disk_while_the_rest_is_read(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """16 MiB are enough for that, however few files these are: the layer goes on when they do."""
+    begun, seen = threading.Event(), list[bool]()
+    prepare = add.Adder.prepare
+
+    def begin(self: add.Adder, directory: int, copies: list[naming.Copy]) -> object:
+        begun.set()
+        return prepare(self, directory, copies)
+
+    def write() -> None:
+        with (tmp_path / "layer").open("wb") as layer:
+            layer.write(file(b"large", b"l" * (16 << 20)) + file(b"next", b"n" * (1 << 20)))
+            layer.flush()
+            seen.append(begun.wait(30))
+            layer.write(END)
+
+    monkeypatch.setattr(add.Adder, "prepare", begin)
+    monkeypatch.setattr(add_tree, "cores", lambda: 1)
+    os.mkfifo(tmp_path / "layer")
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        added(store, [str(tmp_path / "layer")])
+    finally:
+        writer.join()
+    assert seen == [True]
 
 
 @pytest.mark.parametrize(("batch", "opened"), [(1, 0), (2, 7), (64, 100)])
