@@ -197,9 +197,10 @@ def store_tree(
     """The same in each of these formats, (least, most); and each content that is not in the image
     is copied, as by copy().
 
-    `take(copies)`, from this thread, when there are `limit` of them, and in the end before the
-    image is made. Of each: path below the directory; a descriptor, the caller's to close; the name,
-    if it had to have one, the caller's to take away; digest; size. ValueError: the limit is 0."""
+    `take(copies)`, from this thread, when there are `limit` of them, or 16 MiB, and in the end
+    before the image is made. Of each: path below the directory; a descriptor, the caller's to
+    close; the name, if it had to have one, the caller's to take away; digest; size. ValueError: the
+    limit is 0."""
 
 Part = tuple[int, bytes, int | None, int, bytes]
 """Of a file: descriptor; what has been read of it already; where it begins and its size, or None

@@ -68,12 +68,11 @@ size_t BlobReader::take(char *out, size_t room)
 	for (;;) {
 		struct pollfd ready = { blob_.fd, POLLIN, 0 };
 
-		/* Who fills a pipe may never do that. */
-		if (!is_part && poll(&ready, 1, BETWEEN) == 0) {
-			if (stop_)
-				fail(ECANCELED);
+		/* Who fills a pipe may never do that, or for ever. */
+		if (stop_)
+			fail(ECANCELED);
+		if (!is_part && poll(&ready, 1, BETWEEN) == 0)
 			continue;
-		}
 		got = is_part ? pread(blob_.fd, out, room,
 				      blob_.offset + static_cast<off_t>(done_)) :
 				::read(blob_.fd, out, room);

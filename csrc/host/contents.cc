@@ -15,7 +15,7 @@ namespace cfs
 namespace
 {
 
-/* Parcels of a layer that are on their way: more than what helps at a time, so that nobody waits. */
+/* Parcels of a layer that are on their way: more than those that help, so that nobody waits. */
 constexpr size_t ON_MOST = 8;
 
 /* Of a file, what is in one parcel. */

@@ -49,8 +49,8 @@ class Contents {
 };
 
 /* Of one layer, by the thread that reads it. It puts them into parcels. Each is hashed and written
- * by a helper, if there is any, and else by that thread; which gives the files their digests, in the
- * order in which it has read them. */
+ * by a helper, if there is any, and else by that thread. That one gives the files their digests, in
+ * the order in which it has read them. */
 class LayerContents {
     public:
 	/* `number`: the layer's. */

@@ -10,7 +10,8 @@ namespace
 {
 
 /* Of all that waits. Who takes that brings it to the disk while the next ones are made. Where the
- * disk is slower than that, they become more meanwhile. With little in the end, little is waited for. */
+ * disk is slower than that, they become more meanwhile. With little at the end, nobody waits for
+ * long. */
 constexpr uint64_t ENOUGH = uint64_t{ 16 } << 20;
 
 } // namespace

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /*
- * SHA-256 of several blocks at once, where the processor has instructions for it. Each of these waits
- * for the one before; those of another block fill that time. libcrypto has no such call, and fs-verity
- * has many blocks whose hashes do not depend on each other.
+ * SHA-256 of several blocks at once, where the processor has instructions for it. Each of these
+ * waits for the one before; those of another block fill that time. libcrypto has no such call, and
+ * fs-verity has many blocks whose hashes do not depend on each other.
  */
 #ifndef CFS_HOST_LANES_H
 #define CFS_HOST_LANES_H

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <optional>
 #include <string>
@@ -35,7 +36,7 @@ class Unpacker {
 	std::vector<Layer> run()
 	{
 		pool_.run(
-			threads_,
+			useful(),
 			[this](uint64_t files, uint64_t bytes) {
 				contents_.hand_over(false);
 				return progress_(files, bytes);
@@ -48,6 +49,19 @@ class Unpacker {
 	}
 
     private:
+	/* How many threads: little is read before others have started. */
+	unsigned useful() const
+	{
+		uint64_t most = blobs_.size();
+
+		for (const Blob &blob : blobs_) {
+			if (blob.offset < 0)
+				return threads_; /* nobody knows how much will come */
+			most += blob.size / PIECE;
+		}
+		return static_cast<unsigned>(std::clamp<uint64_t>(most, 1, threads_));
+	}
+
 	/* A layer after the other; then it helps those that have one. */
 	void work()
 	{

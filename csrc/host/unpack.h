@@ -14,8 +14,9 @@
 namespace cfs
 {
 
-/* Of tar files, the lowest layer first; each by one of `threads` threads. `target` may be null.
- * `memory`: for all but contents. BadLayer. OtherDigest. Unfit. */
+/* Of tar files, the lowest layer first; each is read by one of `threads` threads, and those that
+ * have none help. `target` may be null. `memory`: for all but contents, of which there are at most 9
+ * buffers (buffer.h) for each layer that is being read. BadLayer. OtherDigest. Unfit. */
 Tree unpack_layers(const std::vector<Blob> &layers, unsigned threads, const Adjustment &how,
 		   const Progress &progress, const Target *target, uint64_t memory);
 

@@ -54,6 +54,9 @@ class Adder:
         self.unsealed = ""
         self._directories: set[Path] = set()  # with names that are not durable yet
         self._fans: set[str] = set()  # the same, by their names among objects
+        # In the directory of objects, once: what comes later is seen when a name is given. With
+        # temporary names it may have millions.
+        self._there: set[str] | None = None
         self._done = (0, 0)
         if self.store.is_ostree:
             raise UsageError("usage", str(self.store.path), "an ostree repository: use ostree")
@@ -174,11 +177,11 @@ class Adder:
         ]
         try:
             self._look_for_faults(jobs, found)
+            self._done = objects + len(copies), size + sum(one[6] for one in found)
+            self.progress(*self._done)
         except BaseException:
             close(directory, copies)
             raise
-        self._done = objects + len(copies), size + sum(one[6] for one in found)
-        self.progress(*self._done)
         return copies
 
     def _more(self, objects: int, size: int) -> None:
@@ -220,7 +223,9 @@ class Adder:
         try:
             new: list[Copy] = []
             there: list[Copy] = []
-            fans = set(os.listdir(directory))
+            if self._there is None:
+                self._there = set(os.listdir(directory))
+            fans = self._there
             objects = os.fspath(self.store.objects)
             for copy in copies:
                 name = copy.name

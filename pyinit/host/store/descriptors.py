@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pyinit.host.store.check import cores
 
-# Copies that are brought to the disk at once. Each is a descriptor meanwhile.
+# Copies that are brought to the disk at once, at most. Each is a descriptor meanwhile.
 BATCH = 4096
 # And those that stay open after that, until they get their names. More get temporary ones.
 OPEN = 32768

@@ -7,6 +7,7 @@ import _cfshost
 import errno
 import itertools
 import os
+from collections import deque
 from contextlib import suppress
 
 from pyinit.host.atomic import procfs
@@ -70,20 +71,14 @@ class Naming:
         self._most = most  # of `_ready` that are open
         self._temporary = map(f".{os.urandom(8).hex()}.{{}}.tmp".format, itertools.count())
         self._task: Task[list[Digest]] | None = None
+        self._given: deque[list[Copy]] = deque()  # what no thread has taken yet
         self._ready: list[Copy] = []  # on the disk, and waiting for their names
 
     def put(self, copies: list[Copy]) -> None:
         """Takes one over, when the last one is done."""
-        try:
-            self.settle()
-        except BaseException:
-            close(self._directory, copies)
-            raise
-        try:
-            self._task = self._beside.submit(lambda: self._prepare(copies))
-        except SystemFailure:
-            close(self._directory, copies)  # there is no thread that may have them
-            raise
+        self._given.append(copies)
+        self.settle()
+        self._task = self._beside.submit(self._prepare)
 
     def settle(self) -> None:
         """Waits for the last one. Whatever was wrong with it is raised."""
@@ -99,10 +94,12 @@ class Naming:
         self._adder.check_present(self._directory, there)
 
     def drop(self) -> None:
-        """Closes what has no name, and takes temporary names away."""
-        close(self._directory, self._ready)
+        """Closes what has no name, and takes temporary names away, when no thread works more."""
+        for copies in (*self._given, self._ready):
+            close(self._directory, copies)
 
-    def _prepare(self, copies: list[Copy]) -> list[Digest]:
+    def _prepare(self) -> list[Digest]:
+        copies = self._given.popleft()
         new, there = self._adder.prepare(self._directory, copies)
         fit = max(0, self._most - len(self._ready))
         self._ready += new  # dropped from now on, whatever comes
@@ -150,10 +147,12 @@ class Naming:
 def close(directory: int, copies: list[Copy]) -> None:
     """Closes them all, and takes their temporary names away."""
     for copy in copies:
-        if copy.fd >= 0:
+        fd, copy.fd = copy.fd, -1
+        if fd >= 0:
             with suppress(OSError):
-                os.close(copy.fd)
+                os.close(fd)
         if copy.temporary:
             with suppress(OSError):
                 os.unlink(copy.temporary, dir_fd=directory)
+            copy.temporary = ""
     copies.clear()

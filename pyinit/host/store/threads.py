@@ -62,8 +62,15 @@ class Threads:
 
     def __exit__(self, *_: object) -> None:
         self._queue.put(None)
+        interrupted: BaseException | None = None
         for thread in self._threads:
-            thread.join()
+            while thread.is_alive():
+                try:
+                    thread.join()
+                except BaseException as error:  # an interrupt: what they use must stay until then
+                    interrupted = error
+        if interrupted is not None:
+            raise interrupted
 
     def submit(self, work: Callable[[], _Value]) -> Task[_Value]:
         """Has it done by a thread. SystemFailure: none can be started, and it is not done. Where
@@ -110,7 +117,8 @@ class Threads:
             pass
 
     def _start(self) -> None:
-        thread = Thread(target=self._serve)
+        # The process does not wait for it, where an interrupt has kept it from its end.
+        thread = Thread(target=self._serve, daemon=True)
         try:
             thread.start()
         except RuntimeError:  # the interpreter has lost why

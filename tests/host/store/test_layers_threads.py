@@ -14,7 +14,7 @@ import subprocess
 import tarfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -248,3 +248,32 @@ def test_stopped_in_the_middle(zeros: str, tmp_path: Path, threads: int, to_stor
             with pytest.raises(KeyboardInterrupt):
                 digests_only(parts, threads, interrupt)
     assert asked == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"content"])
+def test_stopped_where_there_is_no_end(tmp_path: Path, content: bytes) -> None:
+    """Of what comes behind the end of a tar file, which may be anything, or of gzip's own members,
+    in which there is nothing: `cat a.tar /dev/zero | cfs-store image -`."""
+    more = bytes(1 << 20) if content else gzip.compress(b"") * (1 << 15)
+    first = header(b"file", size=len(content)) + content.ljust(512, b"\0") + END if content else b""
+    written_mb = 0
+
+    def write() -> None:
+        nonlocal written_mb
+        with open(path, "wb", buffering=0) as pipe, suppress(BrokenPipeError):
+            pipe.write(first or more)
+            while written_mb < 8000:
+                pipe.write(more)
+                written_mb += 1
+
+    def interrupt(_: int, __: int) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "endless"
+    os.mkfifo(path)
+    writer = threading.Thread(target=write)
+    writer.start()
+    with pytest.raises(KeyboardInterrupt), reader.files([str(path)]) as parts:
+        digests_only(parts, 2, interrupt)
+    writer.join()
+    assert written_mb < 8000

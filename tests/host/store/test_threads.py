@@ -202,3 +202,24 @@ def test_a_thread_whose_start_was_interrupted_ends(monkeypatch: pytest.MonkeyPat
     for thread in started:
         thread.join(_LONG)
         assert not thread.is_alive()
+
+
+def test_an_interrupt_while_it_waits_for_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody is impatient, and what the threads use must stay as long as they do."""
+    join, go, done = Thread.join, Event(), list[int]()
+    interrupts = [KeyboardInterrupt, KeyboardInterrupt]
+
+    def wait(thread: Thread, timeout: float | None = None) -> None:
+        if interrupts:
+            raise interrupts.pop()
+        go.set()
+        join(thread, timeout)
+
+    def work() -> None:
+        held(go)
+        done.append(1)
+
+    monkeypatch.setattr(Thread, "join", wait)
+    with pytest.raises(KeyboardInterrupt), Threads(1, _PLACE) as pool:
+        pool.submit(work)
+    assert done == [1]
