@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.host.store.test_cfsctl import all_only, cfsctl, needs_cfsctl
-from tests.host.store.test_image import A, ours, peer
+from tests.host.store.test_image import A
+from tests.host.store.test_image_mkcomposefs import ours, peer
 from tests.vm.toolbox import Toolbox
 
 IMAGES = Path(__file__).with_name("images.tar.gz")

@@ -44,13 +44,13 @@ ELSEWHERE = (
     Elsewhere(
         25,
         "redirect without metacopy: the lister has it too",
-        ("tests/host/store/test_image.py::test_what_mkcomposefs_makes_of_each_kind",),
+        ("tests/host/store/test_image_mkcomposefs.py::test_what_mkcomposefs_makes_of_each_kind",),
         "the kernel refuses the file, and its object stays",
     ),
     Elsewhere(
         21,
         "the object lister refuses climbing redirects",
-        ("tests/host/store/test_image.py::test_a_broken_rule",),
+        ("tests/host/store/test_image_rules.py::test_a_broken_rule",),
     ),
     Elsewhere(
         26,
