@@ -148,7 +148,9 @@ BY_KIND = {
         "layers_gzip",
         "layers_peers",
         "layers_threads",
+        "image_mkcomposefs",
         "image_peers",
+        "image_rules",
         "formats",
     )
 }

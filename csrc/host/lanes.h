@@ -13,9 +13,9 @@
 namespace cfs
 {
 
-/* The hashes, 32 bytes each, of blocks of `size` bytes that lie one behind the other: of as many of
- * `count` as are quicker so. Returns how many these are, from the first one; 0 on other processors.
- * `size`: a multiple of 64. */
+/* Hashes blocks of `size` bytes, a multiple of 64, that lie one behind the other: up to `count`, and
+ * only as many as that is quicker for. Returns how many, from the first one on; 0 on a processor
+ * without these instructions. `out`: 32 bytes for each. */
 size_t hash_in_lanes(const uint8_t *data, size_t size, size_t count, uint8_t *out);
 
 } // namespace cfs

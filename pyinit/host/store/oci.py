@@ -19,13 +19,13 @@ from pyinit.host.store import oci_blobs, oci_text
 from pyinit.host.store.layers import Part
 from pyinit.host.store.oci_blobs import Layout
 from pyinit.host.store.oci_text import Descriptor, Platform, shown
+from pyinit.initrd.machine.tpm_message import ALGORITHMS as TPM_ALGORITHMS
 from pyinit.initrd.report.errors import Refused, UsageError
 
 _TRANSPORTS = {"oci": False, "oci-archive": True}
 _OTHERS = ("containers-storage", "dir", "docker", "docker-archive", "docker-daemon", "tarball")
 _DEPTH = 3  # of indexes in each other
 _SHOWN = 20
-_BANKS = {"sha256": 0xB, "sha512": 0xD}  # TPM_ALG_ID, by which _cfs has them
 _NUMBER = re.compile(r"@(0|[1-9][0-9]{0,8})")
 _Value = TypeVar("_Value")
 
@@ -156,7 +156,7 @@ class _Image:
         part = self._part(about)
         data = self._content(part)
         algorithm = about.digest.partition(":")[0]
-        digest = f"{algorithm}:{_cfs.sha(_BANKS[algorithm], data).hex()}"
+        digest = f"{algorithm}:{_cfs.sha(TPM_ALGORITHMS[algorithm], data).hex()}"
         if digest != about.digest:
             raise Refused("source", part.name, f"content with {digest}", about.digest)
         return data
